@@ -1,0 +1,3 @@
+module github.com/slirpctl/slirpctl
+
+go 1.26.0

@@ -1,0 +1,90 @@
+// Package options holds everything that `slirpctl up` can be told, as one typed struct, and
+// merges it from flags, environment, configuration files, containers.conf and Podman's option
+// strings. It exists so that a bad value is refused at the edge, once, with the name of its
+// source, and can't travel further.
+package options
+
+import (
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+)
+
+// Toggle is a security option: on, off, or on wherever it can work.
+type Toggle string
+
+// The values of a [Toggle].
+const (
+	Auto Toggle = "auto"
+	On   Toggle = "true"
+	Off  Toggle = "false"
+)
+
+// PortHandler names the way forwarded bytes are carried.
+type PortHandler string
+
+// The port handlers.
+const (
+	HandlerRootlessKit PortHandler = "rootlesskit"
+	HandlerSlirp4netns PortHandler = "slirp4netns"
+	HandlerDirect      PortHandler = "direct"
+)
+
+// RestartPolicy says what happens when slirp4netns dies.
+type RestartPolicy string
+
+// The restart policies.
+const (
+	RestartOnFailure RestartPolicy = "on-failure"
+	RestartNever     RestartPolicy = "never"
+)
+
+// Outbound is the source of outgoing traffic: an address, or an interface whose first
+// address is looked up at the start. At most one of the two is set.
+type Outbound struct {
+	Addr      netip.Addr
+	Interface string
+}
+
+// IsZero reports whether no source was asked for.
+func (o Outbound) IsZero() bool { return !o.Addr.IsValid() && o.Interface == "" }
+
+// PortRange is an inclusive range of ports, First <= Last.
+type PortRange struct{ First, Last uint16 }
+
+// Options is all that `up` can be told, checked and typed.
+type Options struct {
+	Name   string // "" means: derive from the target
+	Detach bool
+
+	Publish             []hostfwd.Spec
+	PublishAuto         bool // -p auto
+	AutoExclude         []PortRange
+	PortHandler         PortHandler
+	SourceIPTransparent bool
+
+	CIDR              netip.Prefix // IPv4, prefix 1 to 25, no host bits
+	MTU               int          // bytes, 68 to 65521
+	IPv6              bool
+	AllowHostLoopback bool
+	OutboundAddr      Outbound // IPv4
+	OutboundAddr6     Outbound // IPv6; needs IPv6
+	TapName           string   // 1 to 15 bytes
+	MACAddress        net.HardwareAddr
+	DisableDNS        bool
+
+	Sandbox Toggle
+	Seccomp Toggle
+
+	Slirp4netnsPath string // "" means: found on PATH
+	Restart         RestartPolicy
+	Timeout         time.Duration // until ready
+	WaitNetns       time.Duration // for a process that has not unshared yet
+
+	ReadyFD  int // -1: none
+	ExitFD   int // -1: none
+	PIDFile  string
+	MapUsers bool
+}
