@@ -1,0 +1,108 @@
+package guest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/rootless-containers/rootlesskit/v3/pkg/port/builtin/child"
+	"golang.org/x/sys/unix"
+)
+
+// Serve is the life of an agent: it answers on descriptor 3 until the other end closes.
+func Serve() error {
+	const fd = 3
+	unix.CloseOnExec(fd)
+	buf := make([]byte, 4096)
+	for {
+		n, err := unix.Read(fd, buf)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || n == 0 {
+			return err
+		}
+		var req request
+		var rep reply
+		var fds []int
+		if err = json.Unmarshal(buf[:n], &req); err == nil {
+			rep.Value, fds, err = serve(req)
+		}
+		if err != nil {
+			rep = reply{Error: err.Error()}
+			var errno syscall.Errno
+			if errors.As(err, &errno) {
+				rep.Errno = int(errno)
+			}
+		}
+		data, err := json.Marshal(rep)
+		if err != nil {
+			return err
+		}
+		var oob []byte
+		if len(fds) > 0 {
+			oob = unix.UnixRights(fds...)
+		}
+		err = unix.Sendmsg(fd, data, oob, nil, unix.MSG_NOSIGNAL)
+		closeAll(fds)
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func serve(req request) (value string, fds []int, err error) {
+	switch req.Op {
+	case "sockets":
+		fds, err = sockets(req.Family, req.Type, min(req.Count, maxBatch))
+	case "sysctl":
+		value, err = setSysctl(req.Name, req.Value)
+	case "ipv6":
+		value, err = waitIPv6(req.Name, req.Timeout)
+	case "rootlesskit":
+		go runChild(req.Opaque, os.Stderr)
+	default:
+		err = fmt.Errorf("unknown request")
+	}
+	return value, fds, err
+}
+
+func sockets(family, typ, n int) ([]int, error) {
+	fds := make([]int, 0, n)
+	for range n {
+		fd, err := unix.Socket(family, typ|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			closeAll(fds)
+			return nil, fmt.Errorf("socket: %w", err)
+		}
+		fds = append(fds, fd)
+	}
+	return fds, nil
+}
+
+func setSysctl(name, value string) (old string, err error) {
+	if !filepath.IsLocal(name) {
+		return "", fmt.Errorf("sysctl %q: not a name", name)
+	}
+	path := filepath.Join("/proc/sys", name)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	old = strings.TrimSpace(string(data))
+	if old == value {
+		return old, nil
+	}
+	return old, os.WriteFile(path, []byte(value), 0)
+}
+
+func runChild(opaque map[string]string, log io.Writer) {
+	if err := child.NewDriver(log).RunChildDriver(opaque, make(chan struct{}), ""); err != nil {
+		fmt.Fprintf(log, "rootlesskit child driver: %v\n", err)
+	}
+}

@@ -1,0 +1,104 @@
+// Package instance keeps the state of what runs on disk, so that any slirpctl process can find,
+// ask and end what another one started, whatever was killed in between.
+//
+// Layout, below a base directory of mode 0700 that belongs to the caller:
+//
+//	BASE/.lock          held (exclusive, briefly) while an instance is made, cleaned or removed
+//	BASE/.gone-…        an instance on its way out; whoever holds BASE/.lock removes it
+//	BASE/NAME/lock      held by the supervisor for as long as it lives: liveness is this lock,
+//	                    never a PID
+//	BASE/NAME/state.json, log, control.sock, api.sock, …
+//
+// All locks are open-file-description locks (fcntl(2), F_OFD_SETLK): they end with the last
+// descriptor, so with SIGKILL too, and can be asked about without being taken.
+package instance
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// UnsafeDirError says why a state directory can't be trusted.
+type UnsafeDirError struct{ Dir, Reason string }
+
+func (e *UnsafeDirError) Error() string {
+	return fmt.Sprintf("state directory %q is not safe to use: %s", e.Dir, e.Reason)
+}
+
+// Hint says what to do about it.
+func (e *UnsafeDirError) Hint() string {
+	return "name a directory of your own with --state-dir, or set XDG_RUNTIME_DIR"
+}
+
+// DefaultBase returns the base directory for this user, without creating it: /run/slirpctl for
+// root where it can be written, else $XDG_RUNTIME_DIR/slirpctl, else slirpctl-UID below the
+// temporary directory.
+func DefaultBase(getenv func(string) string) string {
+	if os.Geteuid() == 0 && writable("/run") {
+		return "/run/slirpctl"
+	}
+	if dir := getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) && writable(dir) {
+		return filepath.Join(dir, "slirpctl")
+	}
+	tmp := getenv("TMPDIR")
+	if !filepath.IsAbs(tmp) {
+		tmp = "/tmp"
+	}
+	return filepath.Join(tmp, "slirpctl-"+strconv.Itoa(os.Geteuid()))
+}
+
+func writable(dir string) bool { return unix.Access(dir, unix.W_OK|unix.X_OK) == nil }
+
+// Base is a base directory that has been checked.
+type Base struct{ dir string }
+
+// OpenBase makes dir if it is missing (mode 0700; missing parents too) and verifies that it
+// is a directory, not a link, that belongs to the caller and that nobody else can enter.
+// Errors: [*UnsafeDirError], or the file system's own.
+func OpenBase(dir string) (Base, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return Base{}, err
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return Base{}, fmt.Errorf("make state directory: %w", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return Base{}, fmt.Errorf("make state directory: %w", err)
+	}
+	if err := verifyPrivate(dir); err != nil {
+		return Base{}, err
+	}
+	return Base{dir: dir}, nil
+}
+
+// Dir returns the directory's absolute path.
+func (b Base) Dir() string { return b.dir }
+
+func verifyPrivate(dir string) error {
+	fi, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	switch {
+	case fi.Mode()&os.ModeSymlink != 0:
+		return &UnsafeDirError{dir, "it is a symbolic link"}
+	case !fi.IsDir():
+		return &UnsafeDirError{dir, "it is not a directory"}
+	case ok && int(st.Uid) != os.Geteuid():
+		return &UnsafeDirError{dir, fmt.Sprintf("it belongs to user %d", st.Uid)}
+	case fi.Mode().Perm()&0o077 != 0:
+		// Ours, but open to others: an older umask or a careless mkdir. Close it, then go on.
+		if err := os.Chmod(dir, 0o700); err != nil {
+			return &UnsafeDirError{dir, fmt.Sprintf("its mode is %#o, not 0700", fi.Mode().Perm())}
+		}
+	}
+	return nil
+}

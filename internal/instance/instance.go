@@ -1,0 +1,203 @@
+package instance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Errors that callers act on.
+var (
+	// ErrNotFound: no instance of that name runs.
+	ErrNotFound = errors.New("no such instance")
+	// ErrInUse: an instance of that name runs already.
+	ErrInUse = errors.New("an instance of this name is already running")
+)
+
+// PathTooLongError: a socket in the instance's directory would not fit into a UNIX socket
+// address (107 bytes and a NUL, unix(7)); slirp4netns refuses such a path since 0.4.3.
+type PathTooLongError struct{ Path string }
+
+func (e *PathTooLongError) Error() string {
+	return fmt.Sprintf("socket path %s is %d bytes long; the kernel takes 107", e.Path, len(e.Path))
+}
+
+// Hint says what to do about it.
+func (e *PathTooLongError) Hint() string {
+	return "name a shorter directory with --state-dir, or a shorter --name"
+}
+
+// Files of an instance, below its directory.
+const (
+	LogFile       = "log"
+	ControlSocket = "control.sock"
+	APISocket     = "api.sock"
+	lockFile      = "lock"
+)
+
+const longestFile = ControlSocket
+
+var nameRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
+
+// ValidName reports whether name can name an instance: [A-Za-z0-9][A-Za-z0-9_.-]{0,63}.
+func ValidName(name string) bool { return nameRE.MatchString(name) }
+
+// Instance is one that this process owns: it holds the lock.
+type Instance struct {
+	base Base
+	name string
+	lock *os.File
+}
+
+// Create makes the directory of a new instance and takes its lock, after removing what a dead
+// one left there. Errors: [ErrInUse], [*PathTooLongError].
+func (b Base) Create(ctx context.Context, name string) (*Instance, error) {
+	if !ValidName(name) {
+		return nil, fmt.Errorf("instance name %q: want a letter or digit, then up to 63 of A-Z a-z 0-9 _ . -", name)
+	}
+	dir := filepath.Join(b.dir, name)
+	if p := filepath.Join(dir, longestFile); len(p) > 107 {
+		return nil, &PathTooLongError{p}
+	}
+	unlock, err := b.lockBase(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := b.sweep(name); err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make instance directory: %w", err)
+	}
+	f, err := openLock(filepath.Join(dir, lockFile))
+	if err == nil {
+		err = tryLock(f)
+	}
+	if err != nil {
+		os.RemoveAll(dir)
+		return nil, fmt.Errorf("lock instance: %w", err)
+	}
+	return &Instance{base: b, name: name, lock: f}, nil
+}
+
+// sweep removes the leavings of a dead instance of that name. BASE/.lock must be held.
+func (b Base) sweep(name string) error {
+	gone, _ := filepath.Glob(filepath.Join(b.dir, ".gone-*"))
+	for _, g := range gone {
+		os.RemoveAll(g)
+	}
+	dir := filepath.Join(b.dir, name)
+	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if alive(dir) {
+		return fmt.Errorf("%q: %w", name, ErrInUse)
+	}
+	return b.discard(name)
+}
+
+// discard moves an instance out of sight in one step, then removes it. BASE/.lock must be held.
+func (b Base) discard(name string) error {
+	gone := filepath.Join(b.dir, fmt.Sprintf(".gone-%s-%d", name, os.Getpid()))
+	if err := os.Rename(filepath.Join(b.dir, name), gone); err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		return fmt.Errorf("remove instance directory: %w", err)
+	}
+	return os.RemoveAll(gone)
+}
+
+// alive reports whether a supervisor holds the lock below dir.
+func alive(dir string) bool {
+	held, err := locked(filepath.Join(dir, lockFile))
+	return err == nil && held
+}
+
+// Name returns the instance's name.
+func (i *Instance) Name() string { return i.name }
+
+// Dir returns the instance's directory.
+func (i *Instance) Dir() string { return filepath.Join(i.base.dir, i.name) }
+
+// Path returns the path of a file of the instance.
+func (i *Instance) Path(file string) string { return filepath.Join(i.Dir(), file) }
+
+// OpenLog opens the instance's log for appending.
+func (i *Instance) OpenLog() (*os.File, error) {
+	return os.OpenFile(i.Path(LogFile), os.O_RDWR|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
+}
+
+// WriteState replaces the state file in one step.
+func (i *Instance) WriteState(st *State) error { return writeState(i.Dir(), st) }
+
+// Remove removes everything of the instance and gives the lock back.
+func (i *Instance) Remove(ctx context.Context) error {
+	defer i.lock.Close()
+	unlock, err := i.base.lockBase(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return i.base.discard(i.name)
+}
+
+// Entry is an instance as another process sees it.
+type Entry struct {
+	Name string
+	Dir  string
+	// State is nil while the instance starts, or if its state file is unreadable.
+	State *State
+}
+
+// Find returns the running instance of that name. Error: [ErrNotFound].
+func (b Base) Find(ctx context.Context, name string) (Entry, error) {
+	if !ValidName(name) {
+		return Entry{}, fmt.Errorf("%q: %w", name, ErrNotFound)
+	}
+	dir := filepath.Join(b.dir, name)
+	if _, err := os.Lstat(dir); err != nil {
+		return Entry{}, fmt.Errorf("%q: %w", name, ErrNotFound)
+	}
+	if !alive(dir) {
+		b.clean(ctx, name)
+		return Entry{}, fmt.Errorf("%q: %w", name, ErrNotFound)
+	}
+	st, _ := readState(dir, name)
+	return Entry{Name: name, Dir: dir, State: st}, nil
+}
+
+// List returns the running instances by name, and cleans up after dead ones on the way.
+func (b Base) List(ctx context.Context) ([]Entry, error) {
+	des, err := os.ReadDir(b.dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []Entry
+	for _, de := range des {
+		if strings.HasPrefix(de.Name(), ".") {
+			continue
+		}
+		if e, err := b.Find(ctx, de.Name()); err == nil {
+			out = append(out, e)
+		}
+	}
+	return out, nil
+}
+
+// clean removes a dead instance, unless it came to life again meanwhile.
+func (b Base) clean(ctx context.Context, name string) {
+	unlock, err := b.lockBase(ctx)
+	if err != nil {
+		return
+	}
+	defer unlock()
+	_ = b.sweep(name) // still alive: another up took the name over
+}

@@ -1,0 +1,128 @@
+package instance
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Status is what `list` shows of an instance.
+type Status string
+
+// The states of an instance.
+const (
+	Running    Status = "running"
+	Restarting Status = "restarting" // slirp4netns died and is being started again
+	Dead       Status = "dead"       // the supervisor lives, but doesn't answer and left no readable state
+)
+
+// State is what is known of an instance: the object that `up --json` and `list --json` print.
+// Fields are added, never renamed.
+type State struct {
+	Name          string         `json:"name"`
+	State         Status         `json:"state"`
+	Target        TargetState    `json:"target"`
+	SupervisorPID int            `json:"supervisorPid"`
+	SlirpPID      int            `json:"slirp4netnsPid"`
+	Tap           string         `json:"tap"`
+	MTU           int            `json:"mtu"`
+	CIDR          netip.Prefix   `json:"cidr"`
+	Guest         netip.Addr     `json:"guest"`
+	Gateway       netip.Addr     `json:"gateway"`
+	DNS           netip.Addr     `json:"dns"`
+	IPv6          *IPv6State     `json:"ipv6"`
+	PortHandler   string         `json:"portHandler"`
+	Ports         []PortState    `json:"ports"`
+	StateDir      string         `json:"stateDir"`
+	APISocket     string         `json:"apiSocket"`
+	ControlSocket string         `json:"controlSocket"`
+	Log           string         `json:"log"`
+	Slirp         SlirpState     `json:"slirp4netns"`
+	StartedAt     time.Time      `json:"startedAt"`
+	Restarts      int            `json:"restarts"`
+	Sandbox       bool           `json:"sandbox"`
+	Seccomp       bool           `json:"seccomp"`
+	DisableDNS    bool           `json:"disableDns"`
+	Processes     []ProcessState `json:"processes"`
+}
+
+// TargetState says whose network the instance provides. PID is 0 for a netns path; Command
+// is set for `up -- COMMAND`.
+type TargetState struct {
+	PID     int      `json:"pid"`
+	Netns   string   `json:"netns"`
+	Userns  string   `json:"userns"`
+	Command []string `json:"command,omitempty"`
+}
+
+// IPv6State holds the addresses of the guest's IPv6 network.
+type IPv6State struct {
+	CIDR    netip.Prefix `json:"cidr"`
+	Guest   netip.Addr   `json:"guest"`
+	Gateway netip.Addr   `json:"gateway"`
+	DNS     netip.Addr   `json:"dns"`
+}
+
+// PortState is one forward.
+type PortState struct {
+	ID        int        `json:"id"`
+	Proto     string     `json:"proto"`
+	HostIP    netip.Addr `json:"hostIP"`
+	HostPort  int        `json:"hostPort"`
+	GuestIP   netip.Addr `json:"guestIP"`
+	GuestPort int        `json:"guestPort"`
+}
+
+// SlirpState says which slirp4netns runs.
+type SlirpState struct {
+	Path    string `json:"path"`
+	Version string `json:"version"`
+}
+
+// ProcessState identifies a process of the instance beyond the reuse of its PID: Start is the
+// start time in clock ticks since boot, field 22 of /proc/PID/stat (proc(5)).
+type ProcessState struct {
+	Role  string `json:"role"` // "supervisor", "slirp4netns", "guest" or "command"
+	PID   int    `json:"pid"`
+	Start uint64 `json:"start"`
+}
+
+func writeState(dir string, st *State) error {
+	data, err := json.Marshal(st)
+	if err != nil {
+		return err
+	}
+	tmp := filepath.Join(dir, ".state.json.tmp")
+	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+		os.Remove(tmp)
+		return fmt.Errorf("write state: %w", err)
+	}
+	if err := os.Rename(tmp, filepath.Join(dir, "state.json")); err != nil {
+		return fmt.Errorf("write state: %w", err)
+	}
+	return nil
+}
+
+// ParseState reads a state file's content. It fails on anything that is not the complete state
+// of an instance of that name.
+func ParseState(data []byte, name string) (*State, error) {
+	var st State
+	if err := json.Unmarshal(data, &st); err != nil {
+		return nil, fmt.Errorf("state file: %w", err)
+	}
+	if st.Name != name || st.SupervisorPID <= 0 {
+		return nil, fmt.Errorf("state file: not the state of %q", name)
+	}
+	return &st, nil
+}
+
+func readState(dir, name string) (*State, error) {
+	data, err := os.ReadFile(filepath.Join(dir, "state.json"))
+	if err != nil {
+		return nil, err
+	}
+	return ParseState(data, name)
+}

@@ -1,0 +1,177 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Descriptors of the started slirp4netns, as [Start] lays them out.
+const (
+	readyFD  = 3
+	exitFD   = 4
+	targetFD = 5
+)
+
+// graceful is how long slirp4netns gets to end by its exit descriptor, and again by SIGTERM.
+const graceful = 2 * time.Second
+
+// childPath is the search path that slirp4netns gets. It needs none; a wrapper script does.
+const childPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// Process is a slirp4netns that [Start] started. It owns the child and both pipes.
+type Process struct {
+	cmd     *exec.Cmd
+	exit    *os.File      // closing it ends slirp4netns
+	ready   chan struct{} // closed when the ready pipe got its byte
+	readEOF chan struct{} // closed when the ready pipe ended without
+	done    chan struct{} // closed when the child is reaped
+
+	stopOnce sync.Once
+	err      error // of the child, once done
+}
+
+// StartConfig says how to start slirp4netns.
+type StartConfig struct {
+	Path string   // the binary
+	Args []string // its arguments, which name readyFD and exitFD
+	Log  *os.File // gets stdout and stderr
+	// Target becomes descriptor 5 if it is not nil: a namespace the arguments name as
+	// /proc/self/fd/5.
+	Target *os.File
+	// OwnMounts gives slirp4netns a mount namespace of its own, so that its sandbox's mounts
+	// don't reach the host (upstream pull request 153). It needs CAP_SYS_ADMIN.
+	OwnMounts bool
+}
+
+// Start starts slirp4netns in a process group of its own and closes the child's ends of the
+// pipes, so that their end of file tells at once that it has died. The exit pipe's read end and
+// the parent-death signal both make it end with the supervisor, whatever ends that.
+func Start(cfg StartConfig) (*Process, error) {
+	readyR, readyW, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	exitR, exitW, err := os.Pipe()
+	if err != nil {
+		readyR.Close()
+		readyW.Close()
+		return nil, err
+	}
+	cmd := exec.Command(cfg.Path, cfg.Args...)
+	cmd.Args[0] = "slirp4netns"
+	cmd.Env = []string{childPath}
+	cmd.Dir = "/"
+	cmd.Stdout, cmd.Stderr = cfg.Log, cfg.Log
+	cmd.ExtraFiles = []*os.File{readyW, exitR}
+	if cfg.Target != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, cfg.Target)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if cfg.OwnMounts {
+		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
+	}
+	err = cmd.Start()
+	readyW.Close()
+	exitR.Close()
+	if err != nil {
+		readyR.Close()
+		exitW.Close()
+		return nil, fmt.Errorf("start slirp4netns: %w", err)
+	}
+	p := &Process{
+		cmd: cmd, exit: exitW,
+		ready: make(chan struct{}), readEOF: make(chan struct{}), done: make(chan struct{}),
+	}
+	go p.waitReady(readyR)
+	go func() {
+		p.err = cmd.Wait()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+func (p *Process) waitReady(r *os.File) {
+	defer r.Close()
+	var b [1]byte
+	if n, _ := r.Read(b[:]); n == 1 && b[0] == '1' {
+		close(p.ready)
+		return
+	}
+	close(p.readEOF)
+}
+
+// PID returns slirp4netns's process id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Done is closed when slirp4netns has ended and is reaped.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// ErrNotReady: slirp4netns ended, or closed its ready descriptor, before it was ready.
+var ErrNotReady = errors.New("slirp4netns ended before the network was ready")
+
+// WaitReady waits until the network is ready. Errors: [ErrNotReady] once the process is
+// reaped, or ctx's.
+func (p *Process) WaitReady(ctx context.Context) error {
+	select {
+	case <-p.ready:
+		return nil
+	case <-p.done:
+	case <-p.readEOF:
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	// Both may have come at once.
+	select {
+	case <-p.ready:
+		return nil
+	default:
+		return ErrNotReady
+	}
+}
+
+// Exit describes how slirp4netns ended, once it is done: "exit status 1", "signal: killed".
+func (p *Process) Exit() string {
+	select {
+	case <-p.done:
+		return p.cmd.ProcessState.String()
+	default:
+		return "still running"
+	}
+}
+
+// Signal sends slirp4netns a signal.
+func (p *Process) Signal(sig syscall.Signal) error { return p.cmd.Process.Signal(sig) }
+
+// Stop ends slirp4netns: by its exit descriptor, then SIGTERM, then SIGKILL; and waits.
+func (p *Process) Stop() {
+	p.stopOnce.Do(func() { p.exit.Close() })
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		t := time.NewTimer(graceful)
+		select {
+		case <-p.done:
+			t.Stop()
+			return
+		case <-t.C:
+		}
+		_ = p.Signal(sig)
+	}
+	<-p.done
+}
+
+// Kill ends slirp4netns at once, for one that no longer answers; and waits.
+func (p *Process) Kill() {
+	p.stopOnce.Do(func() { p.exit.Close() })
+	_ = p.Signal(syscall.SIGKILL)
+	<-p.done
+}

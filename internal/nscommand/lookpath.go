@@ -1,0 +1,65 @@
+package nscommand
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// lookPath finds a command as a shell does: along PATH unless the name has a slash, an empty
+// element of PATH being the current directory. Something that is there but can't be run is
+// reported as such (fs.ErrPermission, EISDIR) only if nothing further along can be.
+func lookPath(name string) (string, error) {
+	if name == "" {
+		return "", fs.ErrNotExist
+	}
+	if strings.Contains(name, "/") {
+		return name, runnable(name)
+	}
+	var found error = fs.ErrNotExist
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		if dir == "" {
+			dir = "."
+		}
+		path := dir + "/" + name
+		err := runnable(path)
+		if err == nil {
+			return path, nil
+		}
+		if !os.IsNotExist(err) && err != unix.EISDIR && err != unix.ENOTDIR {
+			found = err
+		}
+	}
+	return "", found
+}
+
+func runnable(path string) error {
+	fi, err := os.Stat(path)
+	switch {
+	case err != nil:
+		if pe, ok := err.(*fs.PathError); ok {
+			return pe.Err
+		}
+		return err
+	case fi.IsDir():
+		return unix.EISDIR
+	}
+	return unix.Access(path, unix.X_OK)
+}
+
+// Check says early, outside the namespaces, whether COMMAND can be found and run. Error:
+// [*ExecError].
+func Check(name string) error {
+	_, err := lookPath(name)
+	switch {
+	case err == nil:
+		return nil
+	case os.IsNotExist(err):
+		return &ExecError{StatusNotFound, name + ": command not found"}
+	default:
+		return &ExecError{StatusCannotRun, name + ": " + err.Error()}
+	}
+}

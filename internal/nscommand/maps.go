@@ -1,0 +1,124 @@
+package nscommand
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/user"
+	"strconv"
+	"strings"
+)
+
+// MapError: the ids of the new user namespace could not be mapped.
+type MapError struct {
+	What string
+	Err  error
+	Fix  string
+}
+
+func (e *MapError) Error() string { return e.What + ": " + e.Err.Error() }
+func (e *MapError) Unwrap() error { return e.Err }
+
+// Hint says what to do about it.
+func (e *MapError) Hint() string { return e.Fix }
+
+// writeMaps maps the caller to root in the user namespace of pid (user_namespaces(7)), and with
+// ranges also the caller's subordinate ids, from 1 up, through newuidmap(1) and newgidmap(1).
+func writeMaps(pid int, ranges bool) error {
+	uid, gid := os.Geteuid(), os.Getegid()
+	proc := func(file string) string { return fmt.Sprintf("/proc/%d/%s", pid, file) }
+	if !ranges {
+		for _, w := range []struct{ file, text string }{
+			// An unprivileged gid_map needs setgroups denied first.
+			{"setgroups", "deny"},
+			{"uid_map", fmt.Sprintf("0 %d 1", uid)},
+			{"gid_map", fmt.Sprintf("0 %d 1", gid)},
+		} {
+			if err := os.WriteFile(proc(w.file), []byte(w.text), 0); err != nil {
+				return &MapError{"map the caller to root", err, ""}
+			}
+		}
+		return nil
+	}
+	name := strconv.Itoa(uid)
+	if u, err := user.LookupId(name); err == nil {
+		name = u.Username
+	}
+	for _, m := range []struct {
+		tool, file, db string
+		id             int
+	}{
+		{"newuidmap", "uid_map", "/etc/subuid", uid},
+		{"newgidmap", "gid_map", "/etc/subgid", gid},
+	} {
+		f, err := os.Open(m.db)
+		if err != nil {
+			return &MapError{"--map-users", err, "give the user ranges: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " + name}
+		}
+		subs, err := parseSubIDs(f, name, strconv.Itoa(uid))
+		f.Close()
+		if err != nil {
+			return &MapError{"--map-users: " + m.db, err, ""}
+		}
+		if len(subs) == 0 {
+			return &MapError{"--map-users", fmt.Errorf("%s has no range for %s", m.db, name),
+				"give the user ranges: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " + name}
+		}
+		args := []string{strconv.Itoa(pid), "0", strconv.Itoa(m.id), "1"}
+		next := uint64(1)
+		for _, s := range subs {
+			args = append(args, strconv.FormatUint(next, 10), strconv.FormatUint(s.first, 10), strconv.FormatUint(s.count, 10))
+			next += s.count
+		}
+		if uid == 0 { // root writes them itself
+			text := &bytes.Buffer{}
+			for i := 1; i+2 < len(args); i += 3 {
+				fmt.Fprintf(text, "%s %s %s\n", args[i], args[i+1], args[i+2])
+			}
+			if err := os.WriteFile(proc(m.file), text.Bytes(), 0); err != nil {
+				return &MapError{"write " + m.file, err, ""}
+			}
+			continue
+		}
+		out, err := exec.Command(m.tool, args...).CombinedOutput()
+		if errors.Is(err, exec.ErrNotFound) {
+			return &MapError{"--map-users", err, "install " + m.tool + " (package uidmap on Debian and Ubuntu, shadow-utils on Fedora, shadow-uidmap on Alpine)"}
+		}
+		if err != nil {
+			return &MapError{m.tool, fmt.Errorf("%w: %s", err, bytes.TrimSpace(out)), ""}
+		}
+	}
+	return nil
+}
+
+type subIDs struct{ first, count uint64 }
+
+// parseSubIDs returns the ranges of a user, by name or number, in a file of the form of
+// subuid(5).
+func parseSubIDs(r io.Reader, name, uid string) ([]subIDs, error) {
+	var out []subIDs
+	sc := bufio.NewScanner(r)
+	for line := 1; sc.Scan(); line++ {
+		text := strings.TrimSpace(sc.Text())
+		if text == "" || strings.HasPrefix(text, "#") {
+			continue
+		}
+		f := strings.Split(text, ":")
+		if len(f) != 3 || f[0] != name && f[0] != uid {
+			continue
+		}
+		first, err1 := strconv.ParseUint(f[1], 10, 32)
+		count, err2 := strconv.ParseUint(f[2], 10, 32)
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, fmt.Errorf("line %d: %w", line, err)
+		}
+		if count > 0 {
+			out = append(out, subIDs{first, count})
+		}
+	}
+	return out, sc.Err()
+}

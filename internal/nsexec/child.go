@@ -1,0 +1,209 @@
+package nsexec
+
+import (
+	"fmt"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// fork copies the process and runs the plan in the copy. The copy has one thread, the calling
+// one, so it must not touch the Go runtime: no allocation, no growing stack (nosplit), no
+// signal handler (all blocked), raw system calls only.
+func fork(p *plan) (pid int, err error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	syscall.ForkLock.Lock()
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK,
+		uintptr(unsafe.Pointer(&p.allMask)), uintptr(unsafe.Pointer(&p.oldMask)), 8, 0, 0)
+	r, errno := forkChild(p)
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK,
+		uintptr(unsafe.Pointer(&p.oldMask)), 0, 8, 0, 0)
+	syscall.ForkLock.Unlock()
+	if errno != 0 {
+		return 0, fmt.Errorf("fork: %w", errno)
+	}
+	return int(r), nil
+}
+
+//go:noinline
+//go:norace
+//go:nosplit
+func forkChild(p *plan) (uintptr, syscall.Errno) {
+	r, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	if errno != 0 || r != 0 {
+		return r, errno
+	}
+	child(p)
+	return 0, 0 // not reached
+}
+
+// child is the life of the copy. See the package comment for the protocol.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func child(p *plan) {
+	s, errno := enter(p)
+	if errno == 0 {
+		s, errno = become(p)
+	}
+	if errno == 0 {
+		s, errno = files(p)
+	}
+	if errno == 0 {
+		syscall.RawSyscall(unix.SYS_SETRLIMIT, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&p.rlimit)), 0)
+		// Signals as the caller had them; handlers are reset by the exec.
+		syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK,
+			uintptr(unsafe.Pointer(&p.oldMask)), 0, 8, 0, 0)
+		s = stepExec
+		_, _, errno = syscall.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(p.path)),
+			uintptr(unsafe.Pointer(&p.argv[0])), uintptr(unsafe.Pointer(&p.envv[0])))
+	}
+	*(*uint32)(unsafe.Pointer(&p.msg[0])) = uint32(s)
+	*(*uint32)(unsafe.Pointer(&p.msg[4])) = uint32(errno)
+	syscall.RawSyscall(unix.SYS_WRITE, uintptr(p.report), uintptr(unsafe.Pointer(&p.msg[0])), 8)
+	for {
+		syscall.RawSyscall(unix.SYS_EXIT, 127, 0, 0)
+	}
+}
+
+// enter gets into the namespaces.
+//
+//go:norace
+//go:nosplit
+func enter(p *plan) (step, syscall.Errno) {
+	if p.setsid {
+		if _, _, e := syscall.RawSyscall(unix.SYS_SETSID, 0, 0, 0); e != 0 {
+			return stepSession, e
+		}
+	} else if p.setpgid {
+		if _, _, e := syscall.RawSyscall(unix.SYS_SETPGID, 0, 0, 0); e != 0 {
+			return stepSession, e
+		}
+	}
+	if p.joinUser >= 0 {
+		if _, _, e := syscall.RawSyscall(unix.SYS_SETNS, uintptr(p.joinUser), unix.CLONE_NEWUSER, 0); e != 0 {
+			return stepJoinUser, e
+		}
+	}
+	if p.joinNet >= 0 {
+		if _, _, e := syscall.RawSyscall(unix.SYS_SETNS, uintptr(p.joinNet), unix.CLONE_NEWNET, 0); e != 0 {
+			return stepJoinNet, e
+		}
+	}
+	if p.joinMount >= 0 {
+		if _, _, e := syscall.RawSyscall(unix.SYS_SETNS, uintptr(p.joinMount), unix.CLONE_NEWNS, 0); e != 0 {
+			return stepJoinMount, e
+		}
+	}
+	if p.unshare != 0 {
+		if _, _, e := syscall.RawSyscall(unix.SYS_UNSHARE, uintptr(p.unshare), 0, 0); e != 0 {
+			return stepUnshare, e
+		}
+	}
+	if p.askMap >= 0 {
+		syscall.RawSyscall(unix.SYS_WRITE, uintptr(p.askMap), uintptr(unsafe.Pointer(&p.byte1)), 1)
+		n, _, e := syscall.RawSyscall(unix.SYS_READ, uintptr(p.askMap), uintptr(unsafe.Pointer(&p.byte1)), 1)
+		if n != 1 {
+			if e == 0 {
+				e = unix.EPIPE
+			}
+			return stepMapped, e
+		}
+	}
+	return 0, 0
+}
+
+// become takes on the identity the program shall have.
+//
+//go:norace
+//go:nosplit
+func become(p *plan) (step, syscall.Errno) {
+	if p.become {
+		if _, _, e := syscall.RawSyscall(unix.SYS_SETRESGID, 0, 0, 0); e != 0 {
+			return stepSetgid, e
+		}
+		if _, _, e := syscall.RawSyscall(unix.SYS_SETRESUID, 0, 0, 0); e != 0 {
+			return stepSetuid, e
+		}
+	}
+	if p.keepCaps {
+		if _, _, e := syscall.RawSyscall(unix.SYS_CAPGET, uintptr(unsafe.Pointer(&p.capHdr)), uintptr(unsafe.Pointer(&p.capData[0])), 0); e != 0 {
+			return stepCaps, e
+		}
+		p.capData[0].Inheritable = p.capData[0].Permitted
+		p.capData[1].Inheritable = p.capData[1].Permitted
+		if _, _, e := syscall.RawSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&p.capHdr)), uintptr(unsafe.Pointer(&p.capData[0])), 0); e != 0 {
+			return stepCaps, e
+		}
+		for c := uintptr(0); c < 64; c++ {
+			if p.capData[c/32].Permitted&(1<<(c%32)) != 0 {
+				// Fails for what a securebit forbids: then the program has less.
+				syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, c, 0, 0, 0)
+			}
+		}
+	}
+	// After every change of credentials, which clears it (prctl(2)).
+	if p.pdeathsig != 0 {
+		if _, _, e := syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, p.pdeathsig, 0, 0, 0, 0); e != 0 {
+			return stepPdeathsig, e
+		}
+		// The parent may have died before the line above.
+		if ppid, _, _ := syscall.RawSyscall(unix.SYS_GETPPID, 0, 0, 0); int(ppid) != p.parent {
+			return stepPdeathsig, unix.ESRCH
+		}
+	}
+	if p.dir != nil {
+		if _, _, e := syscall.RawSyscall(unix.SYS_CHDIR, uintptr(unsafe.Pointer(p.dir)), 0, 0); e != 0 {
+			return stepChdir, e
+		}
+	}
+	return 0, 0
+}
+
+// files puts the descriptors into place: first all above the targets, then down.
+//
+//go:norace
+//go:nosplit
+func files(p *plan) (step, syscall.Errno) {
+	n := len(p.fds)
+	r, _, e := syscall.RawSyscall(unix.SYS_FCNTL, uintptr(p.report), unix.F_DUPFD_CLOEXEC, uintptr(n))
+	if e != 0 {
+		return stepFiles, e
+	}
+	p.report = int(r)
+	for i := 0; i < n; i++ {
+		if p.fds[i] < 0 {
+			continue
+		}
+		r, _, e := syscall.RawSyscall(unix.SYS_FCNTL, uintptr(p.fds[i]), unix.F_DUPFD_CLOEXEC, uintptr(n))
+		if e != 0 {
+			return stepFiles, e
+		}
+		p.fds[i] = int(r)
+	}
+	for i := 0; i < n; i++ {
+		if p.fds[i] < 0 {
+			if !p.keepFDs {
+				syscall.RawSyscall(unix.SYS_CLOSE, uintptr(i), 0, 0)
+			}
+			continue
+		}
+		if _, _, e := syscall.RawSyscall(unix.SYS_DUP3, uintptr(p.fds[i]), uintptr(i), 0); e != 0 {
+			return stepFiles, e
+		}
+	}
+	if !p.keepFDs {
+		const closeRangeCloexec = 4 // CLOSE_RANGE_CLOEXEC, Linux 5.11
+		_, _, e := syscall.RawSyscall(unix.SYS_CLOSE_RANGE, uintptr(n), ^uintptr(0)>>1, closeRangeCloexec)
+		if e != 0 {
+			for fd := n; fd < 4096; fd++ { // older kernels
+				syscall.RawSyscall(unix.SYS_FCNTL, uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC)
+			}
+		}
+	}
+	return 0, 0
+}

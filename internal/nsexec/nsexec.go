@@ -1,0 +1,274 @@
+// Package nsexec starts a program inside other namespaces, new ones or those of another
+// process. It exists because the Go runtime can't: a user namespace can only be joined by a
+// process with a single thread (setns(2)), and os/exec can neither join one nor wait for
+// newuidmap before the program starts. nsenter(1) could, but loses the capabilities at its
+// exec where the caller isn't mapped to root, and has to be installed.
+//
+// # How
+//
+// Start forks on a locked thread with every signal blocked. The child is a copy of the caller
+// with one thread and never returns to Go proper: it runs [child], which makes raw system calls
+// only, on memory that was prepared before the fork, and ends in execve(2) or exit(2). What goes
+// wrong is written to a close-on-exec pipe as a step and an errno; end of file means the program
+// runs.
+//
+//	parent                         child
+//	fork ────────────────────────▶ setpgid/setsid, pdeathsig
+//	                               setns(user) setns(mnt) setns(net), or unshare(flags)
+//	      ◀──────── "mapped?" ───  (new user namespace only)
+//	write uid_map, gid_map
+//	      ───────── go ─────────▶  setresgid, setresuid
+//	                               capabilities → inheritable → ambient
+//	                               descriptors into place, close_range(rest)
+//	      ◀──────── EOF or step ─  execve
+package nsexec
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/rlimit"
+)
+
+// Cmd is a program to start. The zero value of every field but Path and Args is usable.
+type Cmd struct {
+	Path string   // executed as it stands: no search of PATH
+	Args []string // argv, including argv[0]
+	Env  []string // environment; nil means empty
+	Dir  string   // working directory; "" means the caller's
+
+	// Files become descriptors 0, 1, 2, …; nil leaves a number closed, except that nil at 0 to
+	// 2 means /dev/null. Every other descriptor of the caller is closed in the program,
+	// unless KeepFDs is set: then those that are not close-on-exec stay.
+	Files   []*os.File
+	KeepFDs bool
+
+	// JoinUser, JoinMount and JoinNet are namespaces to enter, in that order; nil: stay.
+	JoinUser, JoinMount, JoinNet *os.File
+
+	// NewUser, NewMount and NewNet say which namespaces to make. With NewUser, Map must write the
+	// maps of the process it is given.
+	NewUser, NewMount, NewNet bool
+	Map                       func(pid int) error
+
+	// BecomeRoot switches to uid and gid 0 of the user namespace.
+	BecomeRoot bool
+	// KeepCaps makes the capabilities held in the user namespace survive the exec, also
+	// where the caller is not mapped to root there.
+	KeepCaps bool
+
+	Setsid  bool // start a session of its own
+	Setpgid bool // start a process group of its own
+	// Pdeathsig is sent when the calling thread's process dies (prctl(2)); 0: none.
+	Pdeathsig syscall.Signal
+}
+
+// Error says at which step a start failed.
+type Error struct {
+	Step string // for example "setns(CLONE_NEWUSER)"
+	Err  error  // an errno
+}
+
+func (e *Error) Error() string { return e.Step + ": " + e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+type step uint32
+
+const (
+	stepSession step = iota
+	stepPdeathsig
+	stepJoinUser
+	stepJoinMount
+	stepJoinNet
+	stepUnshare
+	stepMapped
+	stepSetgid
+	stepSetuid
+	stepCaps
+	stepChdir
+	stepFiles
+	stepExec
+)
+
+var stepNames = [...]string{
+	"setsid", "prctl(PR_SET_PDEATHSIG)", "setns(CLONE_NEWUSER)", "setns(CLONE_NEWNS)", "setns(CLONE_NEWNET)",
+	"unshare", "write uid_map", "setresgid", "setresuid", "capset", "chdir", "dup3", "execve",
+}
+
+// plan is everything the child needs, laid out before the fork.
+type plan struct {
+	path       *byte
+	argv, envv []*byte
+	dir        *byte
+
+	fds     []int // fds[i] becomes descriptor i; -1: closed
+	keepFDs bool
+	report  int // pipe: the failure, or EOF
+	askMap  int // socket: one byte each way around the maps; -1: none
+
+	joinUser, joinMount, joinNet int
+	unshare                      int
+	become, keepCaps             bool
+	setsid, setpgid              bool
+	pdeathsig                    uintptr
+	parent                       int
+
+	rlimit syscall.Rlimit
+
+	oldMask, allMask [8]byte
+	capHdr           unix.CapUserHeader
+	capData          [2]unix.CapUserData
+	msg              [8]byte
+	byte1            [1]byte
+}
+
+// Start starts the program and returns once it runs, that is once execve(2) has succeeded.
+// The caller must Wait for the process. Errors: [*Error], or Map's own.
+func (c *Cmd) Start() (*os.Process, error) {
+	p, cleanup, err := c.prepare()
+	if err != nil {
+		return nil, err
+	}
+	defer cleanup()
+
+	reportR, reportW, err := pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer reportR.Close()
+	defer reportW.Close()
+	p.report = int(reportW.Fd())
+
+	p.askMap = -1
+	var ask *os.File
+	if c.NewUser {
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return nil, fmt.Errorf("socketpair: %w", err)
+		}
+		ask = os.NewFile(uintptr(pair[0]), "map")
+		askChild := os.NewFile(uintptr(pair[1]), "map")
+		p.askMap = pair[1]
+		defer ask.Close()
+		defer askChild.Close()
+		pid, err := fork(p)
+		askChild.Close()
+		reportW.Close()
+		if err != nil {
+			return nil, err
+		}
+		return c.finish(pid, reportR, ask)
+	}
+	pid, err := fork(p)
+	reportW.Close()
+	runtime.KeepAlive(c)
+	if err != nil {
+		return nil, err
+	}
+	return c.finish(pid, reportR, nil)
+}
+
+// finish sees a forked child through to its exec, or reaps it.
+func (c *Cmd) finish(pid int, report, ask *os.File) (*os.Process, error) {
+	proc, err := os.FindProcess(pid)
+	if err != nil {
+		return nil, err
+	}
+	fail := func(err error) (*os.Process, error) {
+		_ = proc.Kill()
+		_, _ = proc.Wait()
+		return nil, err
+	}
+	if ask != nil {
+		var b [1]byte
+		if n, _ := ask.Read(b[:]); n == 1 { // else the child has failed and reports it
+			if err := c.Map(pid); err != nil {
+				return fail(err)
+			}
+			if _, err := ask.Write(b[:]); err != nil {
+				return fail(fmt.Errorf("release child: %w", err))
+			}
+		}
+		ask.Close()
+	}
+	var msg [8]byte
+	n, err := report.Read(msg[:])
+	if n == len(msg) {
+		s, errno := step(*(*uint32)(unsafe.Pointer(&msg[0]))), *(*uint32)(unsafe.Pointer(&msg[4]))
+		return fail(&Error{stepNames[s], syscall.Errno(errno)})
+	}
+	if err != nil && n == 0 && errors.Is(err, os.ErrClosed) {
+		return fail(err)
+	}
+	return proc, nil
+}
+
+func pipe() (r, w *os.File, err error) {
+	var fd [2]int
+	if err := unix.Pipe2(fd[:], unix.O_CLOEXEC); err != nil {
+		return nil, nil, fmt.Errorf("pipe: %w", err)
+	}
+	return os.NewFile(uintptr(fd[0]), "pipe"), os.NewFile(uintptr(fd[1]), "pipe"), nil
+}
+
+func (c *Cmd) prepare() (p *plan, cleanup func(), err error) {
+	p = &plan{keepFDs: c.KeepFDs, become: c.BecomeRoot, keepCaps: c.KeepCaps, setsid: c.Setsid, setpgid: c.Setpgid}
+	if p.path, err = syscall.BytePtrFromString(c.Path); err != nil {
+		return nil, nil, err
+	}
+	if p.argv, err = syscall.SlicePtrFromStrings(c.Args); err != nil {
+		return nil, nil, err
+	}
+	if p.envv, err = syscall.SlicePtrFromStrings(c.Env); err != nil {
+		return nil, nil, err
+	}
+	if c.Dir != "" {
+		if p.dir, err = syscall.BytePtrFromString(c.Dir); err != nil {
+			return nil, nil, err
+		}
+	}
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	fd := func(f *os.File) int {
+		if f == nil {
+			return -1
+		}
+		return int(f.Fd())
+	}
+	for i := range max(3, len(c.Files)) {
+		switch {
+		case i < len(c.Files) && c.Files[i] != nil:
+			p.fds = append(p.fds, fd(c.Files[i]))
+		case i < 3:
+			p.fds = append(p.fds, fd(null))
+		default:
+			p.fds = append(p.fds, -1)
+		}
+	}
+	p.joinUser, p.joinMount, p.joinNet = fd(c.JoinUser), fd(c.JoinMount), fd(c.JoinNet)
+	if c.NewUser {
+		p.unshare |= unix.CLONE_NEWUSER
+	}
+	if c.NewMount {
+		p.unshare |= unix.CLONE_NEWNS
+	}
+	if c.NewNet {
+		p.unshare |= unix.CLONE_NEWNET
+	}
+	p.pdeathsig = uintptr(c.Pdeathsig)
+	p.parent = os.Getpid()
+	p.rlimit = rlimit.Nofile()
+	for i := range p.allMask {
+		p.allMask[i] = 0xff
+	}
+	p.capHdr = unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	return p, func() { null.Close() }, nil
+}

@@ -1,0 +1,277 @@
+// Package target finds the namespaces that an instance provides a network for, pins them with
+// descriptors so that a reused PID or a replaced path is never mistaken for them, and tells
+// when they are gone.
+package target
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Errors that callers act on.
+var (
+	// ErrGone: there is no such process (any more), or no such namespace.
+	ErrGone = errors.New("gone")
+	// ErrOwnNetns: the target is slirpctl's own network namespace; a tap would appear on the host.
+	ErrOwnNetns = errors.New("is slirpctl's own network namespace: the tap would appear on this host")
+)
+
+// UsernsError: the user namespace of a network namespace can't be told or entered.
+type UsernsError struct {
+	Netns string
+	Err   error
+}
+
+func (e *UsernsError) Error() string {
+	return fmt.Sprintf("user namespace of %s: %v", e.Netns, e.Err)
+}
+func (e *UsernsError) Unwrap() error { return e.Err }
+
+// Hint says what to do about it.
+func (e *UsernsError) Hint() string {
+	return "name it with --userns PATH, for example --userns /proc/PID/ns/user"
+}
+
+// Target is a network namespace, and what its life hangs on: a process or a path.
+type Target struct {
+	// PID is the process, 0 for a namespace given by path.
+	PID int
+	// NetnsPath and UsernsPath name the namespaces for people; UsernsPath is "" where the
+	// network namespace belongs to the caller's own user namespace.
+	NetnsPath, UsernsPath string
+
+	// Netns is the network namespace, Userns the user namespace to enter before it, nil if
+	// none. Both stay open until Close.
+	Netns, Userns *os.File
+
+	pidfd *os.File // nil for a path
+	ino   uint64   // of the network namespace
+}
+
+// FromPID pins the namespaces of a process. A process that is still in the caller's network
+// namespace gets up to wait to leave it. Errors: [ErrGone], [ErrOwnNetns].
+func FromPID(ctx context.Context, pid int, wait time.Duration) (*Target, error) {
+	t := &Target{PID: pid, NetnsPath: fmt.Sprintf("/proc/%d/ns/net", pid)}
+	fd, err := unix.PidfdOpen(pid, 0)
+	switch {
+	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EINVAL):
+		return nil, fmt.Errorf("process %d: %w", pid, ErrGone)
+	case err != nil:
+		return nil, fmt.Errorf("process %d: pidfd_open: %w", pid, err)
+	}
+	t.pidfd = os.NewFile(uintptr(fd), "pidfd")
+	if err := t.pin(ctx, fmt.Sprintf("/proc/%d/ns/user", pid), wait); err != nil {
+		t.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// pin opens the namespaces of t.PID, again and again while it shares ours and wait lasts.
+func (t *Target) pin(ctx context.Context, userns string, wait time.Duration) error {
+	gone := fmt.Errorf("process %d: %w", t.PID, ErrGone)
+	deadline := time.Now().Add(wait)
+	for {
+		err := t.open(t.NetnsPath, userns)
+		if t.Gone() { // what was opened may be another process's
+			return gone
+		}
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.ESRCH):
+			return gone
+		case !errors.Is(err, ErrOwnNetns) || time.Now().After(deadline):
+			return err
+		}
+		t.closeNamespaces()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(2 * time.Millisecond): // nothing tells of an unshare(2)
+		}
+	}
+}
+
+// FromNetns pins a network namespace by path, or by bare name below /run/netns. The user
+// namespace is the one that owns it, unless named. Errors: [ErrGone], [ErrOwnNetns],
+// [*UsernsError].
+func FromNetns(path, userns string) (*Target, error) {
+	if !strings.Contains(path, "/") {
+		path = filepath.Join("/run/netns", path)
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	// A path into /proc hangs on its process.
+	if pid, ok := procPID(path); ok {
+		t := &Target{PID: pid, NetnsPath: path}
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, ErrGone)
+		}
+		t.pidfd = os.NewFile(uintptr(fd), "pidfd")
+		if userns == "" {
+			userns = fmt.Sprintf("/proc/%d/ns/user", pid)
+		}
+		if err := t.open(path, userns); err != nil {
+			t.Close()
+			return nil, err
+		}
+		return t, nil
+	}
+	t := &Target{NetnsPath: path}
+	if err := t.open(path, userns); err != nil {
+		t.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// procPID takes N out of /proc/N/….
+func procPID(path string) (int, bool) {
+	rest, ok := strings.CutPrefix(path, "/proc/")
+	if !ok {
+		return 0, false
+	}
+	first, _, _ := strings.Cut(rest, "/")
+	if first == "self" || first == "thread-self" {
+		return os.Getpid(), true
+	}
+	pid, err := strconv.Atoi(first)
+	return pid, err == nil
+}
+
+// open opens the network namespace at path and the user namespace at userns, or the one that
+// owns the network namespace if userns is "".
+func (t *Target) open(path, userns string) error {
+	netns, err := openNS(path, unix.CLONE_NEWNET)
+	if err != nil {
+		return err
+	}
+	t.Netns = netns
+	own, err := sameNS(netns, "/proc/self/ns/net")
+	if err != nil {
+		return err
+	}
+	if own {
+		if t.PID > 0 {
+			return fmt.Errorf("the network namespace of process %d %w", t.PID, ErrOwnNetns)
+		}
+		return fmt.Errorf("%s %w", path, ErrOwnNetns)
+	}
+	if t.ino, err = inode(netns); err != nil {
+		return err
+	}
+	var user *os.File
+	if userns != "" {
+		user, err = openNS(userns, unix.CLONE_NEWUSER)
+		t.UsernsPath = userns
+	} else {
+		user, err = owner(netns)
+		t.UsernsPath = fmt.Sprintf("owner of %s", path)
+	}
+	if err != nil {
+		return &UsernsError{path, err}
+	}
+	same, err := sameNS(user, "/proc/self/ns/user")
+	if err != nil || same {
+		user.Close()
+		t.UsernsPath = ""
+		return err
+	}
+	t.Userns = user
+	return nil
+}
+
+func openNS(path string, want int) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+			return nil, fmt.Errorf("%s: %w", path, errors.Join(ErrGone, err))
+		}
+		return nil, err
+	}
+	typ, err := unix.IoctlRetInt(int(f.Fd()), unix.NS_GET_NSTYPE)
+	if err != nil || typ != want {
+		f.Close()
+		kind := map[int]string{unix.CLONE_NEWNET: "network", unix.CLONE_NEWUSER: "user"}[want]
+		return nil, fmt.Errorf("%s is not a %s namespace: %w", path, kind, errNotNS)
+	}
+	return f, nil
+}
+
+var errNotNS = errors.Join(ErrGone, errors.New("wrong kind of file"))
+
+// owner returns the user namespace that owns a network namespace (ioctl_ns(2)).
+func owner(netns *os.File) (*os.File, error) {
+	fd, err := unix.IoctlRetInt(int(netns.Fd()), unix.NS_GET_USERNS)
+	if err != nil {
+		return nil, fmt.Errorf("ioctl(NS_GET_USERNS): %w", err)
+	}
+	unix.CloseOnExec(fd)
+	return os.NewFile(uintptr(fd), "userns"), nil
+}
+
+func inode(f *os.File) (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return 0, err
+	}
+	return st.Ino, nil
+}
+
+func sameNS(f *os.File, path string) (bool, error) {
+	a, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	b, err := os.Stat(path)
+	if err != nil {
+		return false, err
+	}
+	return os.SameFile(a, b), nil
+}
+
+// Gone reports whether the target has ended: its process, or the path's being that namespace.
+func (t *Target) Gone() bool {
+	if t.pidfd != nil {
+		p := []unix.PollFd{{Fd: int32(t.pidfd.Fd()), Events: unix.POLLIN}}
+		n, err := unix.Poll(p, 0)
+		return err == nil && n > 0
+	}
+	fi, err := os.Stat(t.NetnsPath)
+	if err != nil {
+		return true
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	return ok && st.Ino != t.ino
+}
+
+func (t *Target) closeNamespaces() {
+	for _, f := range []**os.File{&t.Netns, &t.Userns} {
+		if *f != nil {
+			(*f).Close()
+			*f = nil
+		}
+	}
+}
+
+// Close lets go of the namespaces.
+func (t *Target) Close() error {
+	t.closeNamespaces()
+	if t.pidfd != nil {
+		return t.pidfd.Close()
+	}
+	return nil
+}
