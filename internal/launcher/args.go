@@ -1,0 +1,218 @@
+package launcher
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// What slirp4netns does when it is not told otherwise, and what it can take.
+const (
+	DefaultTap    = "tap0"
+	builtinMTU    = 1500
+	maxTapName    = 15  // bytes (IFNAMSIZ less the NUL); slirp4netns cuts longer ones silently
+	MaxSocketPath = 107 // bytes (sun_path less the NUL); before 0.4.3 longer ones were cut silently
+)
+
+// builtinCIDR is the network of a slirp4netns that has no --cidr, and of one that gets none.
+var builtinCIDR = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 2, 0}), 24)
+
+// Plan is everything that slirp4netns's argument list depends on, decided: names are resolved,
+// `auto` has become yes or no, descriptors are the numbers the child will see.
+type Plan struct {
+	MTU  int          // bytes, 68 to 65521; 0 is slirp4netns's own 1500
+	CIDR netip.Prefix // IPv4; the zero value is 10.0.2.0/24
+
+	IPv6                bool
+	DisableHostLoopback bool
+	DisableDNS          bool
+
+	// Sandbox can't be had by an ordinary user for a target with both a netns and a userns
+	// path (upstream issue 317): who makes the plan sees to that.
+	Sandbox bool
+	Seccomp bool
+
+	OutboundAddr  netip.Addr // IPv4; the zero value leaves it to the routes
+	OutboundAddr6 netip.Addr // IPv6
+
+	Tap string           // 1 to 15 bytes; "" is tap0
+	MAC net.HardwareAddr // 6 bytes; nil lets the kernel choose
+
+	APISocket string // path of at most 107 bytes; "" for none
+	ReadyFD   int    // in the child, 3 or more; 0 for none
+	ExitFD    int    // in the child, 3 or more; 0 for none. A closed one makes slirp4netns exit at once
+
+	Target Target
+}
+
+// Target is the network namespace to serve: that of a process, or one given by path.
+type Target struct {
+	PID        int    // > 0
+	NetnsPath  string // instead of PID
+	UsernsPath string // the user namespace to enter first; only with NetnsPath, "" for none
+}
+
+// MissingFeatureError says that something was asked for which this slirp4netns can't do.
+type MissingFeatureError struct {
+	Feature Feature
+	Since   string // the upstream version that brought it
+	Have    string // the version installed; "" where it was not asked
+	Wanted  string // what asked for it, like "the network 10.7.0.0/16"; may be empty
+}
+
+// Error gives one line.
+func (e *MissingFeatureError) Error() string {
+	wanted, have := e.Wanted, e.Have
+	if wanted == "" {
+		wanted = "this"
+	}
+	if have == "" {
+		have = "the installed one"
+	}
+	option := "--" + string(e.Feature)
+	if e.Feature == NetnsTypeTapfd {
+		option = "--netns-type=tapfd"
+	}
+	return fmt.Sprintf("%s needs a slirp4netns with %s (upstream has it since %s); %s does not have it", wanted, option, e.Since, have)
+}
+
+// SocketPathError says that the API socket's path does not fit into a socket address.
+type SocketPathError struct {
+	Path string
+}
+
+// Error gives one line.
+func (e *SocketPathError) Error() string {
+	return fmt.Sprintf("the API socket's path is %d bytes long, %d are possible: %s", len(e.Path), MaxSocketPath, e.Path)
+}
+
+// Args returns slirp4netns's arguments (without the program) for plan, using only what features
+// has. It looks at nothing else, so equal inputs give equal lists. What the binary does by
+// itself needs no feature: the network 10.0.2.0/24 needs no --cidr. What it can't do is a
+// [*MissingFeatureError], never left out. A path that is too long is a [*SocketPathError].
+// Every list has -c, which 0.2 and 0.3 demand with -r.
+func Args(plan Plan, features FeatureSet) ([]string, error) {
+	if err := plan.check(); err != nil {
+		return nil, err
+	}
+	l := argList{features: features}
+	l.add(plan.DisableHostLoopback, DisableHostLoopback, "", "keeping the namespace off the host's loopback")
+	l.add(plan.MTU != 0 && (plan.MTU != builtinMTU || features.Has(MTU)), MTU, strconv.Itoa(plan.MTU), fmt.Sprintf("the MTU %d", plan.MTU))
+	l.add(plan.Sandbox, EnableSandbox, "", "the sandbox")
+	l.add(plan.Seccomp, EnableSeccomp, "", "the system call filter")
+	l.add(plan.CIDR.IsValid() && plan.CIDR != builtinCIDR, CIDR, plan.CIDR.String(), "the network "+plan.CIDR.String())
+	l.add(plan.IPv6, EnableIPv6, "", "IPv6")
+	l.add(plan.OutboundAddr.IsValid(), OutboundAddr, plan.OutboundAddr.String(), "the source address "+plan.OutboundAddr.String())
+	l.add(plan.OutboundAddr6.IsValid(), OutboundAddr6, plan.OutboundAddr6.String(), "the source address "+plan.OutboundAddr6.String())
+	l.add(plan.DisableDNS, DisableDNS, "", "switching the built-in DNS off")
+	l.add(len(plan.MAC) > 0, MACAddress, plan.MAC.String(), "the hardware address "+plan.MAC.String())
+	l.short(Configure, "-c", "configuring the interface")
+	if plan.ExitFD != 0 {
+		l.short(ExitFD, "-e", "ending with the supervisor", strconv.Itoa(plan.ExitFD))
+	}
+	if plan.ReadyFD != 0 {
+		l.short(ReadyFD, "-r", "telling when the network is ready", strconv.Itoa(plan.ReadyFD))
+	}
+	l.add(plan.APISocket != "", APISocket, plan.APISocket, "the API socket")
+	l.target(plan.Target, plan.tap())
+	if l.err != nil {
+		return nil, l.err
+	}
+	return l.args, nil
+}
+
+// Args is [Args] for this binary; errors name its version where it is known.
+func (b Binary) Args(plan Plan) ([]string, error) {
+	args, err := Args(plan, b.Features)
+	if missing, ok := err.(*MissingFeatureError); ok && b.Version.Version != "" {
+		missing.Have = b.Version.Version
+	}
+	return args, err
+}
+
+func (p Plan) tap() string {
+	if p.Tap == "" {
+		return DefaultTap
+	}
+	return p.Tap
+}
+
+// check refuses what slirp4netns would cut, misread, or die of without a word.
+func (p Plan) check() error {
+	t := p.Target
+	switch {
+	case t.PID < 0 || (t.PID == 0) == (t.NetnsPath == ""):
+		return fmt.Errorf("a target is a process or a network namespace's path, have PID %d and path %q", t.PID, t.NetnsPath)
+	case t.UsernsPath != "" && t.NetnsPath == "":
+		return fmt.Errorf("a user namespace's path goes with a network namespace's path")
+	case len(p.tap()) > maxTapName:
+		return fmt.Errorf("the interface name %q is longer than %d bytes", p.Tap, maxTapName)
+	case p.APISocket != "" && len(p.APISocket) > MaxSocketPath:
+		return &SocketPathError{Path: p.APISocket}
+	case p.OutboundAddr.IsValid() && !p.OutboundAddr.Is4():
+		return fmt.Errorf("the outbound address %s is not an IPv4 address", p.OutboundAddr)
+	case p.OutboundAddr6.IsValid() && !(p.OutboundAddr6.Is6() && !p.OutboundAddr6.Is4In6()):
+		return fmt.Errorf("the outbound address %s is not an IPv6 address", p.OutboundAddr6)
+	case len(p.MAC) != 0 && len(p.MAC) != 6:
+		return fmt.Errorf("the hardware address %s does not have 6 bytes", p.MAC)
+	}
+	for _, fd := range []int{p.ExitFD, p.ReadyFD} {
+		if fd < 0 || fd == 1 || fd == 2 {
+			return fmt.Errorf("file descriptor %d can't be given to slirp4netns", fd)
+		}
+	}
+	return nil
+}
+
+// argList collects arguments and the first thing that is missing.
+type argList struct {
+	args     []string
+	features FeatureSet
+	err      error
+}
+
+// need reports whether f is there, and notes it if not.
+func (l *argList) need(f Feature, wanted string) bool {
+	if l.features.Has(f) {
+		return true
+	}
+	if l.err == nil {
+		l.err = &MissingFeatureError{Feature: f, Since: f.Since(), Wanted: wanted}
+	}
+	return false
+}
+
+// add appends --f or --f=value if it is wanted.
+func (l *argList) add(want bool, f Feature, value, wanted string) {
+	if !want || !l.need(f, wanted) {
+		return
+	}
+	arg := "--" + string(f)
+	if value != "" {
+		arg += "=" + value
+	}
+	l.args = append(l.args, arg)
+}
+
+// short appends an option by its one-letter name.
+func (l *argList) short(f Feature, letter, wanted string, value ...string) {
+	if l.need(f, wanted) {
+		l.args = append(append(l.args, letter), value...)
+	}
+}
+
+// target appends the namespace and the interface, which come last.
+func (l *argList) target(t Target, tap string) {
+	where := strconv.Itoa(t.PID)
+	if t.NetnsPath != "" {
+		l.add(t.UsernsPath != "", UsernsPath, t.UsernsPath, "a user namespace given by path")
+		l.add(true, NetnsType, "path", "a network namespace given by path")
+		where = t.NetnsPath
+	}
+	if strings.HasPrefix(where, "-") || strings.HasPrefix(tap, "-") {
+		l.args = append(l.args, "--")
+	}
+	l.args = append(l.args, where, tap)
+}

@@ -1,0 +1,281 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// DefaultBinary is the name looked for on PATH where no path is given.
+const DefaultBinary = "slirp4netns"
+
+const (
+	detectTimeout   = 2 * time.Second // for --help and --version each; they take 1 to 2 ms
+	detectMaxOutput = 64 << 10        // bytes; the longest help text is below 2 KB
+)
+
+// Binary is an installed slirp4netns and what it says it can do.
+type Binary struct {
+	Path     string     `json:"path"`     // as it will be executed; absolute when found on PATH
+	Version  Version    `json:"version"`  // empty after [DetectHelp]
+	Features FeatureSet `json:"features"` // what its help text lists
+}
+
+// BinaryProblem says what is wrong with a binary.
+type BinaryProblem string
+
+// The values of [BinaryError.Problem].
+const (
+	BinaryMissing       BinaryProblem = "missing"
+	BinaryNotExecutable BinaryProblem = "not-executable" // a directory, no x bit, a foreign format, no loader
+	BinaryHangs         BinaryProblem = "hangs"          // no end within 2 seconds
+	BinarySilent        BinaryProblem = "prints-nothing"
+	BinaryCrashed       BinaryProblem = "crashes" // ended by a signal
+	BinaryForeign       BinaryProblem = "not-slirp4netns"
+)
+
+// BinaryError is the error of [Detect] and [DetectHelp] where there is no usable slirp4netns.
+type BinaryError struct {
+	Path    string // what was asked for, or was found
+	Problem BinaryProblem
+	Detail  string // the exit status, signal, or first line of the output; may be empty
+	Err     error  // the system's error; may be nil
+}
+
+// Error gives one line.
+func (e *BinaryError) Error() string {
+	var what string
+	switch e.Problem {
+	case BinaryMissing:
+		if !strings.Contains(e.Path, "/") {
+			return fmt.Sprintf("%s is not on PATH", e.Path)
+		}
+		what = "does not exist"
+	case BinaryNotExecutable:
+		what = "can't be executed"
+	case BinaryHangs:
+		what = fmt.Sprintf("does not end within %s", detectTimeout)
+	case BinarySilent:
+		what = "prints nothing"
+	case BinaryCrashed:
+		what = "crashes"
+	case BinaryForeign:
+		what = "is not slirp4netns"
+	default:
+		what = string(e.Problem)
+	}
+	if e.Detail != "" {
+		return fmt.Sprintf("%s %s: %s", e.Path, what, e.Detail)
+	}
+	return fmt.Sprintf("%s %s", e.Path, what)
+}
+
+// Unwrap gives the system's error, for example fs.ErrNotExist.
+func (e *BinaryError) Unwrap() error { return e.Err }
+
+// Find returns the path that will be executed for path: itself if it has a slash, else
+// what PATH has for it; "" stands for [DefaultBinary]. It starts nothing.
+// The error is a [*BinaryError].
+func Find(path string) (string, error) {
+	if path == "" {
+		path = DefaultBinary
+	}
+	found, err := exec.LookPath(path)
+	switch {
+	case errors.Is(err, exec.ErrDot):
+		// PATH has a relative entry and the user chose to have it.
+		if abs, absErr := filepath.Abs(found); absErr == nil {
+			return abs, nil
+		}
+		return found, nil
+	case err == nil:
+		return found, nil
+	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound) || errors.Is(err, syscall.ENOTDIR):
+		return "", &BinaryError{Path: path, Problem: BinaryMissing, Err: err}
+	}
+	return "", &BinaryError{Path: path, Problem: BinaryNotExecutable, Detail: lookDetail(path, err), Err: err}
+}
+
+// lookDetail names why a file that exists is no program.
+func lookDetail(path string, err error) string {
+	if st, statErr := os.Stat(path); statErr == nil && st.IsDir() {
+		return "it is a directory"
+	}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno.Error()
+	}
+	return fs.ErrPermission.Error()
+}
+
+// Detect finds slirp4netns (see [Find]) and asks it for its version and its features, at the
+// same time. It takes at most about 2 seconds, usually 2 ms. The error is a [*BinaryError],
+// or ctx's own.
+func Detect(ctx context.Context, path string) (Binary, error) {
+	found, err := Find(path)
+	if err != nil {
+		return Binary{Path: path}, err
+	}
+	type answer struct {
+		text string
+		err  error
+	}
+	version := make(chan answer, 1)
+	go func() {
+		text, err := ask(ctx, found, "--version")
+		version <- answer{text, err}
+	}()
+	b, err := detectHelp(ctx, found)
+	v := <-version
+	if err != nil {
+		return b, err
+	}
+	if v.err != nil {
+		return b, v.err
+	}
+	b.Version = ParseVersion(v.text)
+	if b.Version.Version == "" {
+		return b, &BinaryError{Path: found, Problem: BinaryForeign, Detail: "--version printed " + firstLine(v.text)}
+	}
+	return b, nil
+}
+
+// DetectHelp is [Detect] without the version: one process instead of two.
+func DetectHelp(ctx context.Context, path string) (Binary, error) {
+	found, err := Find(path)
+	if err != nil {
+		return Binary{Path: path}, err
+	}
+	return detectHelp(ctx, found)
+}
+
+func detectHelp(ctx context.Context, found string) (Binary, error) {
+	b := Binary{Path: found}
+	text, err := ask(ctx, found, "--help")
+	if err != nil {
+		return b, err
+	}
+	b.Features = ParseFeatures(text)
+	// Every release since 0.2.0 has these three; the usage line only repeats argv[0].
+	if !b.Features.Has(Configure) || !b.Features.Has(ReadyFD) || !b.Features.Has(ExitFD) {
+		return b, &BinaryError{Path: found, Problem: BinaryForeign, Detail: "--help printed " + firstLine(text)}
+	}
+	return b, nil
+}
+
+// ask runs path with one argument and returns its standard output. The program gets no
+// standard input and little environment, may print 64 KB, has 2 seconds, and is killed with
+// all it started in its process group.
+func ask(ctx context.Context, path, arg string) (string, error) {
+	timed, cancel := context.WithTimeout(ctx, detectTimeout)
+	defer cancel()
+	stdout, stderr := &boundedBuffer{left: detectMaxOutput}, &boundedBuffer{left: detectMaxOutput}
+	cmd := exec.CommandContext(timed, path, arg)
+	cmd.Env = askEnv()
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 100 * time.Millisecond // something it started may hold the pipes open
+
+	if err := cmd.Start(); err != nil {
+		return "", startError(path, err)
+	}
+	err := cmd.Wait()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		// The program ended; what it left behind in its group is ended too.
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	}
+	if ctx.Err() != nil {
+		return "", ctx.Err()
+	}
+	if timed.Err() != nil {
+		return "", &BinaryError{Path: path, Problem: BinaryHangs, Detail: "when asked for " + arg, Err: timed.Err()}
+	}
+	status, _ := cmd.ProcessState.Sys().(syscall.WaitStatus)
+	out := stdout.String()
+	switch {
+	case stdout.overflowed || stderr.overflowed:
+		return "", &BinaryError{Path: path, Problem: BinaryForeign, Detail: arg + " printed more than 64 KB", Err: err}
+	case status.Signaled():
+		return "", &BinaryError{Path: path, Problem: BinaryCrashed, Detail: fmt.Sprintf("%s ended with signal: %s", arg, status.Signal()), Err: err}
+	case strings.TrimSpace(out) == "" && strings.TrimSpace(stderr.String()) == "":
+		return "", &BinaryError{Path: path, Problem: BinarySilent, Detail: fmt.Sprintf("%s ended with exit status %d", arg, status.ExitStatus()), Err: err}
+	case status.ExitStatus() != 0:
+		// It may be slirp4netns whose loader lacks a library: quote what it said.
+		text := stderr.String()
+		if strings.TrimSpace(text) == "" {
+			text = out
+		}
+		problem := BinaryForeign
+		if status.ExitStatus() == 127 {
+			problem = BinaryNotExecutable // the loader's and the shell's status for "could not start it"
+		}
+		return "", &BinaryError{Path: path, Problem: problem, Detail: fmt.Sprintf("%s ended with exit status %d: %s", arg, status.ExitStatus(), firstLine(text)), Err: err}
+	}
+	return out, nil
+}
+
+// askEnv is what the program needs to start at all, also if it is a wrapper script.
+func askEnv() []string {
+	env := []string{"LC_ALL=C"}
+	for _, name := range []string{"PATH", "LD_LIBRARY_PATH"} {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
+}
+
+func startError(path string, err error) error {
+	e := &BinaryError{Path: path, Problem: BinaryNotExecutable, Err: err}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		e.Detail = errno.Error()
+	}
+	if errno == syscall.ENOENT {
+		if _, statErr := os.Stat(path); statErr != nil {
+			return &BinaryError{Path: path, Problem: BinaryMissing, Err: err}
+		}
+		e.Detail = "its interpreter or loader does not exist"
+	}
+	return e
+}
+
+// firstLine quotes the first line of text that is not empty, cut to 120 bytes.
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	if len(line) > 120 {
+		line = strings.ToValidUTF8(line[:120], "") + "…"
+	}
+	return fmt.Sprintf("%q", line)
+}
+
+// errTooMuch ends the copying of output that nobody wants.
+var errTooMuch = errors.New("too much output")
+
+// boundedBuffer keeps a bounded number of bytes and refuses the rest.
+// It has no ReadFrom on purpose: io.Copy would go round the bound.
+type boundedBuffer struct {
+	kept       []byte
+	left       int
+	overflowed bool
+}
+
+func (b *boundedBuffer) String() string { return string(b.kept) }
+
+func (b *boundedBuffer) Write(p []byte) (int, error) {
+	if len(p) > b.left {
+		b.overflowed = true
+		return 0, errTooMuch
+	}
+	b.left -= len(p)
+	b.kept = append(b.kept, p...)
+	return len(p), nil
+}

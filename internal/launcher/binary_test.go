@@ -1,0 +1,194 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// script writes an executable shell script and returns its path.
+func script(t *testing.T, body string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "slirp4netns")
+	writeFile(t, path, "#!/bin/sh\n"+body+"\n", 0o755)
+	return path
+}
+
+// writeFile writes under a lock that forks take too: a descriptor that a fork inherits in
+// between would make executing the file fail with "text file busy".
+func writeFile(t *testing.T, path, text string, mode os.FileMode) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(path, []byte(text), mode)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fake is a slirp4netns that prints the two texts of testdata/help.
+func fake(t *testing.T, name string) string {
+	t.Helper()
+	dir, err := filepath.Abs("testdata/help")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return script(t, fmt.Sprintf(`exec cat "%s/%s.${1#--}.txt"`, dir, name))
+}
+
+func TestDetectEveryText(t *testing.T) {
+	versions, want := texts(t, "version"), wantFeatures()
+	for name, text := range versions {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := fake(t, name)
+			b, err := Detect(t.Context(), path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b.Path != path || b.Version != ParseVersion(text) || b.Features != Features(want[name]...) {
+				t.Errorf("got %+v", b)
+			}
+			h, err := DetectHelp(t.Context(), path)
+			if err != nil || h.Features != b.Features || h.Version != (Version{}) {
+				t.Errorf("help alone gave %+v, %v", h, err)
+			}
+		})
+	}
+}
+
+func TestDetectTheRealOne(t *testing.T) {
+	path, err := Find("")
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip("needs slirp4netns: ", err)
+	}
+	b, err := Detect(t.Context(), "")
+	if err != nil || b.Path != path || b.Version.Version == "" || !b.Features.Has(MTU) {
+		t.Errorf("got %+v, %v", b, err)
+	}
+}
+
+func TestDetectFindsOnPath(t *testing.T) {
+	path := fake(t, "v1.1.0")
+	t.Setenv("PATH", filepath.Dir(path)+":"+os.Getenv("PATH"))
+	if b, err := Detect(t.Context(), ""); err != nil || b.Path != path || b.Version.Version != "1.1.0" {
+		t.Errorf("got %+v, %v", b, err)
+	}
+	t.Setenv("PATH", t.TempDir())
+	if _, err := Find(""); err == nil || err.Error() != "slirp4netns is not on PATH" {
+		t.Errorf("with nothing on PATH: %v", err)
+	}
+}
+
+func TestDetectProblems(t *testing.T) {
+	dir := t.TempDir()
+	plain := filepath.Join(dir, "plain")
+	writeFile(t, plain, "x", 0o644)
+	garbage := filepath.Join(dir, "garbage")
+	writeFile(t, garbage, "\x7fELF nonsense", 0o755)
+	noLoader := filepath.Join(dir, "no-loader")
+	writeFile(t, noLoader, "#!/no/such/interpreter\n", 0o755)
+	help := texts(t, "help")["v1.3.3"]
+	for _, tc := range []struct {
+		name, path string
+		problem    BinaryProblem // "" where it depends on the machine's tools
+		text       string        // in the message
+	}{
+		{"missing", filepath.Join(dir, "none"), BinaryMissing, "does not exist"},
+		{"below a file", plain + "/x", BinaryMissing, "does not exist"},
+		{"no x bit", plain, BinaryNotExecutable, "permission denied"},
+		{"directory", dir, BinaryNotExecutable, "directory"},
+		{"foreign format", garbage, BinaryNotExecutable, "format"},
+		{"no interpreter", noLoader, BinaryNotExecutable, "interpreter or loader"},
+		{"lacks a library", script(t, "echo 'error while loading shared libraries: libslirp.so.0' >&2; exit 127"), BinaryNotExecutable, "libslirp.so.0"},
+		{"silent and fails", script(t, "exit 1"), BinarySilent, "exit status 1"},
+		{"false", "/bin/false", "", "/bin/false"},
+		{"silent", script(t, ""), BinarySilent, "prints nothing"},
+		{"crashes", script(t, "kill -SEGV $$"), BinaryCrashed, "segmentation fault"},
+		{"something else", script(t, "echo Hello, world"), BinaryForeign, `"Hello, world"`},
+		{"something else that fails", script(t, "echo unknown option >&2; exit 2"), BinaryForeign, "unknown option"},
+		{"endless output", script(t, "exec yes"), BinaryForeign, "64 KB"},
+		{"help right, version wrong", script(t, "case $1 in --help) printf '%s' '"+help+"';; *) echo other 1.0;; esac"), BinaryForeign, "other 1.0"},
+		{"help right, version crashes", script(t, "case $1 in --help) printf '%s' '"+help+"';; *) kill -ABRT $$;; esac"), BinaryCrashed, "aborted"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := Detect(t.Context(), tc.path)
+			var be *BinaryError
+			if !errors.As(err, &be) || (tc.problem != "" && be.Problem != tc.problem) || !strings.Contains(err.Error(), tc.text) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("got %v (%+v), want %s with %q", err, be, tc.problem, tc.text)
+			}
+		})
+	}
+}
+
+// A binary that hangs is ended with everything in its process group.
+func TestDetectHangs(t *testing.T) {
+	pids := filepath.Join(t.TempDir(), "pids")
+	path := script(t, "echo $$ >>"+pids+"; sleep 1000 & echo $! >>"+pids+"; wait")
+	_, err := Detect(t.Context(), path)
+	var be *BinaryError
+	if !errors.As(err, &be) || be.Problem != BinaryHangs {
+		t.Errorf("got %v", err)
+	}
+	text, err := os.ReadFile(pids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := strings.Fields(string(text))
+	if len(found) != 4 {
+		t.Fatalf("want 4 processes, have %q", found)
+	}
+	for _, pid := range found {
+		if alive(t, pid) {
+			t.Errorf("process %s lives on", pid)
+		}
+	}
+}
+
+// alive reports whether pid runs; one that nobody has reaped yet does not.
+func alive(t *testing.T, pid string) bool {
+	t.Helper()
+	if _, err := strconv.Atoi(pid); err != nil {
+		t.Fatal(err)
+	}
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	// A killed process may be on its way: only a running or sleeping one counts.
+	return !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X") && !pendingKill(pid)
+}
+
+// pendingKill reports whether a SIGKILL is on its way to pid.
+func pendingKill(pid string) bool {
+	status, err := os.ReadFile("/proc/" + pid + "/status")
+	if err != nil {
+		return true
+	}
+	for line := range strings.Lines(string(status)) {
+		if mask, ok := strings.CutPrefix(line, "SigPnd:"); ok {
+			bits, _ := strconv.ParseUint(strings.TrimSpace(mask), 16, 64)
+			return bits&(1<<(syscall.SIGKILL-1)) != 0
+		}
+	}
+	return false
+}
+
+func TestDetectCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Detect(ctx, script(t, "sleep 1000")); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,176 @@
+package launcher
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// Feature is something that not every slirp4netns can do. Its text is the name of the long
+// option that switches it on, without the dashes; [NetnsTypeTapfd] is a value of one.
+type Feature string
+
+// The features, in the alphabetical order in which they are printed.
+const (
+	APISocket           Feature = "api-socket"
+	CIDR                Feature = "cidr"
+	Configure           Feature = "configure"
+	DisableDNS          Feature = "disable-dns"
+	DisableHostLoopback Feature = "disable-host-loopback"
+	EnableIPv6          Feature = "enable-ipv6"
+	EnableSandbox       Feature = "enable-sandbox"
+	EnableSeccomp       Feature = "enable-seccomp"
+	ExitFD              Feature = "exit-fd"
+	MACAddress          Feature = "macaddress"
+	MTU                 Feature = "mtu"
+	NetnsType           Feature = "netns-type"
+	NetnsTypeTapfd      Feature = "netns-type-tapfd"
+	OutboundAddr        Feature = "outbound-addr"
+	OutboundAddr6       Feature = "outbound-addr6"
+	ReadyFD             Feature = "ready-fd"
+	TargetType          Feature = "target-type"
+	UsernsPath          Feature = "userns-path"
+)
+
+// features lists every feature with the upstream version that brought it, found by running
+// the releases. A feature's bit in a [FeatureSet] is its place here.
+var features = [...]struct {
+	name  Feature
+	since string
+}{
+	{APISocket, "0.3.0"},
+	{CIDR, "0.3.0"},
+	{Configure, "0.2.0"},
+	{DisableDNS, "1.1.0"},
+	{DisableHostLoopback, "0.3.0"},
+	{EnableIPv6, "0.2.0"},
+	{EnableSandbox, "0.4.0"},
+	{EnableSeccomp, "0.4.0"},
+	{ExitFD, "0.2.0"},
+	{MACAddress, "1.1.9"},
+	{MTU, "0.2.0"},
+	{NetnsType, "0.4.0"},
+	{NetnsTypeTapfd, "1.3.0"},
+	{OutboundAddr, "1.1.0"},
+	{OutboundAddr6, "1.1.0"},
+	{ReadyFD, "0.2.0"},
+	{TargetType, "1.2.0"},
+	{UsernsPath, "0.4.0"},
+}
+
+// AllFeatures returns every feature that is known, in alphabetical order.
+func AllFeatures() []Feature {
+	all := make([]Feature, len(features))
+	for i, f := range features {
+		all[i] = f.name
+	}
+	return all
+}
+
+// Known reports whether f is one of the features this package knows.
+func (f Feature) Known() bool { return f.bit() != 0 }
+
+// Since returns the upstream version that brought f, like "1.1.0"; "" for an unknown one.
+// Distributions backport and compile out, so it is for messages, never for decisions.
+func (f Feature) Since() string {
+	for _, e := range features {
+		if e.name == f {
+			return e.since
+		}
+	}
+	return ""
+}
+
+func (f Feature) bit() FeatureSet {
+	for i, e := range features {
+		if e.name == f {
+			return 1 << i
+		}
+	}
+	return 0
+}
+
+// FeatureSet is the set of features that one slirp4netns has. The zero value is empty.
+type FeatureSet uint32
+
+// Features makes a set.
+func Features(list ...Feature) FeatureSet {
+	var s FeatureSet
+	for _, f := range list {
+		s |= f.bit()
+	}
+	return s
+}
+
+// Has reports whether the set has f.
+func (s FeatureSet) Has(f Feature) bool { return s&f.bit() != 0 }
+
+// List returns the features in the set, in alphabetical order; never nil.
+func (s FeatureSet) List() []Feature {
+	list := []Feature{}
+	for i, e := range features {
+		if s&(1<<i) != 0 {
+			list = append(list, e.name)
+		}
+	}
+	return list
+}
+
+// MarshalJSON writes the set as an array of names.
+func (s FeatureSet) MarshalJSON() ([]byte, error) { return json.Marshal(s.List()) }
+
+// UnmarshalJSON reads what [FeatureSet.MarshalJSON] writes, and refuses unknown names.
+func (s *FeatureSet) UnmarshalJSON(data []byte) error {
+	var names []Feature
+	if err := json.Unmarshal(data, &names); err != nil {
+		return err
+	}
+	*s = 0
+	for _, f := range names {
+		if !f.Known() {
+			return fmt.Errorf("unknown slirp4netns feature %q", f)
+		}
+		*s |= f.bit()
+	}
+	return nil
+}
+
+// ParseFeatures reads the features out of what `slirp4netns --help` prints. Nothing else can
+// be believed: options whose support was not compiled in still parse, and fail later; and
+// distributions backport. Only what stands at the start of a line counts as an option, so an
+// option that is merely mentioned in a description does not.
+func ParseFeatures(help string) FeatureSet {
+	var set FeatureSet
+	for line := range strings.Lines(help) {
+		rest := strings.TrimSpace(line)
+		for strings.HasPrefix(rest, "-") {
+			// A word ends at white space: a tab follows --netns-type and --userns-path.
+			word := rest
+			rest = ""
+			if i := strings.IndexAny(word, " \t"); i >= 0 {
+				word, rest = word[:i], strings.TrimLeft(word[i:], " \t")
+			}
+			long, isLong := strings.CutPrefix(strings.TrimSuffix(word, ","), "--")
+			name, _, _ := strings.Cut(long, "=")
+			if !isLong || Feature(name) == NetnsTypeTapfd {
+				continue
+			}
+			set |= Feature(name).bit()
+			if Feature(name) == NetnsType && listsTapfd(rest) {
+				set |= NetnsTypeTapfd.bit()
+			}
+		}
+	}
+	return set
+}
+
+// listsTapfd looks for tapfd among the values in "… ([path|pid|tapfd], default=pid)".
+func listsTapfd(description string) bool {
+	isSeparator := func(r rune) bool { return strings.ContainsRune("()[]|, \t", r) }
+	for word := range strings.FieldsFuncSeq(description, isSeparator) {
+		if word == "tapfd" {
+			return true
+		}
+	}
+	return false
+}
