@@ -1,0 +1,79 @@
+// Package control serves and speaks the control socket of an instance. It exists so that every
+// instance can be driven by RootlessKit's own client (rootlessctl) whatever carries the bytes,
+// and so that slirpctl's commands are clients of the same socket.
+//
+// RootlessKit's routes (/v1/ports, /v1/info) are served by RootlessKit's own router. What it has
+// no route for is below /v1/slirpctl: whole batches, the instance's state, its end.
+//
+//	GET    /v1/slirpctl/state     the state, with every forward
+//	POST   /v1/slirpctl/forwards  add a batch, all or nothing
+//	PUT    /v1/slirpctl/forwards  make the forwards exactly these
+//	DELETE /v1/slirpctl/forwards  remove by id, all or nothing
+//	POST   /v1/slirpctl/reload    re-create every forward, to a new guest address if given
+//	POST   /v1/slirpctl/down      end the instance
+package control
+
+import (
+	"net/netip"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+	"github.com/slirpctl/slirpctl/internal/instance"
+)
+
+const prefix = "/v1/slirpctl"
+
+// Forward is a forward in requests: what of [hostfwd.Forward] travels.
+type Forward struct {
+	Proto     hostfwd.Proto `json:"proto"`
+	HostIP    netip.Addr    `json:"hostIP"`
+	HostPort  uint16        `json:"hostPort"`
+	GuestIP   netip.Addr    `json:"guestIP"`
+	GuestPort uint16        `json:"guestPort"`
+}
+
+type reloadRequest struct {
+	GuestIP netip.Addr `json:"guestIP"`
+}
+
+// Error is a failure as it travels: message and hint for people, code for the exit status.
+type Error struct {
+	Message string `json:"message"`
+	HintStr string `json:"hint,omitempty"`
+	Code    int    `json:"code,omitempty"`
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Hint says what to do about it.
+func (e *Error) Hint() string { return e.HintStr }
+
+// ExitCode is the exit status that the failure calls for, 0 if unknown.
+func (e *Error) ExitCode() int { return e.Code }
+
+// Ports turns statuses into what state and commands print.
+func Ports(list []hostfwd.Status) []instance.PortState {
+	out := make([]instance.PortState, len(list))
+	for i, s := range list {
+		out[i] = instance.PortState{
+			ID: s.ID, Proto: string(s.Proto), HostIP: s.HostIP, HostPort: int(s.HostPort),
+			GuestIP: s.GuestIP, GuestPort: int(s.GuestPort),
+		}
+	}
+	return out
+}
+
+func fromForwards(fs []hostfwd.Forward) []Forward {
+	out := make([]Forward, len(fs))
+	for i, f := range fs {
+		out[i] = Forward(f)
+	}
+	return out
+}
+
+func toForwards(fs []Forward) []hostfwd.Forward {
+	out := make([]hostfwd.Forward, len(fs))
+	for i, f := range fs {
+		out[i] = hostfwd.Forward(f)
+	}
+	return out
+}

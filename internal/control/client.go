@@ -1,0 +1,107 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+	"github.com/slirpctl/slirpctl/internal/instance"
+)
+
+// Client speaks to one instance's control socket.
+type Client struct{ http *http.Client }
+
+// NewClient returns a client of the socket at path. It connects when it is used.
+func NewClient(path string) *Client {
+	return &Client{&http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		},
+	}}}
+}
+
+func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://slirpctl"+prefix+path, body)
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("control socket: %w", errors.Unwrap(err))
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		var e Error
+		data, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+		if json.Unmarshal(data, &e) != nil || e.Message == "" {
+			return fmt.Errorf("control socket: %s: %.200q", resp.Status, data)
+		}
+		return &e
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	return nil
+}
+
+// State returns the instance's state with its forwards.
+func (c *Client) State(ctx context.Context) (*instance.State, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var st instance.State
+	if err := c.do(ctx, "GET", "/state", nil, &st); err != nil {
+		return nil, err
+	}
+	return &st, nil
+}
+
+// Add adds a batch of forwards, all or nothing.
+func (c *Client) Add(ctx context.Context, fs []hostfwd.Forward) ([]instance.PortState, error) {
+	var out []instance.PortState
+	err := c.do(ctx, "POST", "/forwards", fromForwards(fs), &out)
+	return out, err
+}
+
+// Set makes the forwards exactly these.
+func (c *Client) Set(ctx context.Context, fs []hostfwd.Forward) ([]instance.PortState, error) {
+	var out []instance.PortState
+	err := c.do(ctx, "PUT", "/forwards", fromForwards(fs), &out)
+	return out, err
+}
+
+// Remove removes forwards by id, all or nothing.
+func (c *Client) Remove(ctx context.Context, ids []int) error {
+	return c.do(ctx, "DELETE", "/forwards", ids, nil)
+}
+
+// Reload re-creates every forward, to the guest address if it is valid.
+func (c *Client) Reload(ctx context.Context, guest netip.Addr) ([]instance.PortState, error) {
+	var out []instance.PortState
+	err := c.do(ctx, "POST", "/reload", reloadRequest{guest}, &out)
+	return out, err
+}
+
+// Down asks the instance to end; it does not wait for that.
+func (c *Client) Down(ctx context.Context) error {
+	return c.do(ctx, "POST", "/down", nil, nil)
+}

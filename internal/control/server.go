@@ -1,0 +1,193 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+
+	"github.com/rootless-containers/rootlesskit/v3/pkg/api/router"
+	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+	"github.com/slirpctl/slirpctl/internal/instance"
+)
+
+// Backend is what a server serves.
+type Backend interface {
+	// State returns the instance's state, without forwards.
+	State() instance.State
+	// Forwards returns the books of the forwards.
+	Forwards() *hostfwd.Manager
+	// Down asks the instance to end; it does not wait.
+	Down()
+	// Explain gives an error the hint and exit code that the command line would.
+	Explain(err error) (hint string, code int)
+}
+
+// maxBody bounds a request: 65535 forwards of the longest addresses are below it.
+const maxBody = 32 << 20
+
+// Server serves one instance's control socket.
+type Server struct {
+	http *http.Server
+	done chan struct{}
+}
+
+// Serve listens on path, which nobody but this user and root may use, and serves b.
+func Serve(path string, b Backend) (*Server, error) {
+	_ = os.Remove(path)
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		ln.Close()
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	mux := http.NewServeMux()
+	router.AddRoutes(mux, &router.Backend{
+		StateDir: b.State().StateDir, ChildPID: b.State().Target.PID,
+		NetworkDriver: networkDriver{b}, PortDriver: portDriver{b},
+	})
+	addRoutes(mux, b)
+	s := &Server{
+		http: &http.Server{Handler: mux, ErrorLog: log.New(io.Discard, "", 0)},
+		done: make(chan struct{}),
+	}
+	go func() {
+		defer close(s.done)
+		_ = s.http.Serve(ownListener{ln.(*net.UnixListener)})
+	}()
+	return s, nil
+}
+
+// Close stops serving; requests under way get until ctx ends.
+func (s *Server) Close(ctx context.Context) {
+	if s.http.Shutdown(ctx) != nil {
+		s.http.Close()
+	}
+	<-s.done
+}
+
+// ownListener drops connections of other users, however they got at the socket.
+type ownListener struct{ *net.UnixListener }
+
+func (l ownListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.AcceptUnix()
+		if err != nil {
+			return nil, err
+		}
+		if uid, err := peerUID(c); err == nil && (uid == uint32(os.Geteuid()) || uid == 0) {
+			return c, nil
+		}
+		c.Close()
+	}
+}
+
+func peerUID(c *net.UnixConn) (uint32, error) {
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	var cerr error
+	if err := rc.Control(func(fd uintptr) {
+		cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return 0, err
+	}
+	if cerr != nil {
+		return 0, cerr
+	}
+	return cred.Uid, nil
+}
+
+func addRoutes(mux *http.ServeMux, b Backend) {
+	handle := func(pattern string, f func(r *http.Request) (any, error)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+			out, err := f(r)
+			if err != nil {
+				hint, code := b.Explain(err)
+				out = &Error{err.Error(), hint, code}
+				w.WriteHeader(http.StatusBadRequest)
+			}
+			_ = json.NewEncoder(w).Encode(out)
+		})
+	}
+	state := func() instance.State {
+		st := b.State()
+		st.Ports = Ports(b.Forwards().List())
+		return st
+	}
+	change := func(f func(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Status, error)) func(*http.Request) (any, error) {
+		return func(r *http.Request) (any, error) {
+			var fs []Forward
+			if err := decode(r, &fs); err != nil {
+				return nil, err
+			}
+			list, err := f(r.Context(), toForwards(fs))
+			return Ports(list), err
+		}
+	}
+	handle("GET "+prefix+"/state", func(*http.Request) (any, error) { return state(), nil })
+	handle("POST "+prefix+"/forwards", change(b.Forwards().Add))
+	handle("PUT "+prefix+"/forwards", change(b.Forwards().Set))
+	handle("DELETE "+prefix+"/forwards", func(r *http.Request) (any, error) {
+		var ids []int
+		if err := decode(r, &ids); err != nil {
+			return nil, err
+		}
+		return struct{}{}, b.Forwards().Remove(r.Context(), ids)
+	})
+	handle("POST "+prefix+"/reload", func(r *http.Request) (any, error) {
+		var req reloadRequest
+		if err := decode(r, &req); err != nil {
+			return nil, err
+		}
+		if err := b.Forwards().Reload(r.Context(), req.GuestIP); err != nil {
+			return nil, err
+		}
+		return Ports(b.Forwards().List()), nil
+	})
+	handle("POST "+prefix+"/down", func(*http.Request) (any, error) {
+		b.Down()
+		return struct{}{}, nil
+	})
+}
+
+func decode(r *http.Request, v any) error {
+	if err := json.NewDecoder(r.Body).Decode(v); err != nil {
+		return fmt.Errorf("bad request: %w", err)
+	}
+	return nil
+}
+
+// parseAddr reads an address of RootlessKit's API, where "" means none.
+func parseAddr(s, what string) (netip.Addr, error) {
+	if s == "" {
+		return netip.Addr{}, nil
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("%s: %w", what, err)
+	}
+	return a, nil
+}
+
+var errPort = errors.New("port out of range")
+
+func parsePort(n, min int, what string) (uint16, error) {
+	if n < min || n > 65535 {
+		return 0, fmt.Errorf("%s %d: %w", what, n, errPort)
+	}
+	return uint16(n), nil
+}
