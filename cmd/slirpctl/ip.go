@@ -1,0 +1,230 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/slirpctl/slirpctl/internal/subnet"
+)
+
+// A lookupValues finds the addresses of a running instance. DNS is invalid where the instance
+// has none, IPv6 nil likewise.
+type lookupValues func(ctx context.Context, name string) (subnet.Values, error)
+
+type ipOptions struct {
+	value   string // one of subnet.Names, or "" for all
+	cidr    string
+	name    string
+	ipv6    bool
+	ipv6Set bool // --ipv6 was given, in either sense
+	format  string
+	json    bool
+
+	lookup lookupValues
+}
+
+// AddFlags registers the flags of `slirpctl ip`.
+func (o *ipOptions) AddFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&o.cidr, "cidr", subnet.DefaultCIDR, "the `network` whose addresses are wanted")
+	fs.StringVar(&o.name, "name", "", "the running `instance` whose addresses are wanted")
+	fs.BoolVarP(&o.ipv6, "ipv6", "6", false, "print the IPv6 addresses too")
+	fs.StringVar(&o.format, "format", "text", "text, env, fish, resolv.conf, hosts, or a Go `template`")
+	fs.BoolVar(&o.json, "json", false, "print JSON")
+}
+
+const ipLong = `Print the addresses that slirp4netns uses in a network: those of the default
+network, of --cidr, or of a running instance. Nothing needs to run for the first two.
+
+With the name of a value, print that one alone. The values are
+  cidr guest gateway dns dhcp-begin dhcp-end netmask broadcast
+and, for IPv6,
+  cidr6 guest6 gateway6 dns6 router6
+guest6 is known for a running instance only: it is made from the tap's MAC address.`
+
+const ipExample = `  slirpctl ip gateway --cidr 10.7.0.0/16
+  eval "$(slirpctl ip --format env)"; echo "$SLIRP_GUEST"
+  slirpctl ip --format fish | source
+  slirpctl ip --name web --format resolv.conf >resolv.conf
+  slirpctl ip --format '{{.Guest}} via {{.Gateway}}'`
+
+// newIPCmd returns `slirpctl ip`; lookup answers for --name.
+func newIPCmd(lookup lookupValues) *cobra.Command {
+	opts := &ipOptions{lookup: lookup}
+	cmd := &cobra.Command{
+		Use:       "ip [VALUE]",
+		Short:     "Print the addresses of a network",
+		Long:      ipLong,
+		Example:   ipExample,
+		ValidArgs: subnet.Names(),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usagef("ip takes one value at most, not %d: %s", len(args), strings.Join(args, " "))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			changed := cmd.Flags().Changed
+			if len(args) == 1 {
+				opts.value = args[0]
+				if opts.value == "" {
+					return usagef("the name of the value is empty")
+				}
+			}
+			switch {
+			case changed("name") && changed("cidr"):
+				return usagef("--name and --cidr exclude each other: an instance has its own network")
+			case changed("name") && opts.name == "":
+				return usagef("--name is empty")
+			case changed("json") && changed("format") && opts.json && opts.format != formatJSON:
+				return usagef("--json and --format exclude each other")
+			}
+			opts.ipv6Set = changed("ipv6")
+			return runIP(cmd.Context(), opts, cmd.OutOrStdout())
+		},
+	}
+	opts.AddFlags(cmd.Flags())
+	// The only error is that the flag doesn't exist.
+	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(ipFormats, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+// The formats of `slirpctl ip` that aren't templates.
+const (
+	formatText       = "text"
+	formatEnv        = "env"
+	formatFish       = "fish"
+	formatResolvConf = "resolv.conf"
+	formatHosts      = "hosts"
+	formatJSON       = "json"
+)
+
+var ipFormats = []string{formatText, formatEnv, formatFish, formatResolvConf, formatHosts, formatJSON}
+
+// hostsName is the host name of the hosts format where no instance lends its own.
+const hostsName = "slirp-guest"
+
+// runIP writes the answer to stdout. Everything is checked before the first byte.
+func runIP(ctx context.Context, opts *ipOptions, stdout io.Writer) error {
+	if opts.json {
+		opts.format = formatJSON
+	}
+	isTemplate := strings.Contains(opts.format, "{{")
+	switch {
+	case !isTemplate && !slices.Contains(ipFormats, opts.format):
+		return &usageError{
+			msg:  fmt.Sprintf("unknown format %q", opts.format),
+			hint: "the formats are " + strings.Join(ipFormats, ", ") + ", and Go templates such as '{{.Guest}}'",
+		}
+	case opts.value == "":
+	case !slices.Contains(subnet.Names(), opts.value):
+		return &usageError{
+			msg:  fmt.Sprintf("unknown value %q", opts.value),
+			hint: "the values are " + strings.Join(subnet.Names(), ", "),
+		}
+	case isTemplate || opts.format == formatResolvConf || opts.format == formatHosts:
+		return usagef("--format %s and the value %s exclude each other", opts.format, opts.value)
+	}
+
+	values, err := ipValues(ctx, opts)
+	if err != nil {
+		return err
+	}
+	if opts.value == "" {
+		return writeValues(stdout, values, opts)
+	}
+	text, ok := values.Get(opts.value)
+	if !ok {
+		return missingValue(opts)
+	}
+	if opts.format == formatText {
+		_, err := fmt.Fprintln(stdout, text)
+		return err
+	}
+	return writeValues(stdout, values.Only(opts.value), opts)
+}
+
+// ipValues finds the values that were asked for.
+func ipValues(ctx context.Context, opts *ipOptions) (subnet.Values, error) {
+	if opts.name == "" {
+		prefix, err := subnet.Parse(opts.cidr)
+		if err != nil {
+			return subnet.Values{}, usagef("--cidr: %v", err)
+		}
+		network, err := subnet.New(prefix)
+		if err != nil {
+			return subnet.Values{}, usagef("--cidr: %v", err)
+		}
+		values := network.Values()
+		if opts.ipv6 || isIPv6Value(opts.value) {
+			values.IPv6 = subnet.NewValues6(netip.Addr{})
+		}
+		return values, nil
+	}
+
+	values, err := opts.lookup(ctx, opts.name)
+	if err != nil {
+		return subnet.Values{}, err
+	}
+	switch {
+	case opts.ipv6 && values.IPv6 == nil:
+		return subnet.Values{}, fmt.Errorf("instance %s has no IPv6", opts.name)
+	case opts.ipv6Set && !opts.ipv6 && !isIPv6Value(opts.value):
+		values.IPv6 = nil
+	}
+	return values, nil
+}
+
+func isIPv6Value(name string) bool { return strings.HasSuffix(name, "6") }
+
+// missingValue says why a value that exists by name isn't known here.
+func missingValue(opts *ipOptions) error {
+	if opts.name != "" {
+		return fmt.Errorf("instance %s has no %s", opts.name, opts.value)
+	}
+	return &usageError{
+		msg:  fmt.Sprintf("%s can't be told without a running instance", opts.value),
+		hint: "it is made from the tap's MAC address, give --name",
+	}
+}
+
+func writeValues(w io.Writer, values subnet.Values, opts *ipOptions) error {
+	var text string
+	switch opts.format {
+	case formatText:
+		text = values.Text()
+	case formatEnv:
+		text = values.Env()
+	case formatFish:
+		text = values.Fish()
+	case formatHosts:
+		name := hostsName
+		if opts.name != "" {
+			name = opts.name
+		}
+		text = values.Hosts(name)
+	case formatResolvConf:
+		text = values.ResolvConf()
+		if text == "" {
+			return fmt.Errorf("instance %s has no DNS", opts.name)
+		}
+	case formatJSON:
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		return enc.Encode(values)
+	default:
+		var err error
+		if text, err = values.Template(opts.format); err != nil {
+			return usagef("--format: %v", err)
+		}
+	}
+	_, err := io.WriteString(w, text)
+	return err
+}

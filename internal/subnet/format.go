@@ -1,0 +1,75 @@
+package subnet
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// The values are made of digits, letters, '.', ':' and '/' only, so none of the formats for
+// shells needs to quote anything.
+
+// Text returns a table: one line for each value, its name first.
+func (v Values) Text() string {
+	return v.lines(func(name, value string) string { return fmt.Sprintf("%-11s %s", name, value) })
+}
+
+// Env returns lines like SLIRP_GUEST=10.0.2.100, fit for eval in sh, bash, dash and zsh, and
+// for an environment file.
+func (v Values) Env() string {
+	return v.lines(func(name, value string) string { return envName(name) + "=" + value })
+}
+
+// Fish returns lines like "set -gx SLIRP_GUEST 10.0.2.100", fit for fish's source.
+func (v Values) Fish() string {
+	return v.lines(func(name, value string) string { return "set -gx " + envName(name) + " " + value })
+}
+
+// ResolvConf returns a resolv.conf that names the built-in DNS forwarder; it is empty where
+// there is no DNS. The IPv4 one comes first: it is there the moment the tap is.
+func (v Values) ResolvConf() string {
+	var b strings.Builder
+	for _, dns := range v.both(v.DNS, func(v6 *Values6) netip.Addr { return v6.DNS }) {
+		fmt.Fprintf(&b, "nameserver %s\n", dns)
+	}
+	return b.String()
+}
+
+// Hosts returns the line of /etc/hosts that gives the guest address this host name, and a
+// second one for the IPv6 address where that is known.
+func (v Values) Hosts(name string) string {
+	var b strings.Builder
+	for _, guest := range v.both(v.Guest, func(v6 *Values6) netip.Addr { return v6.Guest }) {
+		fmt.Fprintf(&b, "%s\t%s\n", guest, name)
+	}
+	return b.String()
+}
+
+// lines renders every known value as a line.
+func (v Values) lines(line func(name, value string) string) string {
+	var b strings.Builder
+	for _, f := range v.list() {
+		if s := f.String(); s != "" {
+			b.WriteString(line(f.name, s) + "\n")
+		}
+	}
+	return b.String()
+}
+
+// both returns the valid ones of v4 and the address that pick takes from the IPv6 values.
+func (v Values) both(v4 netip.Addr, pick func(*Values6) netip.Addr) []netip.Addr {
+	var addrs []netip.Addr
+	if v4.IsValid() {
+		addrs = append(addrs, v4)
+	}
+	if v.IPv6 != nil {
+		if a := pick(v.IPv6); a.IsValid() {
+			addrs = append(addrs, a)
+		}
+	}
+	return addrs
+}
+
+func envName(name string) string {
+	return "SLIRP_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+}

@@ -1,0 +1,165 @@
+package subnet_test
+
+import (
+	"encoding/json"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/slirpctl/slirpctl/internal/subnet"
+)
+
+func full() subnet.Values {
+	v := subnet.Default().Values()
+	v.IPv6 = subnet.NewValues6(netip.MustParseAddr("fd00::ff:fe12:3456"))
+	return v
+}
+
+func noDNS() subnet.Values {
+	v := full()
+	v.DNS, v.IPv6.DNS = netip.Addr{}, netip.Addr{}
+	return v
+}
+
+const (
+	wantText = `cidr        10.0.2.0/24
+guest       10.0.2.100
+gateway     10.0.2.2
+dns         10.0.2.3
+dhcp-begin  10.0.2.15
+dhcp-end    10.0.2.30
+netmask     255.255.255.0
+broadcast   10.0.2.255
+`
+	wantText6 = `cidr6       fd00::/64
+guest6      fd00::ff:fe12:3456
+gateway6    fd00::2
+dns6        fd00::3
+router6     fe80::2
+`
+	wantEnv = `SLIRP_CIDR=10.0.2.0/24
+SLIRP_GUEST=10.0.2.100
+SLIRP_GATEWAY=10.0.2.2
+SLIRP_DNS=10.0.2.3
+SLIRP_DHCP_BEGIN=10.0.2.15
+SLIRP_DHCP_END=10.0.2.30
+SLIRP_NETMASK=255.255.255.0
+SLIRP_BROADCAST=10.0.2.255
+`
+	wantEnv6 = `SLIRP_CIDR6=fd00::/64
+SLIRP_GUEST6=fd00::ff:fe12:3456
+SLIRP_GATEWAY6=fd00::2
+SLIRP_DNS6=fd00::3
+SLIRP_ROUTER6=fe80::2
+`
+	wantJSON = `{"cidr":"10.0.2.0/24","guest":"10.0.2.100","gateway":"10.0.2.2","dns":"10.0.2.3",` +
+		`"dhcpBegin":"10.0.2.15","dhcpEnd":"10.0.2.30","netmask":"255.255.255.0","broadcast":"10.0.2.255"`
+	wantJSON6 = `,"ipv6":{"cidr":"fd00::/64","guest":"fd00::ff:fe12:3456","gateway":"fd00::2",` +
+		`"dns":"fd00::3","router":"fe80::2"}`
+)
+
+func TestFormats(t *testing.T) {
+	v4 := subnet.Default().Values()
+	fish := func(env string) string {
+		return "set -gx " + strings.ReplaceAll(strings.ReplaceAll(strings.TrimSpace(env), "\n", "\nset -gx "), "=", " ") + "\n"
+	}
+	for _, tc := range []struct{ name, got, want string }{
+		{"text", v4.Text(), wantText},
+		{"text IPv6", full().Text(), wantText + wantText6},
+		{"text no DNS", noDNS().Text(), strings.NewReplacer(
+			"dns         10.0.2.3\n", "", "dns6        fd00::3\n", "").Replace(wantText + wantText6)},
+		{"env", v4.Env(), wantEnv},
+		{"env IPv6", full().Env(), wantEnv + wantEnv6},
+		{"fish", v4.Fish(), fish(wantEnv)},
+		{"fish IPv6", full().Fish(), fish(wantEnv + wantEnv6)},
+		{"resolv.conf", v4.ResolvConf(), "nameserver 10.0.2.3\n"},
+		{"resolv.conf IPv6", full().ResolvConf(), "nameserver 10.0.2.3\nnameserver fd00::3\n"},
+		{"resolv.conf no DNS", noDNS().ResolvConf(), ""},
+		{"hosts", v4.Hosts("web"), "10.0.2.100\tweb\n"},
+		{"hosts IPv6", full().Hosts("web"), "10.0.2.100\tweb\nfd00::ff:fe12:3456\tweb\n"},
+	} {
+		if tc.got != tc.want {
+			t.Errorf("%s: got\n%s\nwant\n%s", tc.name, tc.got, tc.want)
+		}
+	}
+}
+
+func TestJSON(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		v    subnet.Values
+		want string
+	}{
+		{"IPv4", subnet.Default().Values(), wantJSON + "}"},
+		{"IPv6", full(), wantJSON + wantJSON6 + "}"},
+		{"no DNS", noDNS(), strings.NewReplacer(`"dns":"10.0.2.3",`, "", `"dns":"fd00::3",`, "").
+			Replace(wantJSON + wantJSON6 + "}")},
+		{"one", full().Only("dhcp-begin"), `{"dhcpBegin":"10.0.2.15"}`},
+		{"one of IPv6", full().Only("router6"), `{"ipv6":{"router":"fe80::2"}}`},
+	} {
+		got, err := json.Marshal(tc.v)
+		if err != nil || string(got) != tc.want {
+			t.Errorf("%s: got %s, %v; want %s", tc.name, got, err, tc.want)
+		}
+		var back subnet.Values
+		if err := json.Unmarshal(got, &back); err != nil || back.Text() != tc.v.Text() {
+			t.Errorf("%s: reads back as %+v, %v", tc.name, back, err)
+		}
+	}
+}
+
+func TestTemplate(t *testing.T) {
+	for _, tc := range []struct {
+		v          subnet.Values
+		text, want string
+	}{
+		{full(), "{{.Guest}} via {{.Gateway}}", "10.0.2.100 via 10.0.2.2\n"},
+		{full(), "{{.CIDR}} {{.DNS}} {{.DHCPBegin}} {{.DHCPEnd}} {{.Netmask}} {{.Broadcast}}\n",
+			"10.0.2.0/24 10.0.2.3 10.0.2.15 10.0.2.30 255.255.255.0 10.0.2.255\n"},
+		{full(), "{{with .IPv6}}{{.CIDR}} {{.Guest}} {{.Gateway}} {{.DNS}} {{.Router}}{{end}}",
+			"fd00::/64 fd00::ff:fe12:3456 fd00::2 fd00::3 fe80::2\n"},
+		{noDNS(), "[{{.DNS}}]", "[]\n"},
+		{subnet.Default().Values(), "{{if .IPv6}}six{{else}}four{{end}}", "four\n"},
+	} {
+		if got, err := tc.v.Template(tc.text); err != nil || got != tc.want {
+			t.Errorf("%s: got %q, %v; want %q", tc.text, got, err, tc.want)
+		}
+	}
+	for _, text := range []string{"{{", "{{.Guest", "{{.NoSuch}}", "{{nosuch}}", "{{.IPv6.Guest}}"} {
+		if got, err := subnet.Default().Values().Template(text); err == nil || got != "" {
+			t.Errorf("%s: got %q, %v; want an error", text, got, err)
+		}
+	}
+}
+
+func TestNamesAndGet(t *testing.T) {
+	v := full()
+	var lines strings.Builder
+	for _, name := range subnet.Names() {
+		s, ok := v.Get(name)
+		if !ok {
+			t.Errorf("%s is not known", name)
+		}
+		lines.WriteString(name + strings.Repeat(" ", 12-len(name)) + s + "\n")
+		if got, ok := v.Only(name).Get(name); got != s || !ok {
+			t.Errorf("only %s: got %q, %v", name, got, ok)
+		}
+		if got := strings.Count(v.Only(name).Text(), "\n"); got != 1 {
+			t.Errorf("only %s has %d values", name, got)
+		}
+	}
+	if lines.String() != wantText+wantText6 {
+		t.Errorf("got\n%s", lines.String())
+	}
+	if v.Text() != wantText+wantText6 {
+		t.Errorf("Only changed what it was called on:\n%s", v.Text())
+	}
+	for _, name := range []string{"", "Guest", "nosuch"} {
+		if got, ok := v.Get(name); ok {
+			t.Errorf("%q is %q", name, got)
+		}
+	}
+	if got, ok := subnet.Default().Values().Get("dns6"); ok {
+		t.Errorf("without IPv6, dns6 is %q", got)
+	}
+}

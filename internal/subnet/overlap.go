@@ -1,0 +1,74 @@
+package subnet
+
+import "net/netip"
+
+// Prefixes shorter than this stand for "everything" in a routing table (a default route, or
+// the halves and eighths that VPN clients put before it): no site has a network that large.
+const shortestSite = 8
+
+// Overlaps returns the elements of taken, say the host's routes, that share addresses with n,
+// in their order. IPv6 prefixes and prefixes shorter than 8 bits, which are default routes in
+// all but name, never count.
+func (n Network) Overlaps(taken []netip.Prefix) []netip.Prefix {
+	var found []netip.Prefix
+	for _, t := range taken {
+		if counts(t) && t.Overlaps(n.prefix) {
+			found = append(found, t)
+		}
+	}
+	return found
+}
+
+// FreeCIDR proposes a network that overlaps none of taken, by the rule of [Network.Overlaps].
+// It is the default network if that is free, otherwise a /24 of the private ranges, looked
+// for first where few sites have theirs. The answer depends on nothing but taken. It is
+// invalid (the zero value) in the unlikely case that everything private is taken.
+func FreeCIDR(taken []netip.Prefix) netip.Prefix {
+	if n := Default(); len(n.Overlaps(taken)) == 0 {
+		return n.prefix
+	}
+	// Upper halves first: people number from the bottom. 198.18.0.0/15 is for benchmarks
+	// between networks (RFC 2544) and so seldom in use, 100.64.0.0/10 for carriers
+	// (RFC 6598), and the first choice of VPNs that mean to stay clear of private networks.
+	for _, pool := range []netip.Prefix{
+		pool(10, 128, 9), pool(172, 24, 13), pool(192, 168, 16), pool(198, 18, 15),
+		pool(10, 0, 9), pool(172, 16, 13), pool(100, 64, 10),
+	} {
+		if p := freeIn(pool, taken); p.IsValid() {
+			return p
+		}
+	}
+	return netip.Prefix{}
+}
+
+// freeIn returns the first free /24 of pool, or the zero prefix.
+func freeIn(pool netip.Prefix, taken []netip.Prefix) netip.Prefix {
+	candidate := netip.PrefixFrom(pool.Addr(), 24)
+	for pool.Contains(candidate.Addr()) {
+		hit := false
+		for _, t := range taken {
+			if !counts(t) || !t.Overlaps(candidate) {
+				continue
+			}
+			// Step over all of t at once: the next candidate begins after the last
+			// address of t or of this candidate, whichever is later.
+			bits := min(t.Bits(), candidate.Bits())
+			last := Network{netip.PrefixFrom(candidate.Addr(), bits).Masked()}.Broadcast()
+			candidate = netip.PrefixFrom(last.Next(), 24)
+			hit = true
+			break
+		}
+		if !hit {
+			return candidate
+		}
+	}
+	return netip.Prefix{}
+}
+
+func counts(p netip.Prefix) bool {
+	return p.IsValid() && p.Addr().Is4() && p.Bits() >= shortestSite
+}
+
+func pool(a, b byte, bits int) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{a, b}), bits)
+}

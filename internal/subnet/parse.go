@@ -1,0 +1,159 @@
+package subnet
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// CIDRError says why a network can't be used.
+type CIDRError struct {
+	CIDR   string // as it was given
+	Reason string // a phrase, such as "host bits are set"
+	// Meant is a network that would be accepted and is probably the one meant; invalid
+	// (the zero value) where there is no good guess.
+	Meant netip.Prefix
+}
+
+func (e *CIDRError) Error() string {
+	s := fmt.Sprintf("invalid cidr %q: %s", e.CIDR, e.Reason)
+	if e.Meant.IsValid() {
+		s += ", try " + e.Meant.String()
+	}
+	return s
+}
+
+const reasonIPv6 = "IPv6, but only the IPv4 network can be chosen (the IPv6 one is always fd00::/64)"
+
+// Parse reads a network in CIDR notation, such as 10.0.2.0/24. It accepts what slirp4netns's
+// --cidr accepts, except that a prefix length with a leading zero (/08, which slirp4netns
+// takes as /8) is refused. Errors are of type [*CIDRError].
+func Parse(cidr string) (netip.Prefix, error) {
+	fail := func(meant netip.Prefix, format string, a ...any) (netip.Prefix, error) {
+		return netip.Prefix{}, &CIDRError{CIDR: cidr, Reason: fmt.Sprintf(format, a...), Meant: meant}
+	}
+	if cidr == "" {
+		return fail(netip.Prefix{}, "empty")
+	}
+	if strings.ContainsFunc(cidr, unicode.IsSpace) {
+		return fail(retry(strings.Join(strings.Fields(cidr), "")), "white space is not allowed")
+	}
+	if strings.Contains(cidr, ":") {
+		return fail(netip.Prefix{}, "%s", reasonIPv6)
+	}
+	address, length, found := strings.Cut(cidr, "/")
+	if !found {
+		return fail(guess(address, 24), "the prefix length is missing")
+	}
+	bits, reason := parseBits(length)
+	if reason != "" {
+		n, err := strconv.Atoi(length)
+		if err != nil {
+			n = 0
+		}
+		return fail(guess(address, n), "%s", reason)
+	}
+	if reason := checkOctets(address); reason != "" {
+		return fail(guess(address, bits), "%s", reason)
+	}
+	addr, err := netip.ParseAddr(address)
+	if err != nil || !addr.Is4() {
+		return fail(netip.Prefix{}, "%q is not an IPv4 address", address)
+	}
+	p := netip.PrefixFrom(addr, bits)
+	if err := check(p); err != nil {
+		err.CIDR = cidr
+		return netip.Prefix{}, err
+	}
+	return p, nil
+}
+
+// check holds a well-formed IPv4 prefix to the rules about its length and host bits.
+func check(p netip.Prefix) *CIDRError {
+	if b := p.Bits(); b < MinBits || b > MaxBits {
+		e := &CIDRError{
+			CIDR:   p.String(),
+			Reason: fmt.Sprintf("the prefix length is %d, it must be %d to %d", b, MinBits, MaxBits),
+		}
+		if b > MaxBits {
+			e.Meant = netip.PrefixFrom(p.Addr(), MaxBits).Masked()
+		}
+		return e
+	}
+	if m := p.Masked(); m != p {
+		return &CIDRError{CIDR: p.String(), Reason: "not a network address, its host bits are set", Meant: m}
+	}
+	return nil
+}
+
+// parseBits reads a prefix length without judging its size, except that it has at most two
+// digits (32 and below are told apart by check, which explains them better). The reason is
+// empty if the length is well formed.
+func parseBits(s string) (bits int, reason string) {
+	switch {
+	case s == "":
+		return 0, "the prefix length is missing"
+	case strings.Trim(s, "0123456789") != "":
+		return 0, fmt.Sprintf("the prefix length %q is not a decimal number", s)
+	case len(s) > 1 && s[0] == '0':
+		return 0, fmt.Sprintf("the prefix length %q has a leading zero", s)
+	case len(s) > 2:
+		return 0, fmt.Sprintf("the prefix length is %s, it must be %d to %d", s, MinBits, MaxBits)
+	}
+	bits, _ = strconv.Atoi(s) // one or two digits: can't fail
+	if bits > 32 {
+		return 0, fmt.Sprintf("the prefix length is %d, it must be %d to %d", bits, MinBits, MaxBits)
+	}
+	return bits, ""
+}
+
+// checkOctets says what is wrong with an IPv4 address in dotted notation, or "".
+func checkOctets(address string) string {
+	octets := strings.Split(address, ".")
+	for _, o := range octets {
+		switch n, err := strconv.Atoi(o); {
+		case strings.Trim(o, "0123456789") != "":
+			return fmt.Sprintf("%q is not a decimal number", o)
+		case o == "":
+			return fmt.Sprintf("%q is not an IPv4 address", address)
+		case err != nil || n > 255:
+			return fmt.Sprintf("%s is more than 255", o)
+		case len(o) > 1 && o[0] == '0':
+			return fmt.Sprintf("%s has a leading zero", o)
+		}
+	}
+	if len(octets) != 4 {
+		return fmt.Sprintf("%q is not an IPv4 address, it has %d numbers instead of 4", address, len(octets))
+	}
+	return ""
+}
+
+// guess returns the network that someone who wrote address and bits had in mind, or the zero
+// prefix. Leading zeros are taken as padding, not as octal.
+func guess(address string, bits int) netip.Prefix {
+	if bits < MinBits || bits > 32 {
+		return netip.Prefix{}
+	}
+	octets := strings.Split(address, ".")
+	for i, o := range octets {
+		if n, err := strconv.ParseUint(o, 10, 8); err == nil {
+			octets[i] = strconv.FormatUint(n, 10)
+		}
+	}
+	addr, err := netip.ParseAddr(strings.Join(octets, "."))
+	if err != nil || !addr.Is4() {
+		return netip.Prefix{}
+	}
+	return netip.PrefixFrom(addr, min(bits, MaxBits)).Masked()
+}
+
+// retry parses a mended spelling and returns the zero prefix if that doesn't help.
+func retry(cidr string) netip.Prefix {
+	p, err := Parse(cidr)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return p
+}
