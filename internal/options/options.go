@@ -2,6 +2,9 @@
 // merges it from flags, environment, configuration files, containers.conf and Podman's option
 // strings. It exists so that a bad value is refused at the edge, once, with the name of its
 // source, and can't travel further.
+//
+// One table, [Keys], says how each option is spelled in each source. Flags, environment
+// variables, file keys, `slirpctl config`, completions and manual pages all come from it.
 package options
 
 import (
@@ -51,8 +54,19 @@ type Outbound struct {
 // IsZero reports whether no source was asked for.
 func (o Outbound) IsZero() bool { return !o.Addr.IsValid() && o.Interface == "" }
 
+// String returns the address or the name of the interface.
+func (o Outbound) String() string {
+	if o.Addr.IsValid() {
+		return o.Addr.String()
+	}
+	return o.Interface
+}
+
 // PortRange is an inclusive range of ports, First <= Last.
 type PortRange struct{ First, Last uint16 }
+
+// Contains reports whether port is in r.
+func (r PortRange) Contains(port uint16) bool { return r.First <= port && port <= r.Last }
 
 // Options is all that `up` can be told, checked and typed.
 type Options struct {
@@ -87,4 +101,13 @@ type Options struct {
 	ExitFD   int // -1: none
 	PIDFile  string
 	MapUsers bool
+}
+
+// General is what every command can be told, not only `up`.
+type General struct {
+	// ContainersConf is "false", "true" (read Podman's usual files) or the path of one file.
+	ContainersConf string
+	LogLevel       string // trace, debug, info, warning or error
+	LogFormat      string // text or json
+	StateDir       string // "" means: the usual directory of the caller
 }

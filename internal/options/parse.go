@@ -1,0 +1,241 @@
+package options
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	maxFD      = math.MaxInt32
+	maxTapName = 15 // IFNAMSIZ of linux/if.h, less the final zero byte
+	maxName    = 64
+)
+
+var errEmpty = errors.New("is empty")
+
+// hinted is an error with a way out of it.
+type hinted struct{ reason, hint string }
+
+func (e *hinted) Error() string { return e.reason }
+
+func parseBool(s string) (bool, error) {
+	v, err := strconv.ParseBool(s)
+	if err != nil {
+		return false, errors.New("neither true nor false")
+	}
+	return v, nil
+}
+
+func parseEnum[T ~string](s string, values []string) (T, error) {
+	if slices.Contains(values, s) {
+		return T(s), nil
+	}
+	e := &hinted{reason: "not one of " + strings.Join(values, ", ")}
+	if near := Nearest(s, values); near != "" {
+		e.hint = "did you mean " + near + "?"
+	}
+	return "", e
+}
+
+func parseInt(s string, low, high int) (int, error) {
+	n, err := strconv.Atoi(s)
+	switch {
+	case errors.Is(err, strconv.ErrSyntax):
+		return 0, errors.New("not a whole number")
+	case n < low:
+		return 0, fmt.Errorf("less than %d", low)
+	case n > high:
+		return 0, fmt.Errorf("more than %d", high)
+	}
+	return n, err
+}
+
+func parseDuration(s string, low time.Duration) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		if _, err := strconv.ParseFloat(s, 64); err == nil {
+			return 0, &hinted{"has no unit", "write " + s + "s for seconds, " + s + "ms for milliseconds"}
+		}
+		return 0, &hinted{"not a length of time", "write it like 10s, 500ms or 1m30s"}
+	}
+	if d < low {
+		if low > 0 {
+			return 0, errors.New("must be more than zero")
+		}
+		return 0, errors.New("must not be negative")
+	}
+	return d, nil
+}
+
+// parseName accepts what can be a directory's name, a URL's part and a shell word unquoted.
+func parseName(s string) (string, error) {
+	if s == "" {
+		return "", nil
+	}
+	if len(s) > maxName {
+		return "", fmt.Errorf("longer than %d characters", maxName)
+	}
+	for i, r := range s {
+		alnum := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		switch {
+		case alnum:
+		case i == 0:
+			return "", errors.New("does not begin with a letter or digit")
+		case !strings.ContainsRune("_.-", r):
+			return "", fmt.Errorf("contains %q; letters, digits, _ . and - are allowed", r)
+		}
+	}
+	return s, nil
+}
+
+// checkInterface applies the kernel's rules (dev_valid_name in net/core/dev.c). Slirp4netns
+// would cut a longer name instead of refusing it. Beyond the kernel's rules, characters that can't be
+// seen, and % (a pattern to TUNSETIFF), are refused.
+func checkInterface(s string) error {
+	switch {
+	case s == "":
+		return errEmpty
+	case len(s) > maxTapName:
+		return fmt.Errorf("longer than %d bytes", maxTapName)
+	case s == "." || s == "..":
+		return errors.New("not an interface name")
+	}
+	for _, r := range s {
+		if r <= ' ' || r >= 0x7f || strings.ContainsRune("/:%", r) {
+			return fmt.Errorf("contains %q, which an interface name can't", r)
+		}
+	}
+	return nil
+}
+
+func parseTapName(s string) (string, error) {
+	if err := checkInterface(s); err != nil {
+		return "", err
+	}
+	if s == "lo" || s == "all" || s == "default" {
+		return "", fmt.Errorf("%s is taken in every network namespace", s)
+	}
+	return s, nil
+}
+
+func parseMAC(s string) (net.HardwareAddr, error) {
+	if s == "" {
+		return nil, nil
+	}
+	mac, err := net.ParseMAC(s)
+	switch {
+	case err != nil || len(mac) != 6:
+		return nil, &hinted{"not a MAC address of six bytes", "write it like 02:00:5e:10:00:01"}
+	case mac[0]&1 != 0:
+		return nil, &hinted{"a multicast address, which an interface can't have", "make the first byte even"}
+	case !slices.ContainsFunc(mac, func(b byte) bool { return b != 0 }):
+		return nil, errors.New("all zero, which an interface can't have")
+	}
+	return mac, nil
+}
+
+// parseOutbound takes an address of family "IPv4" or "IPv6", or the name of an interface.
+func parseOutbound(s, family string) (Outbound, error) {
+	if s == "" {
+		return Outbound{}, nil
+	}
+	addr, err := netip.ParseAddr(s)
+	if err != nil {
+		if strings.Trim(s, "0123456789.") == "" {
+			return Outbound{}, fmt.Errorf("not an %s address", family)
+		}
+		if err := checkInterface(s); err != nil {
+			return Outbound{}, fmt.Errorf("neither an %s address nor an interface: %w", family, err)
+		}
+		return Outbound{Interface: s}, nil
+	}
+	switch {
+	case addr.Is4() != (family == "IPv4") || addr.Is4In6():
+		return Outbound{}, fmt.Errorf("not an %s address", family)
+	case addr.Zone() != "":
+		return Outbound{}, errors.New("an address with a zone can't be a source")
+	case addr.IsUnspecified() || addr.IsMulticast():
+		return Outbound{}, errors.New("not the address of an interface")
+	}
+	return Outbound{Addr: addr}, nil
+}
+
+// String returns "N", or "N-M" for more than one port.
+func (r PortRange) String() string {
+	if r.First == r.Last {
+		return strconv.Itoa(int(r.First))
+	}
+	return fmt.Sprintf("%d-%d", r.First, r.Last)
+}
+
+func parsePortRange(s string) (PortRange, error) {
+	first, last, isRange := strings.Cut(s, "-")
+	if !isRange {
+		last = first
+	}
+	a, err := parseInt(first, 1, math.MaxUint16)
+	if err != nil {
+		return PortRange{}, fmt.Errorf("port %q: %w", first, err)
+	}
+	b, err := parseInt(last, 1, math.MaxUint16)
+	if err != nil {
+		return PortRange{}, fmt.Errorf("port %q: %w", last, err)
+	}
+	if a > b {
+		return PortRange{}, errors.New("ends before it begins")
+	}
+	return PortRange{uint16(a), uint16(b)}, nil
+}
+
+// parsePath accepts anything the kernel could.
+func parsePath(s string) (string, error) {
+	if strings.ContainsRune(s, 0) {
+		return "", errors.New("contains a zero byte")
+	}
+	return s, nil
+}
+
+// parseFilePath accepts what can be the path of a file to write.
+func parseFilePath(s string) (string, error) {
+	if strings.HasSuffix(s, "/") {
+		return "", errors.New("a directory, not a file")
+	}
+	return parsePath(s)
+}
+
+func parseLogLevel(s string) (string, error) {
+	if s == "warn" {
+		s = "warning"
+	}
+	return parseEnum[string](s, logLevels)
+}
+
+func parseContainersConf(s string) (string, error) {
+	if s == "" {
+		return "", &hinted{"is empty", "write true, false, or the path of a containers.conf"}
+	}
+	return parsePath(s)
+}
+
+// splitList splits one text that holds a list, as an environment variable does: at commas and white
+// space. A protocol alone belongs to the element before it, so that 53:53/tcp,udp is one.
+func splitList(s string) []string {
+	var list []string
+	for _, t := range strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' }) {
+		if len(list) > 0 && slices.Contains(protocols, strings.ToLower(t)) {
+			list[len(list)-1] += "," + t
+			continue
+		}
+		list = append(list, t)
+	}
+	return list
+}
+
+var protocols = []string{"tcp", "udp", "tcp4", "tcp6", "udp4", "udp6"}
