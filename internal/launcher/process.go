@@ -13,10 +13,12 @@ import (
 
 // Descriptors of the started slirp4netns, as [Start] lays them out.
 const (
-	readyFD  = 3
-	exitFD   = 4
-	targetFD = 5
+	readyFD = 3
+	exitFD  = 4
 )
+
+// TargetPath names the namespace given as [StartConfig].Target in the arguments.
+const TargetPath = "/proc/self/fd/5"
 
 // graceful is how long slirp4netns gets to end by its exit descriptor, and again by SIGTERM.
 const graceful = 2 * time.Second

@@ -138,6 +138,11 @@ func FromNetns(path, userns string) (*Target, error) {
 	return t, nil
 }
 
+// ByPID reports whether the namespaces are those of t.PID itself.
+func (t *Target) ByPID() bool {
+	return t.PID > 0 && t.NetnsPath == fmt.Sprintf("/proc/%d/ns/net", t.PID)
+}
+
 // procPID takes N out of /proc/N/….
 func procPID(path string) (int, bool) {
 	rest, ok := strings.CutPrefix(path, "/proc/")

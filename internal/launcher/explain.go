@@ -1,0 +1,153 @@
+package launcher
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// StartProblem is what kept slirp4netns from becoming ready, as far as its words tell.
+type StartProblem string
+
+// The causes told apart. The words are those of main.c, slirp4netns.c and sandbox.c, 0.2 to 1.3.
+const (
+	TunDenied       StartProblem = "tun-denied"       // open("/dev/net/tun"): Permission denied
+	TunMissing      StartProblem = "tun-missing"      // open("/dev/net/tun"): No such file or directory
+	TunNoDriver     StartProblem = "tun-no-driver"    // open("/dev/net/tun"): No such device
+	InterfaceExists StartProblem = "interface-exists" // ioctl(TUNSETIFF): Device or resource busy
+	NetnsDenied     StartProblem = "netns-denied"     // setns(…): Operation not permitted
+	TargetGone      StartProblem = "target-gone"      // /proc/PID/ns/…: No such file or directory
+	SandboxFailed   StartProblem = "sandbox-failed"   // its mounts, pivot_root, setegid(0)
+	SeccompFailed   StartProblem = "seccomp-failed"
+	StartTimeout    StartProblem = "timeout" // it runs and never became ready
+	StartOther      StartProblem = "other"
+)
+
+// StartError says why slirp4netns did not become ready.
+type StartError struct {
+	Problem StartProblem
+	Exit    string // how it ended: "exit status 1", "still running"
+	Words   string // the last lines it said, one line, printable
+}
+
+func (e *StartError) Error() string {
+	switch e.Problem {
+	case StartTimeout:
+		return withWords("slirp4netns did not become ready in time", e.Words)
+	case InterfaceExists:
+		return withWords("the interface exists in the namespace already", e.Words)
+	}
+	return withWords(fmt.Sprintf("slirp4netns failed (%s)", e.Exit), e.Words)
+}
+
+func withWords(msg, words string) string {
+	if words == "" {
+		return msg
+	}
+	return msg + ": " + words
+}
+
+// Hint says what to do about it.
+func (e *StartError) Hint() string {
+	switch e.Problem {
+	case TunDenied:
+		return "let this user open the device: sudo chmod 0666 /dev/net/tun"
+	case TunMissing:
+		return "make the device: sudo modprobe tun (in a container: --device /dev/net/tun)"
+	case TunNoDriver:
+		return "load the driver: sudo modprobe tun"
+	case InterfaceExists:
+		return "choose another with --tap-name, or end what made it"
+	case NetnsDenied:
+		return "the namespace's user namespace is not yours to enter; name it with --userns, or run as its owner"
+	case SandboxFailed:
+		return "start without it: --sandbox=false"
+	case SeccompFailed:
+		return "start without it: --seccomp=false"
+	case StartTimeout:
+		return "give it longer with --timeout, or look at the log with --log-level debug"
+	}
+	return ""
+}
+
+// Explain turns slirp4netns's last words into a [*StartError].
+func Explain(exit, words string) *StartError {
+	e := &StartError{Problem: StartOther, Exit: exit, Words: lastWords(words)}
+	has := func(parts ...string) bool {
+		for _, p := range parts {
+			if !strings.Contains(words, p) {
+				return false
+			}
+		}
+		return true
+	}
+	switch {
+	case has("/dev/net/tun", "Permission denied"), has("/dev/net/tun", "Operation not permitted"):
+		e.Problem = TunDenied
+	case has("/dev/net/tun", "No such file"):
+		e.Problem = TunMissing
+	case has("/dev/net/tun", "No such device"):
+		e.Problem = TunNoDriver
+	case has("TUNSETIFF", "busy"), has("TUNSETIFF", "File exists"):
+		e.Problem = InterfaceExists
+	case has("setegid"), has("pivot_root"), has("sandbox"), has("unshare(CLONE_NEWNS)"), has("mount"):
+		e.Problem = SandboxFailed
+	case has("seccomp"):
+		e.Problem = SeccompFailed
+	case has("setns", "not permitted"), has("/ns/", "Permission denied"):
+		e.Problem = NetnsDenied
+	case has("/proc/", "/ns/", "No such file"):
+		e.Problem = TargetGone
+	}
+	return e
+}
+
+// lastWords makes one printable line of the lines that say most: slirp4netns names the cause
+// first and then what failed because of it ("child failed(1)").
+func lastWords(text string) string {
+	var keep []string
+	for line := range strings.SplitSeq(text, "\n") {
+		line = strings.TrimSpace(line)
+		switch {
+		case line == "", strings.HasPrefix(line, "sent tapfd="), strings.HasPrefix(line, "received tapfd="),
+			strings.HasPrefix(line, "Starting slirp"), strings.HasPrefix(line, "* "), strings.HasPrefix(line, "WARNING: Support for"):
+			continue
+		}
+		keep = append(keep, Printable(line))
+	}
+	if len(keep) > 3 {
+		keep = keep[len(keep)-3:]
+	}
+	return strings.Join(keep, "; ")
+}
+
+// Printable escapes what could steer a terminal or forge a line of a log.
+func Printable(s string) string {
+	clean := strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+	if len(clean) > 300 {
+		clean = strings.ToValidUTF8(clean[:300], "") + "…"
+	}
+	return clean
+}
+
+// Tail returns what was appended to the log since offset, its last 8 KiB at most.
+func Tail(log *os.File, offset int64) string {
+	fi, err := log.Stat()
+	if err != nil {
+		return ""
+	}
+	const most = 8 << 10
+	if fi.Size()-offset > most {
+		offset = fi.Size() - most
+	}
+	var b bytes.Buffer
+	_, _ = io.Copy(&b, io.NewSectionReader(log, offset, most))
+	return b.String()
+}

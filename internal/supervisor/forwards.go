@@ -1,0 +1,44 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+	"github.com/slirpctl/slirpctl/internal/options"
+)
+
+// startForwards makes the handler and opens what --publish asks for.
+func (s *supervisor) startForwards(ctx context.Context) error {
+	h, err := s.newHandler()
+	if err != nil {
+		return err
+	}
+	s.handler = h
+	s.fwd = hostfwd.NewManager(h, hostfwd.Config{Guest: s.net.Guest()})
+	s.atEnd(func() { s.fwd.Close() })
+	var fs []hostfwd.Forward
+	for _, spec := range s.req.Options.Publish {
+		fs = append(fs, spec.Forwards()...)
+	}
+	if len(fs) == 0 {
+		return nil
+	}
+	_, err = s.fwd.Add(ctx, fs)
+	return err
+}
+
+// reopenForwards puts back what died with slirp4netns.
+func (s *supervisor) reopenForwards(ctx context.Context) error {
+	if s.req.Options.PortHandler != options.HandlerSlirp4netns {
+		return nil
+	}
+	return s.fwd.Reopen(ctx)
+}
+
+func (s *supervisor) newHandler() (hostfwd.Handler, error) {
+	switch s.req.Options.PortHandler {
+	default:
+		return nil, fmt.Errorf("port handler %q is not known", s.req.Options.PortHandler)
+	}
+}

@@ -1,0 +1,88 @@
+package supervisor
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/slirpctl/slirpctl/internal/instance"
+	"github.com/slirpctl/slirpctl/internal/subnet"
+	"github.com/slirpctl/slirpctl/internal/target"
+)
+
+var targetGone = target.ErrGone
+
+// setState fills the state in once slirp4netns runs.
+func (s *supervisor) setState() {
+	o := &s.req.Options
+	st := instance.State{
+		Name: s.inst.Name(), State: instance.Running,
+		Target:        instance.TargetState{PID: s.tgt.PID, Netns: s.tgt.NetnsPath, Userns: s.tgt.UsernsPath, Command: s.req.Command},
+		SupervisorPID: os.Getpid(), SlirpPID: s.proc.PID(),
+		Tap: o.TapName, MTU: o.MTU,
+		CIDR: s.net.CIDR(), Guest: s.net.Guest(), Gateway: s.net.Gateway(),
+		PortHandler: string(o.PortHandler), Ports: []instance.PortState{},
+		StateDir: s.inst.Dir(), ControlSocket: s.inst.Path(instance.ControlSocket), Log: s.inst.Path(instance.LogFile),
+		Slirp:     instance.SlirpState{Path: s.bin.Path, Version: s.bin.Version.Version},
+		StartedAt: time.Now().Truncate(time.Millisecond),
+		Sandbox:   s.security.Sandbox, Seccomp: s.security.Seccomp, DisableDNS: o.DisableDNS,
+	}
+	if !o.DisableDNS {
+		st.DNS = s.net.DNS()
+	}
+	if _, err := os.Stat(s.inst.Path(instance.APISocket)); err == nil {
+		st.APISocket = s.inst.Path(instance.APISocket)
+	}
+	if o.IPv6 {
+		st.IPv6 = &instance.IPv6State{CIDR: subnet.CIDR6(), Guest: s.guest6, Gateway: subnet.Gateway6(), DNS: subnet.DNS6()}
+	}
+	s.mu.Lock()
+	s.state = st
+	s.mu.Unlock()
+}
+
+// State returns the instance's state, with its forwards.
+func (s *supervisor) State() instance.State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.state
+	st.Processes = []instance.ProcessState{
+		instance.Identify("supervisor", os.Getpid()), instance.Identify("slirp4netns", st.SlirpPID),
+	}
+	if s.cmd != nil {
+		st.Processes = append(st.Processes, instance.Identify("command", s.cmd.PID()))
+	}
+	return st
+}
+
+func (s *supervisor) setStatus(status instance.Status) {
+	s.mu.Lock()
+	s.state.State = status
+	s.mu.Unlock()
+	s.saveState()
+}
+
+// saveState writes the state file. The instance works without: control.sock tells the same.
+func (s *supervisor) saveState() {
+	st := s.State()
+	if err := s.inst.WriteState(&st); err != nil {
+		s.log.Warn(err)
+	}
+}
+
+// resolvConf is what a namespace's /etc/resolv.conf holds: the built-in DNS, and the host's
+// search list and options, which don't depend on who answers.
+func resolvConf(dns netip.Addr) string {
+	host, _ := os.ReadFile("/etc/resolv.conf")
+	var b strings.Builder
+	fmt.Fprintf(&b, "nameserver %s\n", dns)
+	for line := range strings.Lines(string(host)) {
+		line = strings.TrimSpace(line)
+		if word, _, _ := strings.Cut(line, " "); word == "search" || word == "domain" || word == "options" {
+			fmt.Fprintln(&b, line)
+		}
+	}
+	return b.String()
+}

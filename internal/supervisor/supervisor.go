@@ -1,0 +1,358 @@
+// Package supervisor runs one instance from its start to its end. It exists because somebody has
+// to own what slirp4netns leaves open: slirp4netns does not end when its target does, is not
+// started again when it dies, and forgets its forwards.
+//
+// One goroutine, in [Run], takes every decision; the others wait for one thing each (the
+// target, slirp4netns's exit, a request) and report to it. Whatever is made is put on a stack
+// and unmade in reverse order, on failure as at the end.
+//
+//	who                     owns
+//	supervisor              the instance's lock, state and log; the target's descriptors; the
+//	                        exit pipe of slirp4netns; every listening socket; control.sock
+//	slirp4netns             the tap; ends when the exit pipe hangs up
+//	guest agent (optional)  nothing; ends when its socket hangs up
+//	COMMAND (optional)      its namespaces; killed when the supervisor dies
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/slirpctl/slirpctl/internal/control"
+	"github.com/slirpctl/slirpctl/internal/guest"
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+	"github.com/slirpctl/slirpctl/internal/instance"
+	"github.com/slirpctl/slirpctl/internal/launcher"
+	"github.com/slirpctl/slirpctl/internal/nscommand"
+	"github.com/slirpctl/slirpctl/internal/options"
+	"github.com/slirpctl/slirpctl/internal/subnet"
+	"github.com/slirpctl/slirpctl/internal/target"
+)
+
+// commandGrace is how long COMMAND gets between TERM and KILL when the instance is taken down.
+const commandGrace = 10 * time.Second
+
+// Request says what to run.
+type Request struct {
+	Options options.Options
+	// Base is the state directory.
+	Base string
+	// Exactly one of PID, Netns and Command is set. Userns goes with Netns.
+	PID     int
+	Netns   string
+	Userns  string
+	Command []string
+	// DefaultName is used where Options.Name is "" and the target has no better one.
+	DefaultName string
+}
+
+// Env is what the supervisor's surroundings provide.
+type Env struct {
+	Log   *logrus.Logger
+	Stdio [3]*os.File // for COMMAND
+	// KeepFDs hands descriptors that the caller inherited on to COMMAND.
+	KeepFDs bool
+	// Session puts COMMAND into a session of its own (detached).
+	Session bool
+	// ExitFD ends the instance when it hangs up; nil: none.
+	ExitFD *os.File
+	// Ready is called once, when everything works.
+	Ready func(instance.State) error
+	// Explain gives an error the hint and exit code of the command line.
+	Explain func(error) (hint string, code int)
+	// Terminal says that signals from the keyboard reach COMMAND by themselves.
+	Terminal func() bool
+}
+
+type supervisor struct {
+	req Request
+	env Env
+	log *logrus.Entry
+
+	inst    *instance.Instance
+	logFile *os.File
+	net     subnet.Network
+	tgt     *target.Target
+	cmd     *nscommand.Command // nil without COMMAND
+	bin     launcher.Binary
+	plan    launcher.Plan
+	fwd     *hostfwd.Manager
+	handler hostfwd.Handler
+
+	agents sync.Mutex
+	agent  *guest.Agent // nil until needed
+
+	proc         *launcher.Process
+	slirpStarted time.Time
+	failures     int // starts since slirp4netns last ran well
+	security     launcher.Security
+	guest6       netip.Addr
+
+	mu    sync.Mutex
+	state instance.State
+
+	down     chan struct{} // a request to end
+	downOnce sync.Once
+	stopping atomic.Bool
+
+	undo []func()
+}
+
+// Run brings the instance up, keeps it up, and takes it down. It returns COMMAND's status, or 0
+// where there is none. With an error nothing is left behind.
+func Run(ctx context.Context, req Request, env Env) (status int, err error) {
+	s := &supervisor{req: req, env: env, log: logrus.NewEntry(env.Log), down: make(chan struct{})}
+	defer func() {
+		s.stopping.Store(true)
+		for i := len(s.undo) - 1; i >= 0; i-- {
+			s.undo[i]()
+		}
+	}()
+	signals := s.catchSignals()
+	if err := s.bringUp(ctx, signals); err != nil {
+		return 0, err
+	}
+	return s.watch(ctx, signals)
+}
+
+func (s *supervisor) atEnd(f func()) { s.undo = append(s.undo, f) }
+
+// catchSignals catches what ends or reaches an instance, except what the caller chose to
+// ignore (nohup).
+func (s *supervisor) catchSignals() chan os.Signal {
+	sigs := []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP}
+	if len(s.req.Command) > 0 {
+		sigs = append(sigs, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGWINCH, syscall.SIGCONT)
+	}
+	c := make(chan os.Signal, 32)
+	for _, sig := range sigs {
+		if !signal.Ignored(sig) {
+			signal.Notify(c, sig)
+		}
+	}
+	s.atEnd(func() { signal.Stop(c) })
+	return c
+}
+
+// ErrInterrupted: a signal ended the start.
+var ErrInterrupted = errors.New("interrupted before the network was ready")
+
+// bringUp does everything up to ready. A signal or a request to end makes it fail.
+func (s *supervisor) bringUp(ctx context.Context, signals <-chan os.Signal) (err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.req.Options.Timeout, errTimeout)
+	defer cancel()
+	inner, interrupt := context.WithCancelCause(ctx)
+	defer interrupt(nil)
+	watched := make(chan struct{})
+	defer func() { <-watched }()
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		defer close(watched)
+		for {
+			select {
+			case sig := <-signals:
+				if sig == syscall.SIGWINCH || sig == syscall.SIGCONT {
+					continue
+				}
+				interrupt(ErrInterrupted)
+			case <-s.down:
+				interrupt(ErrInterrupted)
+			case <-stop:
+			}
+			return
+		}
+	}()
+	err = s.start(inner)
+	if err != nil && inner.Err() != nil {
+		if cause := context.Cause(inner); !errors.Is(err, cause) {
+			err = fmt.Errorf("%w: %w", cause, err)
+		}
+	}
+	return err
+}
+
+// TimeoutError: the network was not ready in time.
+type timeoutError struct{}
+
+func (timeoutError) Error() string { return "not ready within --timeout" }
+func (timeoutError) Timeout() bool { return true }
+func (timeoutError) Is(t error) bool {
+	return t == context.DeadlineExceeded || t == os.ErrDeadlineExceeded
+}
+
+var errTimeout error = timeoutError{}
+
+func (s *supervisor) start(ctx context.Context) error {
+	o := &s.req.Options
+	var err error
+	if s.net, err = subnet.New(o.CIDR); err != nil {
+		return err
+	}
+	if s.plan, err = launcher.NewPlan(o); err != nil {
+		return err
+	}
+	base, err := instance.OpenBase(s.req.Base)
+	if err != nil {
+		return err
+	}
+	detected := detect(ctx, o.Slirp4netnsPath)
+	if err := s.openTarget(ctx); err != nil {
+		<-detected
+		return err
+	}
+	d := <-detected
+	if d.err != nil {
+		return d.err
+	}
+	s.bin = d.bin
+	if err := s.createInstance(ctx, base); err != nil {
+		return err
+	}
+	if err := s.startSlirp(ctx); err != nil {
+		return err
+	}
+	s.setState()
+	if err := s.startForwards(ctx); err != nil {
+		return err
+	}
+	if err := s.serve(); err != nil {
+		return err
+	}
+	st := s.State()
+	if err := s.inst.WriteState(&st); err != nil {
+		return err
+	}
+	if s.tgt.Gone() {
+		return fmt.Errorf("%s: %w while the network was set up", s.tgt.NetnsPath, target.ErrGone)
+	}
+	if s.cmd != nil {
+		if err := s.cmd.Release(); err != nil {
+			return err
+		}
+	}
+	if s.env.Ready != nil {
+		return s.env.Ready(s.State())
+	}
+	return nil
+}
+
+type detection struct {
+	bin launcher.Binary
+	err error
+}
+
+// detect asks slirp4netns what it can, while the namespaces are being made.
+func detect(ctx context.Context, path string) <-chan detection {
+	c := make(chan detection, 1)
+	go func() {
+		bin, err := launcher.Detect(ctx, path)
+		c <- detection{bin, err}
+	}()
+	return c
+}
+
+func (s *supervisor) openTarget(ctx context.Context) (err error) {
+	o := &s.req.Options
+	switch {
+	case len(s.req.Command) > 0:
+		resolv := ""
+		if !o.DisableDNS {
+			resolv = resolvConf(s.net.DNS())
+		}
+		s.cmd, err = nscommand.Start(nscommand.Config{
+			Argv: s.req.Command, Stdio: s.env.Stdio, KeepFDs: s.env.KeepFDs, Setsid: s.env.Session,
+			MapUsers: o.MapUsers, ResolvConf: resolv,
+		})
+		if err != nil {
+			return err
+		}
+		s.atEnd(s.cmd.Kill)
+		s.tgt, err = target.FromPID(ctx, s.cmd.PID(), 0)
+	case s.req.PID > 0:
+		s.tgt, err = target.FromPID(ctx, s.req.PID, o.WaitNetns)
+	default:
+		s.tgt, err = target.FromNetns(s.req.Netns, s.req.Userns)
+	}
+	if err != nil {
+		return err
+	}
+	s.atEnd(func() { s.tgt.Close() })
+	return nil
+}
+
+func (s *supervisor) createInstance(ctx context.Context, base instance.Base) (err error) {
+	name := s.req.Options.Name
+	switch {
+	case name != "":
+	case s.req.DefaultName != "":
+		name = s.req.DefaultName
+	case s.tgt.PID > 0:
+		name = fmt.Sprintf("pid-%d", s.tgt.PID)
+	default:
+		name = filepath.Base(s.tgt.NetnsPath)
+	}
+	if s.inst, err = base.Create(ctx, name); err != nil {
+		return err
+	}
+	s.atEnd(func() {
+		// Not the context of the start, which may have ended.
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := s.inst.Remove(ctx); err != nil {
+			s.log.Errorf("remove state: %v", err)
+		}
+	})
+	if s.logFile, err = s.inst.OpenLog(); err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	hook := &fileHook{out: s.logFile}
+	s.env.Log.AddHook(hook)
+	s.atEnd(func() {
+		hook.close()
+		s.logFile.Close()
+	})
+	s.log.Debugf("instance %s: %s", name, s.inst.Dir())
+	return nil
+}
+
+// serve opens the control socket.
+func (s *supervisor) serve() error {
+	srv, err := control.Serve(s.inst.Path(instance.ControlSocket), backend{s})
+	if err != nil {
+		return err
+	}
+	s.atEnd(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		srv.Close(ctx)
+	})
+	return nil
+}
+
+// Down asks the instance to end.
+func (s *supervisor) requestDown() { s.downOnce.Do(func() { close(s.down) }) }
+
+// backend is the supervisor as the control socket sees it.
+type backend struct{ s *supervisor }
+
+func (b backend) State() instance.State      { return b.s.State() }
+func (b backend) Forwards() *hostfwd.Manager { return b.s.fwd }
+func (b backend) Down()                      { b.s.requestDown() }
+func (b backend) Explain(err error) (string, int) {
+	if b.s.env.Explain == nil {
+		return "", 0
+	}
+	return b.s.env.Explain(err)
+}
