@@ -3,6 +3,7 @@ package options
 import (
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Error says which value was refused, where it came from and why. It is the only type of
@@ -27,13 +28,29 @@ func (e *Error) Error() string {
 		b.WriteString(": " + strconv.Quote(e.Value))
 	}
 	b.WriteString(": " + e.Reason)
-	return b.String()
+	return oneLine(b.String())
 }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// printable quotes s if it could break the line or the terminal.
+// oneLine escapes what could break the line or the terminal: paths and other packages' words may hold anything.
+func oneLine(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) < 0 && utf8.ValidString(s) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if strconv.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+	}
+	return b.String()
+}
+
+// printable quotes s if it could be taken for something else.
 func printable(s string) string {
 	if q := strconv.Quote(s); q != `"`+s+`"` || strings.ContainsAny(s, " :") {
 		return q

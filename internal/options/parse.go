@@ -226,6 +226,7 @@ func parseContainersConf(s string) (string, error) {
 
 // splitList splits one text that holds a list, as an environment variable does: at commas and white
 // space. A protocol alone belongs to the element before it, so that 53:53/tcp,udp is one.
+
 func splitList(s string) []string {
 	var list []string
 	for _, t := range strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' }) {

@@ -1,0 +1,118 @@
+package options
+
+import (
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// Names of flags that [Load] knows and that are no keys.
+const (
+	flagConfig  = "config"
+	flagNetwork = "network"
+	flagOption  = "option"
+)
+
+// AddFlags adds a flag for everything `up` can be told to fs. The flags only record what they are
+// given; [Load] parses it, so that every source words its errors alike.
+func AddFlags(fs *pflag.FlagSet) {
+	order := &podmanRecorder{}
+	for _, k := range Keys() {
+		switch {
+		case k.Name == flagNetwork || k.Name == flagOption:
+			fs.VarP(&podmanFlag{flag: k.Name, order: order}, k.Name, k.Shorthand, k.Usage)
+		case k.Scope == ScopeUp:
+			addFlag(fs, k)
+		}
+	}
+}
+
+// AddGeneralFlags adds the flags that every command takes: --config, --log-level, --log-format
+// and --state-dir.
+func AddGeneralFlags(fs *pflag.FlagSet) {
+	fs.String(flagConfig, "", "read the configuration `FILE` (YAML, TOML or JSON) instead of the user's own")
+	for _, k := range Keys() {
+		if k.Scope == ScopeGeneral {
+			addFlag(fs, k)
+		}
+	}
+}
+
+func addFlag(fs *pflag.FlagSet, k Key) {
+	f := fs.VarPF(&keyFlag{key: k}, k.Name, k.Shorthand, k.Usage)
+	if k.Kind == KindBool {
+		f.NoOptDefVal = "true"
+	}
+}
+
+// keyFlag is the value of one key's flag. It keeps the texts as they were given.
+type keyFlag struct {
+	key   Key
+	texts []string
+}
+
+func (f *keyFlag) Set(text string) error {
+	if f.key.Kind != KindList {
+		f.texts = f.texts[:0]
+	}
+	f.texts = append(f.texts, text)
+	return nil
+}
+
+func (f *keyFlag) String() string {
+	if len(f.texts) == 0 {
+		return f.key.Default
+	}
+	return strings.Join(f.texts, ",")
+}
+
+// Type is what pflag prints where a usage text names no argument, and asks for to find bools.
+func (f *keyFlag) Type() string {
+	switch f.key.Kind {
+	case KindBool:
+		return "bool"
+	case KindInt:
+		return "int"
+	case KindDuration:
+		return "duration"
+	default:
+		return "string"
+	}
+}
+
+// podmanRecorder keeps what --network and --option were given in command-line order, because the last one wins.
+type podmanRecorder struct{ given []podmanGiven }
+
+type podmanGiven struct{ flag, text string }
+
+// podmanFlag is the value of --network or of --option.
+type podmanFlag struct {
+	flag  string
+	order *podmanRecorder
+}
+
+func (f *podmanFlag) Set(text string) error {
+	f.order.given = append(f.order.given, podmanGiven{f.flag, text})
+	return nil
+}
+
+func (f *podmanFlag) String() string { return "" }
+func (f *podmanFlag) Type() string   { return "string" }
+
+// flagLayer returns the plain flags that were given.
+func flagLayer(fs *pflag.FlagSet) []assignment {
+	var as []assignment
+	for i := range table {
+		k := &table[i]
+		f := fs.Lookup(k.Name)
+		if f == nil || !f.Changed || k.Scope == ScopeFlagOnly {
+			continue
+		}
+		texts := []string{f.Value.String()}
+		if v, ok := f.Value.(*keyFlag); ok {
+			texts = v.texts
+		}
+		as = append(as, assignment{key: k, texts: texts, source: "flag --" + k.Name})
+	}
+	return as
+}

@@ -1,0 +1,292 @@
+package options
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/slirpctl/slirpctl/internal/subnet"
+)
+
+// Kind is what the text of a key is parsed into.
+type Kind string
+
+// The kinds of key.
+const (
+	KindBool     Kind = "true or false"
+	KindInt      Kind = "a whole number"
+	KindText     Kind = "text"
+	KindEnum     Kind = "one of a few words"
+	KindDuration Kind = "a length of time"
+	KindList     Kind = "a list"
+)
+
+// Scope says in which sources, and for which commands, a key can be given.
+type Scope int
+
+// The scopes of a key.
+const (
+	ScopeUp       Scope = iota // flag of `up`, environment, configuration file
+	ScopeGeneral               // flag of every command, environment, configuration file
+	ScopeNoFlag                // environment and configuration file only
+	ScopeFlagOnly              // flag of `up` only
+)
+
+// Key is one option, in all its spellings.
+type Key struct {
+	Name      string // flag and file key; a file may also write it with _ for - and the reverse
+	Shorthand string // one-letter flag, or ""
+	Podman    string // name in Podman's option strings, or ""
+	Default   string // as text; "" means none
+	Arg       string // what the value is called in a usage text
+	Usage     string
+	Kind      Kind
+	Values    []string // the words of a KindEnum
+	Scope     Scope
+	field     field
+}
+
+// Env returns the name of the key's environment variable, or "" if it has none.
+func (k Key) Env() string {
+	if k.Scope == ScopeFlagOnly {
+		return ""
+	}
+	return envName(k.Name)
+}
+
+// wants says what the value of k must be.
+func (k Key) wants() string {
+	if k.Kind == KindEnum {
+		return "one of " + strings.Join(k.Values, ", ")
+	}
+	return string(k.Kind)
+}
+
+const envPrefix = "SLIRPCTL_"
+
+func envName(key string) string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(key, "-", "_"))
+}
+
+// Keys returns the table of all keys, in the order in which they are shown. It must not be changed.
+func Keys() []Key { return table }
+
+// lookup finds a key by its name in a configuration file. It returns nil if there is none.
+func lookup(name string) *Key {
+	for i := range table {
+		if normal(table[i].Name) == normal(name) {
+			return &table[i]
+		}
+	}
+	return nil
+}
+
+// names lists the keys that keep accepts, by what it calls them; it skips "".
+func names(of func(Key) string) []string {
+	var list []string
+	for _, k := range table {
+		if n := of(k); n != "" {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+func fileName(k Key) string {
+	if k.Scope == ScopeFlagOnly {
+		return ""
+	}
+	return k.Name
+}
+
+func podmanName(k Key) string { return k.Podman }
+
+var (
+	toggles    = []string{string(Auto), string(On), string(Off)}
+	handlers   = []string{string(HandlerRootlessKit), string(HandlerSlirp4netns), string(HandlerDirect)}
+	policies   = []string{string(RestartOnFailure), string(RestartNever)}
+	logLevels  = []string{"trace", "debug", "info", "warning", "error"}
+	logFormats = []string{"text", "json"}
+)
+
+var table = []Key{
+	{
+		Name: "name", Arg: "NAME", Kind: KindText,
+		Usage: "`NAME` of the instance (container id, pid-N or the network namespace's name if not given)",
+		field: textField(func(m *Merged) *string { return &m.Name }, parseName),
+	},
+	{
+		Name: "detach", Shorthand: "d", Default: "false", Kind: KindBool,
+		Usage: "return when the network is ready; a supervisor stays",
+		field: boolField(func(m *Merged) *bool { return &m.Detach }),
+	},
+	{
+		Name: "publish", Shorthand: "p", Arg: "SPEC", Kind: KindList,
+		Usage: "forward the port `SPEC`, [HOSTIP:][HOSTPORT[-END]]:[GUESTIP:]GUESTPORT[-END][/PROTO[,PROTO]], or auto; repeatable",
+		field: publishField(),
+	},
+	{
+		Name: "auto-exclude", Arg: "PORT[-END]", Kind: KindList,
+		Usage: "`PORT[-END]` that --publish auto leaves alone; repeatable",
+		field: autoExcludeField(),
+	},
+	{
+		Name: "port-handler", Podman: "port_handler", Default: string(HandlerRootlessKit), Arg: "HANDLER", Kind: KindEnum, Values: handlers,
+		Usage: "`HANDLER` that carries forwarded ports: rootlesskit, slirp4netns or direct",
+		field: enumField(func(m *Merged) *PortHandler { return &m.PortHandler }, handlers...),
+	},
+	{
+		Name: "source-ip-transparent", Default: "false", Kind: KindBool,
+		Usage: "keep the client's address of forwarded TCP connections (handler rootlesskit)",
+		field: boolField(func(m *Merged) *bool { return &m.SourceIPTransparent }),
+	},
+	{
+		Name: "cidr", Podman: "cidr", Default: "10.0.2.0/24", Arg: "CIDR", Kind: KindText,
+		Usage: "IPv4 network of the namespace as a `CIDR` with a prefix of 1 to 25",
+		field: field{
+			set: func(m *Merged, texts []string) error { return assign(&m.CIDR, parseCIDR, texts) },
+			get: func(m *Merged) string { return m.CIDR.String() },
+		},
+	},
+	{
+		Name: "mtu", Podman: "mtu", Default: "65520", Arg: "BYTES", Kind: KindInt,
+		Usage: "MTU of the tap in `BYTES`, 68 to 65521",
+		field: intField(func(m *Merged) *int { return &m.MTU }, 68, 65521),
+	},
+	{
+		Name: "ipv6", Podman: "enable_ipv6", Default: "false", Kind: KindBool,
+		Usage: "IPv6 inside the namespace",
+		field: boolField(func(m *Merged) *bool { return &m.IPv6 }),
+	},
+	{
+		Name: "allow-host-loopback", Podman: "allow_host_loopback", Default: "false", Kind: KindBool,
+		Usage: "let the namespace reach the host's 127.0.0.1 through the gateway",
+		field: boolField(func(m *Merged) *bool { return &m.AllowHostLoopback }),
+	},
+	{
+		Name: "outbound-addr", Podman: "outbound_addr", Arg: "IPV4|INTERFACE", Kind: KindText,
+		Usage: "source of outgoing traffic, `IPV4|INTERFACE`",
+		field: outboundField(func(m *Merged) *Outbound { return &m.OutboundAddr }, "IPv4"),
+	},
+	{
+		Name: "outbound-addr6", Podman: "outbound_addr6", Arg: "IPV6|INTERFACE", Kind: KindText,
+		Usage: "source of outgoing IPv6 traffic, `IPV6|INTERFACE`; needs --ipv6",
+		field: outboundField(func(m *Merged) *Outbound { return &m.OutboundAddr6 }, "IPv6"),
+	},
+	{
+		Name: "tap-name", Default: "tap0", Arg: "NAME", Kind: KindText,
+		Usage: "`NAME` of the network interface in the namespace",
+		field: textField(func(m *Merged) *string { return &m.TapName }, parseTapName),
+	},
+	{
+		Name: "macaddress", Arg: "MAC", Kind: KindText,
+		Usage: "`MAC` address of the tap (random if not given)",
+		field: field{
+			set: func(m *Merged, texts []string) error { return assign(&m.MACAddress, parseMAC, texts) },
+			get: func(m *Merged) string { return m.MACAddress.String() },
+		},
+	},
+	{
+		Name: "disable-dns", Default: "false", Kind: KindBool,
+		Usage: "no built-in DNS server",
+		field: boolField(func(m *Merged) *bool { return &m.DisableDNS }),
+	},
+	{
+		Name: "sandbox", Default: string(Auto), Arg: "WHEN", Kind: KindEnum, Values: toggles,
+		Usage: "`WHEN` to run slirp4netns in a sandbox: auto (wherever it can work), true or false",
+		field: enumField(func(m *Merged) *Toggle { return &m.Sandbox }, toggles...),
+	},
+	{
+		Name: "seccomp", Default: string(Auto), Arg: "WHEN", Kind: KindEnum, Values: toggles,
+		Usage: "`WHEN` to filter slirp4netns's system calls: auto (wherever it can work), true or false",
+		field: enumField(func(m *Merged) *Toggle { return &m.Seccomp }, toggles...),
+	},
+	{
+		Name: "network", Arg: "slirp4netns:K=V,...", Kind: KindList, Scope: ScopeFlagOnly,
+		Usage: "Podman's spelling of the options, `slirp4netns:K=V,...`",
+	},
+	{
+		Name: "option", Shorthand: "o", Arg: "K=V", Kind: KindList, Scope: ScopeFlagOnly,
+		Usage: "one option `K=V` in Podman's spelling; repeatable",
+	},
+	{
+		Name: "slirp4netns-path", Arg: "FILE", Kind: KindText,
+		Usage: "the slirp4netns `FILE` to run (found on PATH if not given)",
+		field: textField(func(m *Merged) *string { return &m.Slirp4netnsPath }, parsePath),
+	},
+	{
+		Name: "restart", Default: string(RestartOnFailure), Arg: "POLICY", Kind: KindEnum, Values: policies,
+		Usage: "`POLICY` when slirp4netns dies: on-failure (start it again and put every forward back) or never",
+		field: enumField(func(m *Merged) *RestartPolicy { return &m.Restart }, policies...),
+	},
+	{
+		Name: "timeout", Default: "10s", Arg: "DURATION", Kind: KindDuration,
+		Usage: "give up if the network is not ready after `DURATION`",
+		field: durationField(func(m *Merged) *time.Duration { return &m.Timeout }, 1),
+	},
+	{
+		Name: "wait-netns", Default: "500ms", Arg: "DURATION", Kind: KindDuration,
+		Usage: "wait up to `DURATION` for a process that has not unshared yet",
+		field: durationField(func(m *Merged) *time.Duration { return &m.WaitNetns }, 0),
+	},
+	{
+		Name: "ready-fd", Arg: "FD", Kind: KindInt,
+		Usage: "write 1 to the file descriptor `FD`, and close it, when the network is ready",
+		field: fdField(func(m *Merged) *int { return &m.ReadyFD }),
+	},
+	{
+		Name: "exit-fd", Arg: "FD", Kind: KindInt,
+		Usage: "end when the other end of the file descriptor `FD` is closed",
+		field: fdField(func(m *Merged) *int { return &m.ExitFD }),
+	},
+	{
+		Name: "pid-file", Arg: "FILE", Kind: KindText,
+		Usage: "write the supervisor's PID to `FILE`",
+		field: textField(func(m *Merged) *string { return &m.PIDFile }, parseFilePath),
+	},
+	{
+		Name: "map-users", Default: "false", Kind: KindBool,
+		Usage: "map the caller's ranges of /etc/subuid and /etc/subgid too (for -- COMMAND)",
+		field: boolField(func(m *Merged) *bool { return &m.MapUsers }),
+	},
+	{
+		Name: "containers_conf", Default: "false", Arg: "true|FILE", Kind: KindText, Scope: ScopeNoFlag,
+		Usage: "read network_cmd_path and network_cmd_options of Podman's containers.conf: true, false, or the path of one",
+		field: textField(func(m *Merged) *string { return &m.ContainersConf }, parseContainersConf),
+	},
+	{
+		Name: "log-level", Default: "warning", Arg: "LEVEL", Kind: KindEnum, Values: logLevels, Scope: ScopeGeneral,
+		Usage: "log from `LEVEL` on: trace, debug, info, warning or error",
+		field: textField(func(m *Merged) *string { return &m.LogLevel }, parseLogLevel),
+	},
+	{
+		Name: "log-format", Default: "text", Arg: "FORMAT", Kind: KindEnum, Values: logFormats, Scope: ScopeGeneral,
+		Usage: "log as `FORMAT`, text or json",
+		field: enumField(func(m *Merged) *string { return &m.LogFormat }, logFormats...),
+	},
+	{
+		Name: "state-dir", Arg: "DIR", Kind: KindText, Scope: ScopeGeneral,
+		Usage: "keep the state of instances in `DIR` (the runtime directory's slirpctl if not given)",
+		field: textField(func(m *Merged) *string { return &m.StateDir }, parsePath),
+	},
+}
+
+func parseCIDR(s string) (netip.Prefix, error) { return subnet.Parse(s) }
+
+// Defaults returns the options that hold where nothing else is said.
+func Defaults() Options { return defaults().Options }
+
+func defaults() Merged {
+	var m Merged
+	for i := range table {
+		k := &table[i]
+		if k.Scope == ScopeFlagOnly || k.Kind == KindList {
+			continue
+		}
+		// Some kinds have no value for "" and need none: their zero value is "none".
+		if err := k.field.set(&m, []string{k.Default}); err != nil {
+			panic("options: default of " + k.Name + ": " + err.Error())
+		}
+	}
+	return m
+}

@@ -1,0 +1,196 @@
+package options
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+	"github.com/slirpctl/slirpctl/internal/subnet"
+)
+
+// Sources is what [Load] reads besides flags. [SystemSources] is the real thing; tests make their own.
+type Sources struct {
+	Environ []string // as from os.Environ
+	// Root is put before every absolute path that is read; "" means the real root.
+	Root string
+	// Rootless makes containers_conf read the user's files after the system's, as Podman does
+	// for everyone but root.
+	Rootless bool
+}
+
+// SystemSources are the caller's environment and files.
+func SystemSources() Sources {
+	return Sources{Environ: os.Environ(), Rootless: os.Geteuid() != 0}
+}
+
+func (s Sources) path(p string) string {
+	if s.Root == "" || !filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(s.Root, p)
+}
+
+// Merged is what holds after every source has been asked.
+type Merged struct {
+	Options
+	General
+	// Values says where each came from, one for each key that is not a flag only, in the order of [Keys].
+	Values []Value
+}
+
+// Value is one line of `slirpctl config`.
+type Value struct {
+	Key    string `json:"key"`
+	Value  string `json:"value"`
+	Source string `json:"source"` // "flag --mtu", "environment SLIRPCTL_MTU", a file's path, "default"
+}
+
+// SourceDefault is the source of a [Value] that nothing was said about.
+const SourceDefault = "default"
+
+// Source returns where the value of a key came from, or "" for an unknown key.
+func (m *Merged) Source(key string) string {
+	for _, v := range m.Values {
+		if normal(v.Key) == normal(key) {
+			return v.Source
+		}
+	}
+	return ""
+}
+
+// IsSet reports whether any source says something about key, be it the default.
+func (m *Merged) IsSet(key string) bool {
+	s := m.Source(key)
+	return s != "" && s != SourceDefault
+}
+
+// assignment is one key with the text that one source has for it.
+type assignment struct {
+	key     *Key
+	texts   []string
+	source  string // for [Value.Source]
+	line    string // ":N" for a file in which the line could be found
+	spelled string // the key as it was written, if not its name
+}
+
+// set parses a into m.
+func (a assignment) set(m *Merged) error {
+	err := a.key.field.set(m, a.texts)
+	if err == nil {
+		return nil
+	}
+	e := a.errorf(err.Error())
+	e.Err = err
+	var element *elementError
+	if errors.As(err, &element) {
+		e.Value = element.text
+	}
+	var spec *hostfwd.SpecError
+	if errors.As(err, &spec) {
+		e.Value = "" // the reason quotes it
+	}
+	var cidr *subnet.CIDRError
+	if errors.As(err, &cidr) && cidr.CIDR != "" {
+		e.Reason = cidr.Reason
+		if cidr.Meant.IsValid() {
+			e.Hint = "did you mean " + cidr.Meant.String() + "?"
+		}
+	}
+	var hint *hinted
+	if errors.As(err, &hint) {
+		e.Hint = hint.hint
+	}
+	return e
+}
+
+func (a assignment) errorf(reason string) *Error {
+	e := &Error{Source: a.source + a.line, Key: a.key.Name, Value: strings.Join(a.texts, ","), Reason: reason}
+	if a.spelled != "" {
+		e.Key = a.spelled
+	}
+	if e.Value == "" && len(a.texts) == 1 {
+		e.Reason = errEmpty.Error()
+	}
+	return e
+}
+
+// Load merges every source, the lowest first: defaults, containers.conf (if asked for),
+// /etc/slirpctl, the user's configuration file, environment, Podman's option strings, flags. (An OCI
+// container's annotations will stand between the environment and Podman's strings.) A value that
+// is set wins over every lower one, also when it equals the default; a value that can't be
+// parsed is refused even if a higher one hides it. A list replaces the lower list as a whole.
+//
+// fs may lack any flag, or be nil. The error is always an *[Error].
+func Load(fs *pflag.FlagSet, src Sources) (Merged, error) {
+	if fs == nil {
+		fs = &pflag.FlagSet{}
+	}
+	env := parseEnviron(src.Environ)
+	var layers []assignment
+	for _, layer := range []func() ([]assignment, error){
+		src.systemLayer,
+		func() ([]assignment, error) { return src.userLayer(fs, env) },
+		env.layer,
+		func() ([]assignment, error) { return podmanLayer(fs) },
+		func() ([]assignment, error) { return flagLayer(fs), nil },
+	} {
+		as, err := layer()
+		if err != nil {
+			return Merged{}, err
+		}
+		layers = append(layers, as...)
+	}
+	lowest, err := src.containersLayer(containersConf(layers), env)
+	if err != nil {
+		return Merged{}, err
+	}
+	return merge(append(lowest, layers...))
+}
+
+// merge applies assignments to the defaults, the last one of a key winning, and checks the whole.
+func merge(as []assignment) (Merged, error) {
+	m := defaults()
+	won := make(map[*Key]assignment, len(as))
+	for _, a := range as {
+		if err := a.set(&m); err != nil {
+			return Merged{}, err
+		}
+		won[a.key] = a
+	}
+	if err := check(&m, won); err != nil {
+		return Merged{}, err
+	}
+	for i := range table {
+		k := &table[i]
+		if k.Scope == ScopeFlagOnly {
+			continue
+		}
+		v := Value{Key: k.Name, Value: k.field.get(&m), Source: SourceDefault}
+		if a, ok := won[k]; ok {
+			v.Source = a.source
+		}
+		m.Values = append(m.Values, v)
+	}
+	return m, nil
+}
+
+// check refuses values that are right alone and wrong together.
+func check(m *Merged, won map[*Key]assignment) error {
+	if !m.OutboundAddr6.IsZero() && !m.IPv6 {
+		a := won[lookup("outbound-addr6")]
+		e := a.errorf("needs IPv6, which is off")
+		e.Hint = "add --ipv6"
+		if a.spelled != "" {
+			e.Hint = "add enable_ipv6=true"
+		}
+		return e
+	}
+	if m.ReadyFD >= 0 && m.ReadyFD == m.ExitFD {
+		return won[lookup("exit-fd")].errorf("also the file descriptor of ready-fd, which is closed when ready")
+	}
+	return nil
+}

@@ -1,0 +1,306 @@
+package options
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+)
+
+// samples has two values that differ from each other and, where that is possible, from the default, for
+// every key. Source pairs are tested with both, so that neither order of values decides.
+var samples = map[string][2]string{
+	"name":                  {"web", "db-1"},
+	"detach":                {"true", "false"},
+	"publish":               {"8080:80/tcp", "auto,9090:90/udp"},
+	"auto-exclude":          {"22", "1-1023,8080"},
+	"port-handler":          {"direct", "rootlesskit"},
+	"source-ip-transparent": {"true", "false"},
+	"cidr":                  {"10.7.0.0/16", "10.0.2.0/24"},
+	"mtu":                   {"1500", "65520"},
+	"ipv6":                  {"true", "false"},
+	"allow-host-loopback":   {"true", "false"},
+	"outbound-addr":         {"192.0.2.1", "eth0"},
+	"outbound-addr6":        {"2001:db8::1", "eth0"},
+	"tap-name":              {"eth7", "tap0"},
+	"macaddress":            {"02:00:00:00:00:01", "02:00:00:00:00:02"},
+	"disable-dns":           {"true", "false"},
+	"sandbox":               {"true", "auto"},
+	"seccomp":               {"false", "auto"},
+	"slirp4netns-path":      {"/opt/a", "/opt/b"},
+	"restart":               {"never", "on-failure"},
+	"timeout":               {"1m30s", "10s"},
+	"wait-netns":            {"0s", "500ms"},
+	"ready-fd":              {"3", "4"},
+	"exit-fd":               {"5", "6"},
+	"pid-file":              {"/run/a.pid", "b.pid"},
+	"map-users":             {"true", "false"},
+	"containers_conf":       {"true", "false"},
+	"log-level":             {"debug", "warning"},
+	"log-format":            {"json", "text"},
+	"state-dir":             {"/run/a", "/run/b"},
+}
+
+// ways lists every source, the lowest first, and how key gets text from it.
+var ways = []struct {
+	name   string
+	has    func(k Key) bool
+	give   func(w *world, k Key, text string) (args []string)
+	source func(k Key) string
+}{
+	{
+		"containers.conf", func(k Key) bool { return k.Podman != "" || k.Name == "slirp4netns-path" },
+		func(w *world, k Key, text string) []string {
+			line := fmt.Sprintf("network_cmd_options = [%q]", k.Podman+"="+text)
+			if k.Name == "slirp4netns-path" {
+				line = fmt.Sprintf("network_cmd_path = %q", text)
+			}
+			w.file("/etc/containers/containers.conf", "[engine]\n"+line+"\n").env("SLIRPCTL_CONTAINERS_CONF=true")
+			return nil
+		},
+		func(Key) string { return "/etc/containers/containers.conf" },
+	},
+	{
+		"system file", inFiles,
+		func(w *world, k Key, text string) []string {
+			w.file("/etc/slirpctl/config.toml", fmt.Sprintf("%s = %q\n", k.Name, text))
+			return nil
+		},
+		func(Key) string { return "/etc/slirpctl/config.toml" },
+	},
+	{
+		"user file", inFiles,
+		func(w *world, k Key, text string) []string {
+			w.file("/home/me/.config/slirpctl/config.json", fmt.Sprintf("{%q: %q}\n", strings.ReplaceAll(k.Name, "-", "_"), text))
+			return nil
+		},
+		func(Key) string { return "/home/me/.config/slirpctl/config.json" },
+	},
+	{
+		"environment", inFiles,
+		func(w *world, k Key, text string) []string { w.env(k.Env() + "=" + text); return nil },
+		func(k Key) string { return "environment " + k.Env() },
+	},
+	{
+		"--network", func(k Key) bool { return k.Podman != "" },
+		func(_ *world, k Key, text string) []string {
+			return []string{"--network", "slirp4netns:" + k.Podman + "=" + text}
+		},
+		func(Key) string { return "flag --network" },
+	},
+	{
+		"--option", func(k Key) bool { return k.Podman != "" },
+		func(_ *world, k Key, text string) []string { return []string{"-o", k.Podman + "=" + text} },
+		func(Key) string { return "flag --option" },
+	},
+	{
+		"flag", func(k Key) bool { return k.Scope == ScopeUp || k.Scope == ScopeGeneral },
+		func(_ *world, k Key, text string) []string {
+			if k.Kind != KindList {
+				return []string{"--" + k.Name + "=" + text}
+			}
+			var args []string
+			for t := range strings.SplitSeq(text, ",") {
+				args = append(args, "--"+k.Name, t)
+			}
+			return args
+		},
+		func(k Key) string { return "flag --" + k.Name },
+	},
+}
+
+func inFiles(k Key) bool { return k.Scope != ScopeFlagOnly }
+
+// Every key, through every pair of sources that both know it, with both samples: the higher wins, also when
+// its value is the default.
+func TestPrecedence(t *testing.T) {
+	pairs := 0
+	for _, k := range Keys() {
+		if k.Scope == ScopeFlagOnly {
+			continue
+		}
+		sample, ok := samples[k.Name]
+		if !ok {
+			t.Errorf("no samples for key %s", k.Name)
+			continue
+		}
+		for low := range ways {
+			for high := low; high < len(ways); high++ { // high == low: that source alone
+				if !ways[low].has(k) || !ways[high].has(k) {
+					continue
+				}
+				for i := range sample {
+					pairs++
+					w := newWorld(t)
+					var args []string
+					if k.Name == "outbound-addr6" {
+						args = append(args, "--ipv6")
+					}
+					if high != low {
+						args = append(args, ways[low].give(w, k, sample[i])...)
+					}
+					args = append(args, ways[high].give(w, k, sample[1-i])...)
+					m, err := w.load(args...)
+					if err != nil {
+						t.Errorf("%s: %s over %s: %v", k.Name, ways[high].name, ways[low].name, err)
+						continue
+					}
+					want := Value{k.Name, sample[1-i], ways[high].source(k)}
+					if got := value(t, m, k.Name); got != want {
+						t.Errorf("%s: %s over %s: got %+v, want %+v", k.Name, ways[high].name, ways[low].name, got, want)
+					}
+				}
+			}
+		}
+	}
+	if pairs < 500 {
+		t.Errorf("only %d combinations tested", pairs)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	want := Options{
+		PortHandler: HandlerRootlessKit, CIDR: netip.MustParsePrefix("10.0.2.0/24"), MTU: 65520,
+		TapName: "tap0", Sandbox: Auto, Seccomp: Auto, Restart: RestartOnFailure,
+		Timeout: 10 * time.Second, WaitNetns: 500 * time.Millisecond, ReadyFD: -1, ExitFD: -1,
+	}
+	if diff := cmp.Diff(want, Defaults(), cmpAddrs); diff != "" {
+		t.Error(diff)
+	}
+	m := newWorld(t).mustLoad()
+	if diff := cmp.Diff(want, m.Options, cmpAddrs); diff != "" {
+		t.Error("nothing said: ", diff)
+	}
+	if want := (General{"false", "warning", "text", ""}); m.General != want {
+		t.Errorf("got %+v, want %+v", m.General, want)
+	}
+	for _, k := range Keys() {
+		if k.Scope == ScopeFlagOnly {
+			continue
+		}
+		if got, want := value(t, m, k.Name), (Value{k.Name, k.Default, SourceDefault}); got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+		if m.IsSet(k.Name) {
+			t.Errorf("%s counts as set", k.Name)
+		}
+	}
+	if _, err := Load(nil, Sources{Root: t.TempDir()}); err != nil {
+		t.Errorf("no flags, no environment: %v", err)
+	}
+}
+
+var cmpAddrs = cmp.Options{
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+}
+
+func TestAllFlagsTyped(t *testing.T) {
+	m := newWorld(t).mustLoad("--name", "web", "-d", "-p", "8080:80", "-p", "53:53/tcp,udp", "-p", "auto",
+		"--auto-exclude", "22", "--auto-exclude", "1-9,11", "--port-handler", "slirp4netns", "--source-ip-transparent",
+		"--cidr", "10.7.0.0/16", "--mtu", "1500", "--ipv6", "--allow-host-loopback", "--outbound-addr", "eth0",
+		"--outbound-addr6", "2001:db8::1", "--tap-name", "eth7", "--macaddress", "02-00-00-00-00-01", "--disable-dns",
+		"--sandbox", "true", "--seccomp", "false", "--slirp4netns-path", "x", "--restart", "never", "--timeout", "3s",
+		"--wait-netns", "0s", "--ready-fd", "3", "--exit-fd", "0", "--pid-file", "p", "--map-users",
+		"--log-level", "warn", "--log-format", "json", "--state-dir", "/s")
+	spec := func(s string) hostfwd.Spec {
+		v, err := hostfwd.ParseSpec(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	want := Options{
+		Name: "web", Detach: true, Publish: []hostfwd.Spec{spec("8080:80"), spec("53:53/tcp,udp")}, PublishAuto: true,
+		AutoExclude: []PortRange{{22, 22}, {1, 9}, {11, 11}}, PortHandler: HandlerSlirp4netns, SourceIPTransparent: true,
+		CIDR: netip.MustParsePrefix("10.7.0.0/16"), MTU: 1500, IPv6: true, AllowHostLoopback: true,
+		OutboundAddr: Outbound{Interface: "eth0"}, OutboundAddr6: Outbound{Addr: netip.MustParseAddr("2001:db8::1")},
+		TapName: "eth7", MACAddress: []byte{2, 0, 0, 0, 0, 1}, DisableDNS: true, Sandbox: On, Seccomp: Off,
+		Slirp4netnsPath: "x", Restart: RestartNever, Timeout: 3 * time.Second, ReadyFD: 3, ExitFD: 0, PIDFile: "p", MapUsers: true,
+	}
+	if diff := cmp.Diff(want, m.Options, cmpAddrs); diff != "" {
+		t.Error(diff)
+	}
+	if want := (General{"false", "warning", "json", "/s"}); m.General != want {
+		t.Errorf("got %+v, want %+v", m.General, want)
+	}
+}
+
+func TestLists(t *testing.T) {
+	w := newWorld(t).
+		file("/etc/slirpctl/config.yaml", "publish: [8080:80, 90, '53:53/tcp,udp', auto]\nauto_exclude: 22\n")
+	m := w.mustLoad()
+	if got := value(t, m, "publish").Value; got != "auto,8080:80/tcp,0:90/tcp,53:53/tcp,udp" {
+		t.Errorf("publish of a file: %s", got)
+	}
+	if got := value(t, m, "auto-exclude").Value; got != "22" {
+		t.Errorf("auto-exclude of a file: %s", got)
+	}
+	w.env("SLIRPCTL_PUBLISH=1:1, 2:2/tcp,udp 3:3")
+	m = w.mustLoad()
+	if got := value(t, m, "publish").Value; got != "1:1/tcp,2:2/tcp,udp,3:3/tcp" {
+		t.Errorf("publish of the environment: %s", got)
+	}
+	if m.PublishAuto {
+		t.Error("auto of the lower list stays")
+	}
+	w.file("/home/me/.config/slirpctl/config.yaml", "auto-exclude: []\n")
+	m = w.mustLoad()
+	if got, want := value(t, m, "auto-exclude"), (Value{"auto-exclude", "", "/home/me/.config/slirpctl/config.yaml"}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	m := newWorld(t).env("SLIRPCTL_MTU=", "SLIRPCTL_IPV6=1", "SLIRPCTL_VERSION=1.2", "SLIRPCTL_BIN=/x", "SLIRP_GUEST=y").mustLoad()
+	if m.IsSet("mtu") || !m.IPv6 {
+		t.Errorf("got %+v", m.Options)
+	}
+	newWorld(t).env("SLIRPCTL_MTUU=9").fails(`environment SLIRPCTL_MTUU: "9": unknown key`, "did you mean SLIRPCTL_MTU?")
+	newWorld(t).env("SLIRPCTL_CONFIGS=9").fails(`environment SLIRPCTL_CONFIGS: "9": unknown key`, "did you mean SLIRPCTL_CONFIG?")
+	newWorld(t).env("SLIRPCTL_NETWORK=n").fails(`environment SLIRPCTL_NETWORK: "n": can be a flag only`, "use --network")
+	newWorld(t).env("SLIRPCTL_MTU=x").fails(`environment SLIRPCTL_MTU: "x": not a whole number`, "")
+}
+
+// A command with flags of its own kind, or none, still gets the rest.
+func TestForeignFlagSet(t *testing.T) {
+	w := newWorld(t).env("SLIRPCTL_LOG_FORMAT=json").file("/c.yaml", "mtu: 1400")
+	fs := pflag.NewFlagSet("list", pflag.ContinueOnError)
+	fs.String("state-dir", "", "")
+	fs.String("config", "", "")
+	if err := fs.Parse([]string{"--state-dir=/x", "--config=/c.yaml"}); err != nil {
+		t.Fatal(err)
+	}
+	m, err := Load(fs, w.src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.StateDir != "/x" || m.LogFormat != "json" || m.MTU != 1400 {
+		t.Errorf("got %+v", m)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	fs := pflag.NewFlagSet("up", pflag.ContinueOnError)
+	AddFlags(fs)
+	usage := fs.FlagUsages()
+	for _, want := range []string{"-d, --detach ", "-p, --publish SPEC", "--mtu BYTES", "(default 65520)", "-o, --option K=V", "--ipv6 "} {
+		if !strings.Contains(usage, want) {
+			t.Errorf("usage lacks %q:\n%s", want, usage)
+		}
+	}
+	for _, k := range Keys() {
+		if k.Usage == "" || strings.HasSuffix(k.Usage, ".") {
+			t.Errorf("%s: usage %q", k.Name, k.Usage)
+		}
+		if k.Arg != "" && !strings.Contains(k.Usage, "`"+k.Arg+"`") && k.Scope != ScopeNoFlag {
+			t.Errorf("%s: usage %q does not name %s", k.Name, k.Usage, k.Arg)
+		}
+	}
+}

@@ -1,0 +1,85 @@
+package options
+
+import (
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// podmanLayer returns what --network and --option say, in command-line order.
+func podmanLayer(fs *pflag.FlagSet) ([]assignment, error) {
+	f := fs.Lookup(flagOption)
+	if f == nil {
+		return nil, nil
+	}
+	v, ok := f.Value.(*podmanFlag)
+	if !ok {
+		return nil, nil
+	}
+	var as []assignment
+	for _, given := range v.order.given {
+		source := "flag --" + given.flag
+		items := []string{given.text}
+		if given.flag == flagNetwork {
+			var err error
+			if items, err = splitNetwork(given.text); err != nil {
+				return nil, err
+			}
+		}
+		for _, item := range items {
+			a, err := podmanOption(item, source)
+			if err != nil {
+				return nil, err
+			}
+			as = append(as, a)
+		}
+	}
+	return as, nil
+}
+
+// splitNetwork takes the value of --network apart: slirp4netns, or slirp4netns:K=V,K=V.
+func splitNetwork(text string) ([]string, error) {
+	mode, rest, _ := strings.Cut(text, ":")
+	if mode != "slirp4netns" {
+		return nil, &Error{
+			Source: "flag --" + flagNetwork, Value: text, Reason: "the only network is slirp4netns",
+			Hint: "write --network slirp4netns or --network slirp4netns:K=V,...",
+		}
+	}
+	if rest == "" {
+		return nil, nil
+	}
+	return strings.Split(rest, ","), nil
+}
+
+// podmanOption parses K=V, where K is a name of Podman's. As with Podman, an on-off option takes true and
+// false and no other spelling of them.
+func podmanOption(item, source string) (assignment, error) {
+	name, value, found := strings.Cut(item, "=")
+	if !found {
+		e := &Error{Source: source, Value: item, Reason: "an option without =", Hint: "write K=V"}
+		if item == "" {
+			e.Reason = "an empty option"
+		}
+		return assignment{}, e
+	}
+	known := names(podmanName)
+	for i := range table {
+		k := &table[i]
+		if k.Podman != name || name == "" {
+			continue
+		}
+		if k.Kind == KindBool && value != "true" && value != "false" {
+			return assignment{}, &Error{Source: source, Key: name, Value: value, Reason: "neither true nor false"}
+		}
+		return assignment{key: k, texts: []string{value}, source: source, spelled: name}, nil
+	}
+	e := &Error{Source: source, Key: name, Value: value, Reason: "unknown option", Hint: didYouMean(name, known)}
+	if name == "" {
+		e.Value, e.Reason = item, "an option without a name"
+	}
+	if k := lookup(name); k != nil && k.Scope == ScopeUp && k.Podman == "" {
+		e.Hint = "Podman has no such option; use --" + k.Name
+	}
+	return assignment{}, e
+}
