@@ -1,0 +1,317 @@
+package hostfwd
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Set makes the forwards exactly fs and returns them in that order. A forward that stays is
+// not touched and keeps its id: one that is the same, or that was added with host port 0 and
+// is the same otherwise. New ones are opened before old ones are closed, except where the
+// two want the same host port. If a new one can't be had, the error is an [*AddError] and
+// the forwards are what they were; one that could not be put back leads to a [*DownError].
+func (m *Manager) Set(ctx context.Context, fs []Forward) ([]Status, error) {
+	if err := m.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer m.unlock()
+	jobs, err := m.plan(fs)
+	if err != nil {
+		return nil, err
+	}
+	stay, old := m.match(jobs)
+	if err := checkConflicts(jobs); err != nil {
+		return nil, err
+	}
+
+	// Colliding jobs have to wait until old ones have left their ports. A job that revives a
+	// forward that is down has its port already.
+	var free, revived, colliding []*job
+	leaving := map[*entry]bool{}
+	for _, j := range jobs {
+		if stay[j] {
+			if j.e.l == nil {
+				revived = append(revived, j)
+			}
+			continue
+		}
+		rivals := m.rivals(j)
+		for _, e := range rivals {
+			leaving[e] = true
+		}
+		if len(rivals) > 0 {
+			colliding = append(colliding, j)
+		} else {
+			free = append(free, j)
+		}
+	}
+	if err := m.openNew(ctx, free, revived); err != nil {
+		return nil, err
+	}
+	first := slices.Concat(free, revived)
+	replaced := byID(leaving)
+	if err := m.swap(ctx, replaced, colliding); err != nil {
+		err = takeBack(first, err)
+		m.release(free)
+		m.commit(replaced, nil) // some may be down
+		return nil, err
+	}
+	for _, e := range replaced {
+		delete(m.byID, e.id)
+	}
+	changed := m.enter(slices.Concat(first, colliding))
+	for _, j := range jobs {
+		if stay[j] {
+			j.e.auto, j.e.defGuest = j.asked.HostPort == 0, !j.asked.GuestIP.IsValid()
+		}
+	}
+	gone, err := m.drop(slices.DeleteFunc(old, func(e *entry) bool { return leaving[e] }))
+	m.commit(changed, slices.Concat(replaced, gone))
+	return statuses(jobs), err
+}
+
+// match finds the forwards that stay: it makes them the entries of their jobs. The others
+// are old, by id.
+func (m *Manager) match(jobs []*job) (stay map[*job]bool, old []*entry) {
+	same := map[Forward]*entry{}
+	auto := map[Forward][]*entry{} // with host port 0
+	all := m.sorted()
+	for _, e := range all {
+		same[e.f] = e
+		if e.auto {
+			k := e.f
+			k.HostPort = 0
+			auto[k] = append(auto[k], e)
+		}
+	}
+	stay, used := map[*job]bool{}, map[*entry]bool{}
+	keep := func(j *job, e *entry) {
+		if e != nil && !used[e] {
+			j.e, stay[j], used[e] = e, true, true
+		}
+	}
+	for _, j := range jobs {
+		keep(j, same[j.e.f])
+	}
+	for _, j := range jobs {
+		if stay[j] {
+			continue
+		}
+		for q := auto[j.e.f]; len(q) > 0 && !stay[j]; q = q[1:] {
+			keep(j, q[0])
+			auto[j.e.f] = q[1:]
+		}
+	}
+	for _, e := range all {
+		if !used[e] {
+			old = append(old, e)
+		}
+	}
+	return stay, old
+}
+
+// checkConflicts refuses jobs that want the same host port.
+func checkConflicts(jobs []*job) error {
+	b := books{}
+	for _, j := range jobs {
+		if j.e.f.HostPort == 0 {
+			continue
+		}
+		if err := b.take(j.e); err != nil {
+			return j.fail(err)
+		}
+	}
+	return nil
+}
+
+// rivals returns the entries that have j's host port.
+func (m *Manager) rivals(j *job) []*entry {
+	if j.e.f.HostPort == 0 {
+		return nil
+	}
+	return m.taken.conflicts(j.e.f)
+}
+
+// openNew opens new jobs and those that revive an entry, all or none.
+func (m *Manager) openNew(ctx context.Context, fresh, revived []*job) error {
+	if err := m.reserve(fresh); err != nil {
+		return err
+	}
+	if err := m.openAll(ctx, fresh); err != nil {
+		return err
+	}
+	for i, j := range revived {
+		if err := m.openOne(ctx, j); err != nil {
+			err = takeBack(slices.Concat(fresh, revived[:i]), err)
+			m.release(fresh)
+			return j.fail(err)
+		}
+	}
+	return nil
+}
+
+// swap closes old and opens jobs in their place. If that fails, old listen again.
+func (m *Manager) swap(ctx context.Context, old []*entry, jobs []*job) error {
+	if len(jobs) == 0 {
+		return nil
+	}
+	for i, e := range old {
+		if err := closeEntry(e); err != nil {
+			err = fmt.Errorf("close forward %d (%s): %w", e.id, e.f, err)
+			return joinErr(err, m.revive(ctx, old[:i]))
+		}
+	}
+	for _, e := range old {
+		m.taken.free(e)
+	}
+	err := m.reserve(jobs)
+	if err == nil {
+		err = m.openAll(ctx, jobs)
+	}
+	if err == nil {
+		return nil
+	}
+	for _, e := range old {
+		_ = m.taken.take(e) // it had the port before, and nobody has it now
+	}
+	return joinErr(err, m.revive(ctx, old))
+}
+
+// Reload closes and opens every forward again, with the same ids and host ports. Those
+// without a guest address of their own go to guest from now on, and so do later ones; an
+// invalid guest means no change. If one can't be had, the error is an [*AddError] (Index
+// counts by id) and all are what they were; one that could not be put back leads to a
+// [*DownError].
+func (m *Manager) Reload(ctx context.Context, guest netip.Addr) error {
+	if err := m.lock(ctx); err != nil {
+		return err
+	}
+	defer m.unlock()
+	if !guest.IsValid() {
+		guest = m.guest
+	}
+	guest = guest.Unmap()
+	if err := m.checkGuest(guest); err != nil {
+		return err
+	}
+	es := m.sorted()
+	before := make([]Forward, len(es))
+	after := make([]Forward, len(es))
+	for i, e := range es {
+		before[i], after[i] = e.f, e.f
+		if e.defGuest {
+			after[i].GuestIP = guest
+		}
+		if err := m.h.Check(after[i]); err != nil {
+			return &AddError{i, after[i], err}
+		}
+	}
+	for i, e := range es {
+		err := closeEntry(e)
+		if err == nil {
+			e.f = after[i]
+			if err = m.openEntry(ctx, e); err == nil {
+				continue
+			}
+			e.f = before[i]
+		}
+		err = &AddError{i, after[i], err}
+		for k, done := range es[:i] {
+			if cerr := closeEntry(done); cerr != nil {
+				err = fmt.Errorf("%w (and %s could not be taken back: %w)", err, done.f, cerr)
+				continue
+			}
+			done.f = before[k]
+		}
+		err = joinErr(err, m.revive(ctx, es[:i+1]))
+		m.commit(es[:i+1], nil)
+		return err
+	}
+	m.mu.Lock()
+	m.guest = guest
+	m.mu.Unlock()
+	m.commit(es, nil)
+	return nil
+}
+
+// Reopen opens every forward again, with the same ids and host ports, after whatever made
+// them listen has been lost, say because slirp4netns was started again. It does as many as
+// it can; the others are down and named by a [*DownError]. Calling it again tries all again.
+func (m *Manager) Reopen(ctx context.Context) error {
+	if err := m.lock(ctx); err != nil {
+		return err
+	}
+	defer m.unlock()
+	es := m.sorted()
+	for _, e := range es {
+		_ = closeEntry(e) // what it closes is gone already
+		e.l = nil
+	}
+	err := m.openDown(ctx, es)
+	m.commit(es, nil)
+	return err
+}
+
+// Down returns the forwards that ought to listen and don't, by id. It waits for a change
+// that is being made.
+func (m *Manager) Down() []Status {
+	m.changing <- struct{}{}
+	defer m.unlock()
+	var list []Status
+	for _, e := range m.sorted() {
+		if e.l == nil {
+			list = append(list, e.status())
+		}
+	}
+	return list
+}
+
+// restoreTime bounds how long putting back takes after the caller's context has ended.
+const restoreTime = 10 * time.Second
+
+// revive opens closed entries again, even if ctx has ended.
+func (m *Manager) revive(ctx context.Context, es []*entry) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreTime)
+	defer cancel()
+	return m.openDown(ctx, es)
+}
+
+// openDown opens those of es that don't listen, as many as it can.
+func (m *Manager) openDown(ctx context.Context, es []*entry) error {
+	var down DownError
+	for _, e := range es {
+		if e.l == nil {
+			if err := m.openEntry(ctx, e); err != nil {
+				down.add(e.status(), err)
+			}
+		}
+	}
+	return down.orNil()
+}
+
+func (m *Manager) openEntry(ctx context.Context, e *entry) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	l, err := m.h.Open(ctx, e.f)
+	if err == nil {
+		e.l = l
+	}
+	return err
+}
+
+func byID(set map[*entry]bool) []*entry {
+	return slices.SortedFunc(maps.Keys(set), func(a, b *entry) int { return cmp.Compare(a.id, b.id) })
+}
+
+func joinErr(err, further error) error {
+	if further == nil {
+		return err
+	}
+	return fmt.Errorf("%w; %w", err, further)
+}

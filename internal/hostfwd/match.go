@@ -1,0 +1,59 @@
+package hostfwd
+
+import (
+	"fmt"
+	"slices"
+)
+
+// NoMatchError is a forward of a spec that is not in a list.
+type NoMatchError struct {
+	Spec    Spec
+	Forward Forward // the first one that is not there
+}
+
+func (e *NoMatchError) Error() string {
+	if e.Spec.Count*len(e.Spec.Protos) == 1 {
+		return fmt.Sprintf("there is no forward %s", e.Spec)
+	}
+	return fmt.Sprintf("there is no forward %s (of %s)", e.Forward, e.Spec)
+}
+
+// Match returns the ids of the forwards in list that s means, sorted. What s does not give
+// (host address, host port, guest address) may be anything; tcp also means tcp4 and tcp6,
+// and udp likewise. So a spec finds what was added with it, and "80" finds every TCP forward
+// to the guest's port 80. The error is a [*NoMatchError] if a port of s finds none.
+func Match(list []Status, s Spec) ([]int, error) {
+	type key struct {
+		network   string
+		guestPort uint16
+	}
+	byKey := map[key][]Status{}
+	for _, st := range list {
+		k := key{st.Proto.Network(), st.GuestPort}
+		byKey[k] = append(byKey[k], st)
+	}
+	var ids []int
+	for _, f := range s.Forwards() {
+		found := false
+		for _, st := range byKey[key{f.Proto.Network(), f.GuestPort}] {
+			if f.means(st.Forward) {
+				ids = append(ids, st.ID)
+				found = true
+			}
+		}
+		if !found {
+			return nil, &NoMatchError{Spec: s, Forward: f}
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), nil
+}
+
+// means reports whether every field that f gives is that of g.
+func (f Forward) means(g Forward) bool {
+	return (f.Proto == g.Proto || string(f.Proto) == g.Proto.Network()) &&
+		(!f.HostIP.IsValid() || f.HostIP == g.HostIP) &&
+		(f.HostPort == 0 || f.HostPort == g.HostPort) &&
+		(!f.GuestIP.IsValid() || f.GuestIP == g.GuestIP) &&
+		f.GuestPort == g.GuestPort
+}

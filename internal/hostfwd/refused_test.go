@@ -1,0 +1,206 @@
+package hostfwd
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func hostname(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/comm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(b))
+}
+
+func TestDiagnosePortInUse(t *testing.T) {
+	tcp, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	udp, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	tcpPort := netip.MustParseAddrPort(tcp.Addr().String()).Port()
+	udpPort := netip.MustParseAddrPort(udp.LocalAddr().String()).Port()
+	for _, f := range []Forward{
+		{Proto: TCP, HostIP: ip("127.0.0.1"), HostPort: tcpPort},
+		{Proto: TCP, HostIP: ip("0.0.0.0"), HostPort: tcpPort},
+		{Proto: TCP4, HostPort: tcpPort},
+		{Proto: UDP, HostIP: ip("127.0.0.1"), HostPort: udpPort},
+	} {
+		err := Diagnose(f)
+		var pe *PortInUseError
+		if !errors.As(err, &pe) || pe.By.PID != os.Getpid() || pe.By.Name != hostname(t) || !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("%v: got %v", f, err)
+		}
+	}
+	if err := Diagnose(Forward{Proto: TCP, HostIP: ip("127.0.0.2"), HostPort: tcpPort}); err != nil {
+		t.Errorf("another address: %v", err)
+	}
+	// Without a process to show, it says so.
+	e := &PortInUseError{Forward: Forward{Proto: TCP, HostIP: ip("127.0.0.1"), HostPort: 80}}
+	if want := "127.0.0.1:80/tcp is in use by a process that you can't see"; e.Error() != want {
+		t.Errorf("got %q", e)
+	}
+}
+
+func TestDiagnoseIPv6(t *testing.T) {
+	if !hostHasIPv6() {
+		if os.Getenv("CI") != "" {
+			t.Fatal("this host has no IPv6")
+		}
+		t.Skip("this host has no IPv6")
+	}
+	l, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := netip.MustParseAddrPort(l.Addr().String()).Port()
+	var pe *PortInUseError
+	for _, f := range []Forward{{Proto: TCP, HostIP: ip("::1"), HostPort: port}, {Proto: TCP6, HostPort: port}} {
+		if err := Diagnose(f); !errors.As(err, &pe) || pe.By.PID != os.Getpid() {
+			t.Errorf("%v: got %v", f, err)
+		}
+	}
+	var nl *NotLocalAddrError
+	for _, a := range []string{"2001:db8::1", "fe80::1%nosuch0"} {
+		if err := Diagnose(Forward{Proto: TCP, HostIP: ip(a), HostPort: 8080}); !errors.As(err, &nl) {
+			t.Errorf("%s: got %v", a, err)
+		}
+	}
+}
+
+func TestDiagnoseNotLocal(t *testing.T) {
+	err := Diagnose(Forward{Proto: UDP, HostIP: ip("192.0.2.1"), HostPort: 8080})
+	var nl *NotLocalAddrError
+	if !errors.As(err, &nl) || err.Error() != "192.0.2.1 is not an address of this host" || nl.Hint() == "" {
+		t.Errorf("got %v", err)
+	}
+	if _, err := FreePort(Forward{Proto: TCP, HostIP: ip("192.0.2.1")}); !errors.As(err, &nl) {
+		t.Errorf("FreePort: got %v", err)
+	}
+}
+
+func TestFreePort(t *testing.T) {
+	for _, p := range []Proto{TCP, UDP} {
+		f := Forward{Proto: p, HostIP: ip("127.0.0.1")}
+		port, err := FreePort(f)
+		f.HostPort = port
+		if err != nil || port == 0 || Diagnose(f) != nil {
+			t.Errorf("%s: %d, %v", p, port, err)
+		}
+	}
+}
+
+// The privileged port needs a process without privilege, and the missing IPv6 a network
+// namespace without any: this test binary, started again as such.
+func TestDiagnoseInOtherProcess(t *testing.T) {
+	if what := os.Getenv("HOSTFWD_TEST_DIAGNOSE"); what != "" {
+		err := Diagnose(forwards(t, what)[0])
+		os.Stdout.WriteString("answer: " + errString(err) + "\n")
+		return
+	}
+	if os.Getuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("needs root")
+		}
+		t.Skip("needs root")
+	}
+	start := UnprivilegedPortStart()
+	if start < 1 {
+		t.Fatalf("ip_unprivileged_port_start is %d", start)
+	}
+	udp, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	port := netip.MustParseAddrPort(udp.LocalAddr().String()).Port()
+	nobody := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	netns := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	for _, tt := range []struct {
+		spec string
+		as   *syscall.SysProcAttr
+		want string
+	}{
+		{"127.0.0.1:7:7", nobody, "127.0.0.1:7/tcp is a privileged port: below net.ipv4.ip_unprivileged_port_start, which is " + strconv.Itoa(start)},
+		{"127.0.0.1:" + strconv.Itoa(int(port)) + ":7/udp", nobody, "127.0.0.1:" + strconv.Itoa(int(port)) + "/udp is in use by a process that you can't see"},
+		{"[::1]:8080:80", netns, "can't listen on [::1]: this host has no IPv6"},
+		{"127.0.0.1:8080:80", nobody, "nothing wrong"},
+	} {
+		// The binary's own directory is closed to nobody; /proc/self/exe of the parent is not.
+		exe, err := os.Open("/proc/self/exe")
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("/proc/self/fd/3", "-test.run=^TestDiagnoseInOtherProcess$")
+		cmd.ExtraFiles = []*os.File{exe}
+		cmd.Dir = "/"
+		cmd.Env = append(slices.DeleteFunc(os.Environ(), func(s string) bool { return strings.HasPrefix(s, "GOCOVERDIR=") }), "HOSTFWD_TEST_DIAGNOSE="+tt.spec)
+		cmd.SysProcAttr = tt.as
+		out, err := cmd.CombinedOutput()
+		exe.Close()
+		if err != nil || !strings.Contains(string(out), "answer: "+tt.want+"\n") {
+			t.Errorf("%s: %v\n%s\nwant %q", tt.spec, err, out, tt.want)
+		}
+	}
+}
+
+func errString(err error) string {
+	if err == nil {
+		return "nothing wrong"
+	}
+	return err.Error()
+}
+
+func TestHints(t *testing.T) {
+	f := Forward{Proto: TCP, HostIP: ip("127.0.0.1"), HostPort: 80}
+	for _, h := range []struct {
+		err  interface{ Hint() string }
+		want string
+	}{
+		{&PortInUseError{Forward: f}, "0 for a free one"},
+		{&PrivilegedPortError{Forward: f, Start: 1024}, "sysctl net.ipv4.ip_unprivileged_port_start=80"},
+		{&PrivilegedPortError{Forward: f, Start: 0}, "another host port"},
+		{&NotLocalAddrError{f}, "ip addr"},
+		{&NoIPv6Error{f}, "IPv4"},
+		{&FileLimitError{2, 1}, "LimitNOFILE"},
+	} {
+		if got := h.err.Hint(); !strings.Contains(got, h.want) {
+			t.Errorf("%T: %q, want %q", h.err, got, h.want)
+		}
+	}
+}
+
+func TestOpenFiles(t *testing.T) {
+	limit, err := RaiseOpenFiles()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A child inherits it, which the Go runtime's own raising would not give.
+	out, err := exec.Command("sh", "-c", "ulimit -Sn").Output()
+	if got := strings.TrimSpace(string(out)); err != nil || (got != strconv.FormatUint(limit, 10) && got != "unlimited") {
+		t.Errorf("a child has %q, %v; want %d", got, err, limit)
+	}
+	if err := CheckOpenFiles(1); err != nil {
+		t.Error(err)
+	}
+	var fe *FileLimitError
+	if err := CheckOpenFiles(int(min(limit, 1<<62))); !errors.As(err, &fe) || fe.Limit != limit {
+		t.Errorf("got %v", err)
+	}
+}
