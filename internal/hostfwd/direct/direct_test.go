@@ -1,0 +1,200 @@
+package direct
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+)
+
+// patience bounds what should take no time at all; it is no measure.
+const patience = 20 * time.Second
+
+// newHandler returns a handler into ns; at the end of the test it is closed, and nothing of
+// it may be left.
+func newHandler(t testing.TB, ns *testNetns, change ...func(*Config)) *Handler {
+	t.Helper()
+	cfg := Config{Sockets: ns, Log: t.Logf}
+	for _, f := range change {
+		f(&cfg)
+	}
+	h := New(cfg)
+	t.Cleanup(func() {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+		noneLeft(t)
+	})
+	return h
+}
+
+// noneLeft fails when a goroutine of this package's loops or pools stays. Close waits until
+// they are over, but the scheduler may list one that is on its last instruction.
+func noneLeft(t testing.TB) {
+	t.Helper()
+	eventually(t, "no goroutine of a loop or a pool is left", func() bool {
+		buf := make([]byte, 1<<20)
+		all := string(buf[:runtime.Stack(buf, true)])
+		return !strings.Contains(all, "(*loop).run") && !strings.Contains(all, "(*pool).fill")
+	})
+}
+
+// open opens proto from 127.0.0.1 and a free port to where guest listens.
+func open(t testing.TB, h *Handler, proto hostfwd.Proto, guest net.Addr) hostfwd.Listener {
+	t.Helper()
+	return openAt(t, h, proto, "127.0.0.1", guest)
+}
+
+func openAt(t testing.TB, h *Handler, proto hostfwd.Proto, host string, guest net.Addr) hostfwd.Listener {
+	t.Helper()
+	to := netip.MustParseAddrPort(guest.String())
+	ln, err := h.Open(context.Background(), hostfwd.Forward{
+		Proto: proto, HostIP: netip.MustParseAddr(host), GuestIP: to.Addr(), GuestPort: to.Port()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	return ln
+}
+
+// hostAddr is where a client reaches ln.
+func hostAddr(ln hostfwd.Listener) string {
+	f := ln.Forward()
+	return netip.AddrPortFrom(f.HostIP, f.HostPort).String()
+}
+
+func dial(t testing.TB, ln hostfwd.Listener) *net.TCPConn {
+	t.Helper()
+	c, err := net.DialTimeout("tcp", hostAddr(ln), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	deadline(t, c)
+	return c.(*net.TCPConn)
+}
+
+func deadline(t testing.TB, c net.Conn) {
+	t.Helper()
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// eventually waits until ok says so.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("still not: %s", what)
+		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	h := New(Config{})
+	v4, v6 := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")
+	for _, tt := range []struct {
+		f    hostfwd.Forward
+		want string
+	}{
+		{hostfwd.Forward{Proto: hostfwd.TCP, HostIP: v4, GuestPort: 80}, ""},
+		{hostfwd.Forward{Proto: hostfwd.UDP, HostIP: v6, GuestPort: 80}, ""},
+		{hostfwd.Forward{Proto: hostfwd.TCP6, GuestPort: 80}, ""},
+		{hostfwd.Forward{Proto: hostfwd.TCP4, HostIP: v6, GuestPort: 80}, "can't listen on IPv6"},
+		{hostfwd.Forward{Proto: hostfwd.UDP6, HostIP: v4, GuestPort: 80}, "can't listen on IPv4"},
+		{hostfwd.Forward{Proto: "sctp", HostIP: v4, GuestPort: 80}, "unknown protocol"},
+		{hostfwd.Forward{HostIP: v4, GuestPort: 80}, "unknown protocol"},
+		{hostfwd.Forward{Proto: hostfwd.TCP, HostIP: v4}, "guest port"},
+	} {
+		err := h.Check(tt.f)
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("Check(%v) = %v, want %q", tt.f, err, tt.want)
+		}
+	}
+}
+
+func TestNothingBeforeFirstForward(t *testing.T) {
+	ns := newNetns(t)
+	before := openFDs(t)
+	h := newHandler(t, ns)
+	if after := openFDs(t); !maps.Equal(before, after) {
+		t.Errorf("New opened descriptors: %v", after)
+	}
+	if n := ns.asked.Load(); n != 0 {
+		t.Errorf("New asked for sockets %d times", n)
+	}
+	if h.Name() != "direct" {
+		t.Errorf("Name() = %q", h.Name())
+	}
+}
+
+// TestCloseLeavesNothing has connections, sessions, full pipes and waiting sockets in every
+// state, closes, and compares descriptors.
+func TestCloseLeavesNothing(t *testing.T) {
+	ns := newNetns(t)
+	guest := ns.listen(t, "10.0.2.100:0")
+	udp := ns.listenUDP(t, "10.0.2.100:0")
+	_ = udpEcho(udp)
+	accepted := make(chan net.Conn, 8)
+	go func() {
+		for {
+			c, err := guest.Accept()
+			if err != nil {
+				return
+			}
+			accepted <- c
+		}
+	}()
+	// The runtime keeps its own poll descriptors from the first connection on.
+	before := openFDs(t)
+
+	h := New(Config{Sockets: ns, Log: t.Logf})
+	tcp := open(t, h, hostfwd.TCP, guest.Addr())
+	dgram := open(t, h, hostfwd.UDP, udp.LocalAddr())
+	var mine []net.Conn
+	for i := range 4 {
+		c, err := net.Dial("tcp", hostAddr(tcp))
+		if err != nil {
+			t.Fatal(err)
+		}
+		mine = append(mine, c, <-accepted)
+		if i%2 == 0 { // fill everything on the way: the guest does not read
+			_ = c.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+			_, _ = c.Write(make([]byte, 64<<20))
+		}
+	}
+	u, err := net.Dial("udp", hostAddr(dgram))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine = append(mine, u)
+	deadline(t, u)
+	fmt.Fprint(u, "x")
+	if _, err := u.Read(make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	noneLeft(t)
+	for _, c := range mine {
+		c.Close()
+	}
+	if after := openFDs(t); !maps.Equal(before, after) {
+		t.Errorf("descriptors before %v\nafter %v", before, after)
+	}
+	if _, err := h.Open(context.Background(), tcp.Forward()); err != ErrClosed {
+		t.Errorf("Open after Close: %v", err)
+	}
+	if err := h.Close(); err != nil {
+		t.Errorf("second Close: %v", err)
+	}
+}

@@ -1,0 +1,199 @@
+package direct
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+)
+
+// Sockets hands out sockets that were created inside the guest's network namespace.
+type Sockets interface {
+	// Sockets returns up to n new sockets (at least one, or an error) of family AF_INET or
+	// AF_INET6 and type SOCK_STREAM or SOCK_DGRAM, non-blocking and close-on-exec. The caller
+	// owns them; no other process may keep a copy, or the guest would not see them close.
+	Sockets(ctx context.Context, family, typ, n int) ([]int, error)
+}
+
+// Defaults of [Config].
+const (
+	DefaultUDPIdle     = 90 * time.Second
+	DefaultUDPSessions = 4096
+)
+
+// Config is what a [Handler] needs to know.
+type Config struct {
+	Sockets Sockets // required
+	// Log gets what an operator should know: a namespace that gives no sockets, a full
+	// descriptor table. Nil discards it.
+	Log func(format string, args ...any)
+	// UDPIdle is how long a client's UDP session lives without a datagram in either
+	// direction; 0 means DefaultUDPIdle. It may live up to a quarter longer.
+	UDPIdle time.Duration
+	// UDPSessions bounds the sessions of the handler's each loop; the one idle longest makes
+	// room. 0 means DefaultUDPSessions, but never more than a quarter of RLIMIT_NOFILE.
+	UDPSessions int
+}
+
+// ErrClosed is returned by Open after Close.
+var ErrClosed = errors.New("port handler is closed")
+
+// Handler implements [hostfwd.Handler]. Nothing runs and nothing is opened before the first
+// Open.
+type Handler struct {
+	cfg Config
+
+	openMu  sync.Mutex // guards starting and closing
+	closed  bool
+	loops   []*loop
+	nextUDP int
+
+	mu        sync.RWMutex // guards the two below; loops read them
+	listeners map[int32]*tcpListener
+	lastID    int32
+
+	tcp4, tcp6, udp4, udp6 *pool
+}
+
+var _ hostfwd.Handler = (*Handler)(nil)
+
+// New returns a handler that connects through the sockets of cfg.Sockets.
+func New(cfg Config) *Handler {
+	if cfg.Log == nil {
+		cfg.Log = func(string, ...any) {}
+	}
+	if cfg.UDPIdle <= 0 {
+		cfg.UDPIdle = DefaultUDPIdle
+	}
+	if cfg.UDPSessions <= 0 {
+		cfg.UDPSessions = min(DefaultUDPSessions, max(1, fileLimit()/4))
+	}
+	h := &Handler{cfg: cfg, listeners: make(map[int32]*tcpListener)}
+	h.tcp4, h.tcp6 = newTCPPool(h, false), newTCPPool(h, true)
+	h.udp4, h.udp6 = newUDPPool(h, false), newUDPPool(h, true)
+	return h
+}
+
+// Name returns "direct".
+func (h *Handler) Name() string { return "direct" }
+
+// Check refuses a forward whose protocol is unknown or does not fit its host address.
+func (h *Handler) Check(f hostfwd.Forward) error {
+	switch f.Proto {
+	case hostfwd.TCP, hostfwd.UDP:
+	case hostfwd.TCP4, hostfwd.UDP4:
+		if f.HostIP.IsValid() && !f.HostIP.Unmap().Is4() {
+			return fmt.Errorf("protocol %s can't listen on IPv6 address %s", f.Proto, f.HostIP)
+		}
+	case hostfwd.TCP6, hostfwd.UDP6:
+		if f.HostIP.IsValid() && f.HostIP.Unmap().Is4() {
+			return fmt.Errorf("protocol %s can't listen on IPv4 address %s", f.Proto, f.HostIP)
+		}
+	default:
+		return fmt.Errorf("unknown protocol %q", f.Proto)
+	}
+	if f.GuestPort == 0 {
+		return errors.New("guest port is 0")
+	}
+	return nil
+}
+
+// Open listens for f. An error of the system (EADDRINUSE, EACCES, EADDRNOTAVAIL, EMFILE) is
+// wrapped.
+func (h *Handler) Open(ctx context.Context, f hostfwd.Forward) (hostfwd.Listener, error) {
+	if err := h.Check(f); err != nil {
+		return nil, err
+	}
+	if !f.GuestIP.IsValid() {
+		return nil, errors.New("no guest address")
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if !f.HostIP.IsValid() {
+		f.HostIP = netip.IPv4Unspecified()
+		if f.Proto == hostfwd.TCP6 || f.Proto == hostfwd.UDP6 {
+			f.HostIP = netip.IPv6Unspecified()
+		}
+	}
+	f.HostIP, f.GuestIP = f.HostIP.Unmap(), f.GuestIP.Unmap()
+
+	h.openMu.Lock()
+	defer h.openMu.Unlock()
+	if h.closed {
+		return nil, ErrClosed
+	}
+	if err := h.start(); err != nil {
+		return nil, err
+	}
+	if f.Proto.Network() == "udp" {
+		return h.openUDP(f)
+	}
+	return h.openTCP(f)
+}
+
+// start makes the loops, once. More than one pays only where processors are left over beside
+// the client's and the guest's, which share the work of every byte.
+func (h *Handler) start() error {
+	if h.loops != nil {
+		return nil
+	}
+	n := 1
+	if runtime.NumCPU() > 4 {
+		n = 2
+	}
+	var loops []*loop
+	for range n {
+		l, err := newLoop(h)
+		if err != nil {
+			for _, l := range loops {
+				l.free()
+			}
+			return err
+		}
+		loops = append(loops, l)
+	}
+	h.loops = loops
+	for _, l := range loops {
+		go l.run()
+	}
+	return nil
+}
+
+// Close stops listening, resets every connection, ends every UDP session and closes the
+// sockets that wait in the pools. It returns when all of it is gone.
+func (h *Handler) Close() error {
+	h.openMu.Lock()
+	defer h.openMu.Unlock()
+	if h.closed {
+		return nil
+	}
+	h.closed = true
+	h.mu.RLock()
+	open := make([]*tcpListener, 0, len(h.listeners))
+	for _, l := range h.listeners {
+		open = append(open, l)
+	}
+	h.mu.RUnlock()
+	for _, l := range open {
+		_ = l.Close()
+	}
+	for _, p := range []*pool{h.tcp4, h.tcp6, h.udp4, h.udp6} {
+		p.close()
+	}
+	for _, l := range h.loops {
+		l.stop()
+	}
+	return nil
+}
+
+func (h *Handler) listener(id int32) *tcpListener {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.listeners[id]
+}

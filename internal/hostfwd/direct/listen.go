@@ -1,0 +1,124 @@
+package direct
+
+import (
+	"fmt"
+	"net/netip"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+)
+
+// backlog is how many connections may wait to be accepted; the kernel cuts it to
+// net.core.somaxconn.
+const backlog = 4096
+
+// tcpListener is an open TCP forward. Loops accept under the read lock, so that a descriptor
+// is never closed, and its number used again, in the middle of an accept.
+type tcpListener struct {
+	h   *Handler
+	id  int32
+	fwd hostfwd.Forward
+
+	mu sync.RWMutex
+	fd int // -1: closed
+}
+
+func (h *Handler) openTCP(f hostfwd.Forward) (hostfwd.Listener, error) {
+	fd, err := listen(&f, unix.SOCK_STREAM)
+	if err != nil {
+		return nil, err
+	}
+	ln := &tcpListener{h: h, fwd: f, fd: fd}
+	h.mu.Lock()
+	h.lastID++
+	ln.id = h.lastID
+	h.listeners[ln.id] = ln
+	h.mu.Unlock()
+	for _, l := range h.loops {
+		if err := l.addListener(ln); err != nil {
+			_ = ln.Close()
+			return nil, err
+		}
+	}
+	h.tcpPool(f.GuestIP).warm()
+	return ln, nil
+}
+
+// Forward returns the forward with the port that is listened on.
+func (ln *tcpListener) Forward() hostfwd.Forward { return ln.fwd }
+
+// Close stops listening. Open connections go on.
+func (ln *tcpListener) Close() error {
+	ln.h.mu.Lock()
+	delete(ln.h.listeners, ln.id)
+	ln.h.mu.Unlock()
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	if ln.fd >= 0 {
+		closeFD(ln.fd)
+		ln.fd = -1
+	}
+	return nil
+}
+
+// accept takes one connection.
+func (ln *tcpListener) accept() (int, unix.Errno) {
+	ln.mu.RLock()
+	defer ln.mu.RUnlock()
+	if ln.fd < 0 {
+		return -1, unix.EAGAIN
+	}
+	return accept(ln.fd)
+}
+
+// listen opens the host side of f and fills in its port.
+func listen(f *hostfwd.Forward, typ int) (_ int, err error) {
+	family := unix.AF_INET
+	if f.HostIP.Is6() {
+		family = unix.AF_INET6
+	}
+	at := netip.AddrPortFrom(f.HostIP, f.HostPort)
+	fd, err := unix.Socket(family, typ|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("listen on %s %s: socket: %w", f.Proto, at, err)
+	}
+	defer func() {
+		if err != nil {
+			closeFD(fd)
+		}
+	}()
+	if family == unix.AF_INET6 {
+		v6only := 0
+		if f.Proto == hostfwd.TCP6 || f.Proto == hostfwd.UDP6 || !f.HostIP.IsUnspecified() {
+			v6only = 1
+		}
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, v6only); err != nil {
+			return -1, fmt.Errorf("listen on %s %s: %w", f.Proto, at, err)
+		}
+	}
+	if typ == unix.SOCK_STREAM {
+		// Connections in TIME_WAIT don't keep the port; another listener still does.
+		// For UDP the option would let a second socket take the port.
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+		tuneTCP(fd)
+	}
+	sa := newSockaddr(f.HostIP, f.HostPort)
+	if e := bind(fd, &sa); e != 0 {
+		return -1, fmt.Errorf("listen on %s %s: bind: %w", f.Proto, at, e)
+	}
+	if typ == unix.SOCK_STREAM {
+		if err := unix.Listen(fd, backlog); err != nil {
+			return -1, fmt.Errorf("listen on %s %s: %w", f.Proto, at, err)
+		}
+	}
+	if f.HostPort == 0 {
+		got, e := getsockname(fd)
+		if e != 0 {
+			return -1, fmt.Errorf("listen on %s %s: getsockname: %w", f.Proto, at, e)
+		}
+		f.HostPort = got.port()
+	}
+	return fd, nil
+}

@@ -1,0 +1,152 @@
+package direct
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A pool starts with few sockets and doubles, up to the most, each time it runs dry.
+const (
+	poolStart  = 8
+	poolMost   = 128
+	refillTime = 10 * time.Second
+)
+
+// pool keeps sockets of one kind ready.
+type pool struct {
+	h           *Handler
+	family, typ int
+	tune        func(fd int)
+
+	mu      sync.Mutex
+	free    []int
+	want    int     // how many to keep ready
+	filling bool    // a refill is on its way
+	waiting []*loop // ran dry; are told when the refill ends
+	err     error   // why the last refill failed; its waiters are told
+	closed  bool
+	cancel  context.CancelFunc
+	done    sync.WaitGroup
+}
+
+func newTCPPool(h *Handler, v6 bool) *pool {
+	return &pool{h: h, family: family(v6), typ: unix.SOCK_STREAM, tune: tuneTCP, want: poolStart}
+}
+
+func newUDPPool(h *Handler, v6 bool) *pool {
+	return &pool{h: h, family: family(v6), typ: unix.SOCK_DGRAM, tune: tuneUDP, want: poolStart}
+}
+
+func family(v6 bool) int {
+	if v6 {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
+}
+
+func (h *Handler) tcpPool(guest netip.Addr) *pool {
+	if guest.Is4() {
+		return h.tcp4
+	}
+	return h.tcp6
+}
+
+func (h *Handler) udpPool(guest netip.Addr) *pool {
+	if guest.Is4() {
+		return h.udp4
+	}
+	return h.udp6
+}
+
+// errEmpty says that a refill is on its way and l will be told.
+var errEmpty = errors.New("no socket ready")
+
+// get takes a socket. When there is none, l is told once a refill has ended, whichever way;
+// an error other than errEmpty is why a refill failed since l asked last.
+func (p *pool) get(l *loop, again bool) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.free); n > 0 {
+		fd := p.free[n-1]
+		p.free = p.free[:n-1]
+		if n-1 <= p.want/2 {
+			p.fill()
+		}
+		return fd, nil
+	}
+	if again && p.err != nil && !p.filling {
+		return -1, p.err
+	}
+	if p.closed {
+		return -1, ErrClosed
+	}
+	p.want = min(2*p.want, poolMost)
+	p.waiting = append(p.waiting, l)
+	p.fill()
+	return -1, errEmpty
+}
+
+// warm fills the pool for the first time.
+func (p *pool) warm() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.free) == 0 {
+		p.fill()
+	}
+}
+
+// fill starts a refill unless one runs. The caller holds p.mu.
+func (p *pool) fill() {
+	if p.filling || p.closed {
+		return
+	}
+	p.filling = true
+	ctx, cancel := context.WithTimeout(context.Background(), refillTime)
+	p.cancel = cancel
+	n := p.want - len(p.free)
+	p.done.Go(func() {
+		fds, err := p.h.cfg.Sockets.Sockets(ctx, p.family, p.typ, n)
+		cancel()
+		for _, fd := range fds {
+			p.tune(fd)
+		}
+		if err == nil && len(fds) == 0 {
+			err = errors.New("no sockets given")
+		}
+		p.mu.Lock()
+		p.free = append(p.free, fds...)
+		p.filling = false
+		failed := err != nil && p.err == nil && !p.closed
+		p.err = err
+		waiting := p.waiting
+		p.waiting = nil
+		p.mu.Unlock()
+		if failed {
+			p.h.cfg.Log("direct: no socket in the guest's namespace: %v", err)
+		}
+		for _, l := range waiting {
+			l.wake()
+		}
+	})
+}
+
+func (p *pool) close() {
+	p.mu.Lock()
+	p.closed = true
+	if p.cancel != nil {
+		p.cancel()
+	}
+	p.mu.Unlock()
+	p.done.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, fd := range p.free {
+		closeFD(fd)
+	}
+	p.free = nil
+}

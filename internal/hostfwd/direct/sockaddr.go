@@ -1,0 +1,61 @@
+package direct
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"strconv"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// sockaddr is a socket address as the kernel takes it. Two are the same address when raw is
+// equal: unused bytes are zero.
+type sockaddr struct {
+	raw [unix.SizeofSockaddrInet6]byte
+	n   uint32
+}
+
+func newSockaddr(ip netip.Addr, port uint16) sockaddr {
+	var a sockaddr
+	if ip.Is4() {
+		binary.NativeEndian.PutUint16(a.raw[:], unix.AF_INET)
+		b := ip.As4()
+		copy(a.raw[4:], b[:])
+		a.n = unix.SizeofSockaddrInet4
+	} else {
+		binary.NativeEndian.PutUint16(a.raw[:], unix.AF_INET6)
+		b := ip.As16()
+		copy(a.raw[8:], b[:])
+		binary.NativeEndian.PutUint32(a.raw[24:], scope(ip.Zone()))
+		a.n = unix.SizeofSockaddrInet6
+	}
+	binary.BigEndian.PutUint16(a.raw[2:], port)
+	return a
+}
+
+func (a *sockaddr) port() uint16 { return binary.BigEndian.Uint16(a.raw[2:]) }
+
+// scope is the interface index of an IPv6 zone, which is a name or a number.
+func scope(zone string) uint32 {
+	if zone == "" {
+		return 0
+	}
+	if ifi, err := net.InterfaceByName(zone); err == nil {
+		return uint32(ifi.Index)
+	}
+	n, _ := strconv.ParseUint(zone, 10, 32)
+	return uint32(n)
+}
+
+func bind(fd int, a *sockaddr) unix.Errno {
+	_, _, e := unix.RawSyscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&a.raw)), uintptr(a.n))
+	return e
+}
+
+func getsockname(fd int) (sockaddr, unix.Errno) {
+	a := sockaddr{n: unix.SizeofSockaddrInet6}
+	_, _, e := unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&a.raw)), uintptr(unsafe.Pointer(&a.n)))
+	return a, e
+}

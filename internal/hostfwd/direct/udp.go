@@ -1,0 +1,293 @@
+package direct
+
+import (
+	"container/list"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+)
+
+// heldMost is how many datagrams of a new session wait for its socket.
+const heldMost = 16
+
+// udpListener is an open UDP forward. After openUDP, only its loop touches it.
+type udpListener struct {
+	h        *Handler
+	l        *loop
+	fwd      hostfwd.Forward
+	fd       int // -1: closed
+	slot     int32
+	to       sockaddr
+	sessions map[sockaddr]*session
+	gso      bool // towards clients
+}
+
+// session is one client of a UDP forward.
+type session struct {
+	ln     *udpListener
+	from   sockaddr
+	local  [inControl]byte // answers leave from where the client sent to
+	localN int
+	fd     int // connected to the guest; -1: none yet
+	slot   int32
+	gso    bool // towards the guest
+	seen   time.Time
+	place  *list.Element
+	held   [][]byte
+}
+
+// udpState is a loop's part in UDP.
+type udpState struct {
+	batch     *batch
+	used      bool // the last session ended; batch may hold memory
+	now       time.Time
+	check     time.Time  // when to look for idle sessions
+	order     *list.List // of *session, latest first
+	waiting   []*session // want a socket in the namespace
+	listeners map[*udpListener]struct{}
+}
+
+func (u *udpState) init() {
+	u.order = list.New()
+	u.listeners = make(map[*udpListener]struct{})
+}
+
+func (h *Handler) openUDP(f hostfwd.Forward) (hostfwd.Listener, error) {
+	fd, err := listen(&f, unix.SOCK_DGRAM)
+	if err != nil {
+		return nil, err
+	}
+	tuneUDP(fd)
+	if f.HostIP.IsUnspecified() {
+		wantLocal(fd, f.HostIP)
+	}
+	l := h.loops[h.nextUDP%len(h.loops)]
+	h.nextUDP++
+	u := &udpListener{h: h, l: l, fwd: f, fd: fd, to: newSockaddr(f.GuestIP, f.GuestPort), sessions: make(map[sockaddr]*session), gso: true}
+	l.do(func() {
+		if l.udp.batch == nil {
+			if l.udp.batch, err = newBatch(); err != nil {
+				return
+			}
+		}
+		var e unix.Errno
+		if u.slot, e = l.add(fd, unix.EPOLLIN, u); e != 0 {
+			err = e
+			return
+		}
+		l.udp.listeners[u] = struct{}{}
+	})
+	if err != nil {
+		closeFD(fd)
+		return nil, err
+	}
+	h.udpPool(f.GuestIP).warm()
+	return u, nil
+}
+
+// wantLocal makes the kernel say which of this host's addresses a datagram was sent to.
+func wantLocal(fd int, ip netip.Addr) {
+	if ip.Is4() {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+	} else {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+	}
+}
+
+// Forward returns the forward with the port that is listened on.
+func (u *udpListener) Forward() hostfwd.Forward { return u.fwd }
+
+// Close stops listening and ends the forward's sessions.
+func (u *udpListener) Close() error {
+	u.l.do(func() { u.close(u.l) })
+	return nil
+}
+
+func (u *udpListener) close(l *loop) {
+	if u.fd < 0 {
+		return
+	}
+	for _, s := range u.sessions {
+		s.close(l)
+	}
+	l.remove(u.slot)
+	closeFD(u.fd)
+	u.fd = -1
+	delete(l.udp.listeners, u)
+}
+
+// ready carries datagrams to the guest.
+func (u *udpListener) ready(l *loop, _ uint32) {
+	b := l.udp.batch
+	n, e := b.receive(u.fd, true)
+	if e != 0 {
+		return
+	}
+	l.udp.now = time.Now()
+	for i := 0; i < n; {
+		j := b.sameSender(i, n)
+		s := u.sessions[b.name[i]]
+		if s == nil {
+			s = u.open(l, b.name[i])
+		}
+		if s.place == nil { // no socket for it
+			i = j
+			continue
+		}
+		s.localN = copy(s.local[:], b.local[j-1])
+		s.touch(l)
+		if s.fd >= 0 {
+			b.send(s.fd, i, j, nil, nil, &s.gso)
+		} else {
+			s.hold(b, i, j)
+		}
+		i = j
+	}
+}
+
+// open starts a session; the one idle longest makes room.
+func (u *udpListener) open(l *loop, from sockaddr) *session {
+	if l.udp.order.Len() >= l.h.cfg.UDPSessions {
+		l.udp.order.Back().Value.(*session).close(l)
+	}
+	s := &session{ln: u, from: from, fd: -1, gso: true, seen: l.udp.now}
+	s.place = l.udp.order.PushFront(s)
+	u.sessions[from] = s
+	if l.udp.order.Len() == 1 {
+		l.udp.check = l.udp.now.Add(l.checkEvery())
+	}
+	s.dial(l, false)
+	return s
+}
+
+// dial gives s its socket. again says that it was tried before and none was ready.
+func (s *session) dial(l *loop, again bool) {
+	fd, err := l.h.udpPool(s.ln.fwd.GuestIP).get(l, again)
+	if err == errEmpty {
+		l.udp.waiting = append(l.udp.waiting, s)
+		return
+	}
+	if err != nil {
+		s.close(l) // the client's next datagram tries anew
+		return
+	}
+	if e := connect(fd, &s.ln.to); e != 0 {
+		l.h.cfg.Log("direct: connect to %s:%d: %v", s.ln.fwd.GuestIP, s.ln.fwd.GuestPort, e)
+		closeFD(fd)
+		s.close(l)
+		return
+	}
+	slot, e := l.add(fd, unix.EPOLLIN, s)
+	if e != 0 {
+		l.h.cfg.Log("direct: epoll_ctl: %v", e)
+		closeFD(fd)
+		s.close(l)
+		return
+	}
+	s.fd, s.slot = fd, slot
+	for _, p := range s.held {
+		_, _ = send(fd, p)
+	}
+	s.held = nil
+}
+
+// hold keeps the first datagrams until there is a socket.
+func (s *session) hold(b *batch, i, j int) {
+	for ; i < j; i++ {
+		for p := b.data(i); len(s.held) < heldMost; {
+			n := min(len(p), b.seg[i])
+			s.held = append(s.held, append([]byte(nil), p[:n]...))
+			if p = p[n:]; len(p) == 0 {
+				break
+			}
+		}
+	}
+}
+
+// ready carries answers to the client.
+func (s *session) ready(l *loop, _ uint32) {
+	b := l.udp.batch
+	n, e := b.receive(s.fd, false)
+	if e != 0 {
+		return // a refused port: nobody listens yet
+	}
+	l.udp.now = time.Now()
+	s.touch(l)
+	b.send(s.ln.fd, 0, n, &s.from, s.local[:s.localN], &s.ln.gso)
+}
+
+func (s *session) touch(l *loop) {
+	s.seen = l.udp.now
+	l.udp.order.MoveToFront(s.place)
+}
+
+func (s *session) close(l *loop) {
+	l.udp.order.Remove(s.place)
+	delete(s.ln.sessions, s.from)
+	if s.fd >= 0 {
+		l.remove(s.slot)
+		closeFD(s.fd)
+		s.fd = -1
+	}
+	s.place, s.held = nil, nil
+	l.udp.used = true
+	if len(l.paused) > 0 {
+		l.resume()
+	}
+}
+
+// feedUDP gives sockets to the sessions that wait for one.
+func (l *loop) feedUDP() {
+	waiting := l.udp.waiting
+	l.udp.waiting = nil
+	for _, s := range waiting {
+		if s.place != nil {
+			s.dial(l, true)
+		}
+	}
+}
+
+func (l *loop) checkEvery() time.Duration { return max(l.h.cfg.UDPIdle/4, time.Millisecond) }
+
+// timeout is when to look for idle sessions, milliseconds; -1 while there are none.
+func (u *udpState) timeout() int {
+	if u.order.Len() == 0 {
+		return -1
+	}
+	return int(max(u.check.Sub(u.now), 0)/time.Millisecond) + 1
+}
+
+func (l *loop) expireUDP() {
+	u := &l.udp
+	if u.order.Len() == 0 {
+		if u.used {
+			u.used = false
+			u.batch.forget()
+		}
+		return
+	}
+	u.now = time.Now()
+	if u.now.Before(u.check) {
+		return
+	}
+	u.check = u.now.Add(l.checkEvery())
+	for e := u.order.Back(); e != nil; e = u.order.Back() {
+		s := e.Value.(*session)
+		if u.now.Sub(s.seen) < l.h.cfg.UDPIdle {
+			return
+		}
+		s.close(l)
+	}
+}
+
+func (l *loop) closeUDP() {
+	for u := range l.udp.listeners {
+		u.close(l)
+	}
+	if l.udp.batch != nil {
+		l.udp.batch.free()
+	}
+}
