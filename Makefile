@@ -1,0 +1,95 @@
+# `make help` lists the targets. `make demo` and `make test` are the two to begin with.
+
+PREFIX      ?= /usr/local
+DESTDIR     ?=
+FUZZTIME    ?= 10s
+TESTTIMEOUT ?= 10m
+GOTESTFLAGS ?=
+# What to test, lint and fuzz: PKG=./internal/subnet for one package.
+PKG         ?= ./...
+
+BINDIR  = $(DESTDIR)$(PREFIX)/bin
+DATADIR = $(DESTDIR)$(PREFIX)/share
+
+export PATH := $(PATH):/usr/local/go/bin
+# Version control stamps would differ between a clone and an unpacked tarball, and git
+# refuses to read a clone that belongs to another user than the one who runs make.
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+
+VERSION = $(shell GIT_OPTIONAL_LOCKS=0 git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo dev)
+
+# Pinned in .ci/tools.mod, outside go.mod: what checks the program is no part of it.
+GOTOOL = go tool -modfile=.ci/tools.mod
+
+# What root builds in somebody else's clone must not stand in that user's way later.
+GIVE_BACK = @[ "$$(id -u)" != 0 ] || chown -R "$$(stat -c %u:%g .)" bin
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: demo-deps build ## show slirpctl at work, installing what that needs
+	@CGO_ENABLED=0 go build -trimpath -o bin/demo ./internal/demo
+	$(GIVE_BACK)
+	@.ci/testenv --no-user bin/demo bin/slirpctl
+
+.PHONY: test
+test: test-deps build ## run every test, installing what they need
+	@go build -o bin/testsummary ./internal/testsummary
+	$(GIVE_BACK)
+	.ci/testenv bin/testsummary -count=1 -timeout $(TESTTIMEOUT) $(GOTESTFLAGS) $(PKG)
+
+.PHONY: race
+race: race-deps test-deps build ## run every test under the race detector
+	@go build -o bin/testsummary ./internal/testsummary
+	$(GIVE_BACK)
+	CGO_ENABLED=1 .ci/testenv bin/testsummary -race -count=1 -timeout $(TESTTIMEOUT) $(GOTESTFLAGS) $(PKG)
+
+.PHONY: build
+build: ## build bin/slirpctl, a static binary
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/slirpctl ./cmd/slirpctl
+	$(GIVE_BACK)
+
+# sudo often has a PATH without Go: then what `make build` left is taken.
+.PHONY: install
+install: ## install into PREFIX [/usr/local], below DESTDIR
+	@if command -v go >/dev/null || ! [ -x bin/slirpctl ]; then $(MAKE) build; fi
+	install -d '$(BINDIR)'
+	install -m 0755 bin/slirpctl '$(BINDIR)/slirpctl'
+	@give() { if [ -e "$$1" ]; then echo "install $$1 $$2"; install -d "$${2%/*}" && install -m 0644 "$$1" "$$2"; fi; }; \
+	set -e; \
+	give completions/slirpctl.bash '$(DATADIR)/bash-completion/completions/slirpctl'; \
+	give completions/_slirpctl '$(DATADIR)/zsh/site-functions/_slirpctl'; \
+	give completions/slirpctl.zsh '$(DATADIR)/zsh/site-functions/_slirpctl'; \
+	give completions/slirpctl.fish '$(DATADIR)/fish/vendor_completions.d/slirpctl.fish'; \
+	give completions/slirpctl.ps1 '$(DATADIR)/slirpctl/slirpctl.ps1'; \
+	for page in docs/man/*.[1-8]; do give "$$page" "$(DATADIR)/man/man$${page##*.}/$${page##*/}"; done
+
+.PHONY: deps
+deps: ## install what demo, lint, test, race and bench need
+	.ci/deps demo lint test race bench
+
+.PHONY: demo-deps test-deps race-deps lint-deps
+demo-deps test-deps race-deps lint-deps:
+	@.ci/deps $(@:-deps=)
+
+.PHONY: lint
+lint: lint-deps ## go vet, staticcheck, gofumpt, shellcheck
+	go vet $(PKG)
+	$(GOTOOL) staticcheck $(PKG)
+	@unformatted=$$($(GOTOOL) gofumpt -l cmd internal) && \
+	if [ -n "$$unformatted" ]; then echo "not gofumpt'ed (make fmt):"; echo "$$unformatted"; exit 1; fi
+	shellcheck $$(grep -lE '^#!/bin/(ba)?sh' .ci/*)
+
+.PHONY: fmt
+fmt: ## format the Go code
+	$(GOTOOL) gofumpt -w cmd internal
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for FUZZTIME [10s]
+	@.ci/fuzz $(FUZZTIME) $(PKG)
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin dist

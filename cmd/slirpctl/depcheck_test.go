@@ -1,0 +1,233 @@
+package main
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/slirpctl/slirpctl"
+
+// goFile is a parsed Go file; dir and name are relative to the top of the repository.
+type goFile struct {
+	dir, name string
+	fset      *token.FileSet
+	syntax    *ast.File
+}
+
+func (f goFile) imports(t *testing.T) []string {
+	t.Helper()
+	var list []string
+	for _, spec := range f.syntax.Imports {
+		p, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, p)
+	}
+	return list
+}
+
+// goFiles parses every Go file below root that is no test, whatever system it is for.
+func goFiles(t *testing.T, root string) []goFile {
+	t.Helper()
+	var files []goFile
+	for _, top := range []string{"cmd", "internal"} {
+		err := filepath.WalkDir(filepath.Join(root, top), func(p string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if d.IsDir() && d.Name() == "testdata" {
+				return filepath.SkipDir
+			}
+			if !strings.HasSuffix(p, ".go") || strings.HasSuffix(p, "_test.go") {
+				return nil
+			}
+			rel, err := filepath.Rel(root, p)
+			if err != nil {
+				return err
+			}
+			fset := token.NewFileSet()
+			syntax, err := parser.ParseFile(fset, p, nil, parser.SkipObjectResolution|parser.ParseComments)
+			if err != nil {
+				return err
+			}
+			rel = filepath.ToSlash(rel)
+			files = append(files, goFile{path.Dir(rel), path.Base(rel), fset, syntax})
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(files) < 3 {
+		t.Fatalf("only %d Go files below %s: this test looks in the wrong place", len(files), root)
+	}
+	return files
+}
+
+// layers says which packages of this module a package and those below it may import, besides
+// their own tree. A package that is not named may import any but main programs.
+var layers = map[string][]string{
+	"internal/subnet":   {},
+	"internal/hostfwd":  {},
+	"internal/options":  {"internal/subnet", "internal/hostfwd"},
+	"internal/launcher": {"internal/options", "internal/subnet"},
+}
+
+// within reports whether the package pkg is tree, or below it.
+func within(pkg, tree string) bool { return pkg == tree || strings.HasPrefix(pkg, tree+"/") }
+
+// wrongImport says what is wrong about pkg importing imported, both relative to the module;
+// "" if nothing is.
+func wrongImport(pkg, imported string) string {
+	if within(imported, "cmd") {
+		return "only the command itself lives below cmd"
+	}
+	for tree, allowed := range layers {
+		if !within(pkg, tree) || within(imported, tree) || slices.Contains(allowed, imported) {
+			continue
+		}
+		if len(allowed) == 0 {
+			return tree + " imports no other package of this module"
+		}
+		return tree + " imports only " + strings.Join(allowed, " and ")
+	}
+	return ""
+}
+
+func TestImportDirection(t *testing.T) {
+	for _, f := range goFiles(t, repoRoot(t)) {
+		for _, p := range f.imports(t) {
+			imported, ours := strings.CutPrefix(p, module+"/")
+			if !ours {
+				continue
+			}
+			if why := wrongImport(f.dir, imported); why != "" {
+				t.Errorf("%s/%s imports %s: %s", f.dir, f.name, imported, why)
+			}
+		}
+	}
+}
+
+func TestWrongImport(t *testing.T) {
+	for _, c := range []struct {
+		pkg, imported string
+		wrong         bool
+	}{
+		{"cmd/slirpctl", "internal/launcher", false},
+		{"internal/options", "internal/subnet", false},
+		{"internal/options", "internal/hostfwd", false},
+		{"internal/options", "internal/hostfwd/direct", true},
+		{"internal/options", "internal/launcher", true},
+		{"internal/launcher", "internal/options", false},
+		{"internal/launcher", "internal/hostfwd", true},
+		{"internal/subnet", "internal/options", true},
+		{"internal/hostfwd", "internal/subnet", true},
+		{"internal/hostfwd/direct", "internal/hostfwd", false},
+		{"internal/hostfwd/direct", "internal/options", true},
+		{"internal/hostfwdextra", "internal/options", false},
+		{"internal/instance", "cmd/slirpctl", true},
+	} {
+		if why := wrongImport(c.pkg, c.imported); (why != "") != c.wrong {
+			t.Errorf("%s imports %s: %q, want wrong=%t", c.pkg, c.imported, why, c.wrong)
+		}
+	}
+}
+
+// TestViperInOneFile holds viper, which knows no types, at the edge.
+func TestViperInOneFile(t *testing.T) {
+	var users []string
+	for _, f := range goFiles(t, repoRoot(t)) {
+		if slices.Contains(f.imports(t), "github.com/spf13/viper") {
+			users = append(users, f.dir+"/"+f.name)
+		}
+	}
+	if len(users) > 1 {
+		t.Errorf("viper is imported by more than one file: %s", strings.Join(users, ", "))
+	}
+}
+
+// TestNoGlobals holds that commands, flags, configuration and loggers are made by
+// constructors: no package-level variable mentions their packages, and the command has no init.
+func TestNoGlobals(t *testing.T) {
+	forbidden := []string{
+		"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/spf13/viper",
+		"github.com/sirupsen/logrus", "flag", "log",
+	}
+	for _, f := range goFiles(t, repoRoot(t)) {
+		names := map[string]string{} // by which the file calls the forbidden packages
+		for _, spec := range f.syntax.Imports {
+			p, _ := strconv.Unquote(spec.Path.Value)
+			if !slices.Contains(forbidden, p) {
+				continue
+			}
+			name := path.Base(p)
+			if spec.Name != nil {
+				name = spec.Name.Name
+			}
+			names[name] = p
+		}
+		for _, decl := range f.syntax.Decls {
+			if fn, ok := decl.(*ast.FuncDecl); ok && fn.Recv == nil && fn.Name.Name == "init" && within(f.dir, "cmd") {
+				t.Errorf("%s: the command has an init function", f.fset.Position(fn.Pos()))
+			}
+			vars, ok := decl.(*ast.GenDecl)
+			if !ok || vars.Tok != token.VAR {
+				continue
+			}
+			ast.Inspect(vars, func(n ast.Node) bool {
+				if _, ok := n.(*ast.FuncLit); ok {
+					return false // what a function does when it is called is no state
+				}
+				sel, ok := n.(*ast.SelectorExpr)
+				if !ok {
+					return true
+				}
+				if id, ok := sel.X.(*ast.Ident); ok && names[id.Name] != "" {
+					t.Errorf("%s: a package-level variable of %s", f.fset.Position(sel.Pos()), names[id.Name])
+				}
+				return true
+			})
+		}
+	}
+}
+
+// TestPackageComments holds that each package says why it exists, once.
+func TestPackageComments(t *testing.T) {
+	comments := map[string][]string{}
+	for _, f := range goFiles(t, repoRoot(t)) {
+		if _, seen := comments[f.dir]; !seen {
+			comments[f.dir] = nil
+		}
+		if f.syntax.Doc != nil {
+			comments[f.dir] = append(comments[f.dir], f.name)
+		}
+	}
+	for dir, files := range comments {
+		if len(files) != 1 {
+			t.Errorf("%s has %d package comments, want one: %s", dir, len(files), strings.Join(files, " "))
+		}
+	}
+}
+
+// repoRoot is the directory of go.mod, above this package.
+func repoRoot(t *testing.T) string {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(root, "go.mod")); err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
