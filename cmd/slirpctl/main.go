@@ -1,4 +1,33 @@
-// Command slirpctl gives a Linux network namespace a working network without root.
+// Command slirpctl gives a Linux network namespace a working network without root, by driving
+// slirp4netns. Its commands are thin: flags in, one call into an internal package, output.
 package main
 
-func main() {}
+import (
+	"context"
+	"os"
+
+	"github.com/slirpctl/slirpctl/internal/guest"
+	"github.com/slirpctl/slirpctl/internal/nscommand"
+)
+
+// version is set by the linker (Makefile).
+var version = "dev"
+
+func main() {
+	// Hidden commands: this program again, in another role. They take no flags and must start
+	// fast, so they come before everything.
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case nscommand.Stage:
+			os.Exit(nscommand.RunStage(os.Args[2:]))
+		case guest.Command:
+			if guest.Serve() != nil {
+				os.Exit(exitFailure)
+			}
+			os.Exit(0)
+		case superviseCommand:
+			os.Exit(runDetached())
+		}
+	}
+	os.Exit(run(context.Background(), os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
+}

@@ -201,3 +201,15 @@ func (b Base) clean(ctx context.Context, name string) {
 	defer unlock()
 	_ = b.sweep(name) // still alive: another up took the name over
 }
+
+// Socket returns the path of the instance's control socket.
+func (e Entry) Socket() string { return filepath.Join(e.Dir, ControlSocket) }
+
+// Alive reports whether its supervisor still lives.
+func (e Entry) Alive() bool { return alive(e.Dir) }
+
+// Starting reports whether the instance has no state file yet.
+func (e Entry) Starting() bool {
+	_, err := os.Lstat(filepath.Join(e.Dir, "state.json"))
+	return e.State == nil && errors.Is(err, os.ErrNotExist)
+}

@@ -183,7 +183,7 @@ func (s *supervisor) bringUp(ctx context.Context, signals <-chan os.Signal) (err
 	return err
 }
 
-// TimeoutError: the network was not ready in time.
+// timeoutError: the network was not ready in time.
 type timeoutError struct{}
 
 func (timeoutError) Error() string { return "not ready within --timeout" }
@@ -208,7 +208,7 @@ func (s *supervisor) start(ctx context.Context) error {
 		return err
 	}
 	detected := detect(ctx, o.Slirp4netnsPath)
-	if err := s.openTarget(ctx); err != nil {
+	if err := s.prepare(ctx, base); err != nil {
 		<-detected
 		return err
 	}
@@ -217,9 +217,6 @@ func (s *supervisor) start(ctx context.Context) error {
 		return d.err
 	}
 	s.bin = d.bin
-	if err := s.createInstance(ctx, base); err != nil {
-		return err
-	}
 	if err := s.startSlirp(ctx); err != nil {
 		return err
 	}
@@ -248,6 +245,21 @@ func (s *supervisor) start(ctx context.Context) error {
 	return nil
 }
 
+// prepare pins the target and takes the name; COMMAND is a target that is made last, because
+// its output may have to go to the instance's log.
+func (s *supervisor) prepare(ctx context.Context, base instance.Base) error {
+	if len(s.req.Command) > 0 {
+		if err := s.createInstance(ctx, base); err != nil {
+			return err
+		}
+		return s.startCommand(ctx)
+	}
+	if err := s.openTarget(ctx); err != nil {
+		return err
+	}
+	return s.createInstance(ctx, base)
+}
+
 type detection struct {
 	bin launcher.Binary
 	err error
@@ -264,28 +276,36 @@ func detect(ctx context.Context, path string) <-chan detection {
 }
 
 func (s *supervisor) openTarget(ctx context.Context) (err error) {
-	o := &s.req.Options
-	switch {
-	case len(s.req.Command) > 0:
-		resolv := ""
-		if !o.DisableDNS {
-			resolv = resolvConf(s.net.DNS())
-		}
-		s.cmd, err = nscommand.Start(nscommand.Config{
-			Argv: s.req.Command, Stdio: s.env.Stdio, KeepFDs: s.env.KeepFDs, Setsid: s.env.Session,
-			MapUsers: o.MapUsers, ResolvConf: resolv,
-		})
-		if err != nil {
-			return err
-		}
-		s.atEnd(s.cmd.Kill)
-		s.tgt, err = target.FromPID(ctx, s.cmd.PID(), 0)
-	case s.req.PID > 0:
-		s.tgt, err = target.FromPID(ctx, s.req.PID, o.WaitNetns)
-	default:
+	if s.req.PID > 0 {
+		s.tgt, err = target.FromPID(ctx, s.req.PID, s.req.Options.WaitNetns)
+	} else {
 		s.tgt, err = target.FromNetns(s.req.Netns, s.req.Userns)
 	}
 	if err != nil {
+		return err
+	}
+	s.atEnd(func() { s.tgt.Close() })
+	return nil
+}
+
+// startCommand makes COMMAND's namespaces, with COMMAND held back.
+func (s *supervisor) startCommand(ctx context.Context) (err error) {
+	o := &s.req.Options
+	cfg := nscommand.Config{
+		Argv: s.req.Command, Stdio: s.env.Stdio, KeepFDs: s.env.KeepFDs, Setsid: s.env.Session,
+		MapUsers: o.MapUsers,
+	}
+	if s.env.Session {
+		cfg.Stdio = [3]*os.File{nil, s.logFile, s.logFile}
+	}
+	if !o.DisableDNS {
+		cfg.ResolvConf = resolvConf(s.net.DNS())
+	}
+	if s.cmd, err = nscommand.Start(cfg); err != nil {
+		return explainNamespaces(err)
+	}
+	s.atEnd(s.cmd.Kill)
+	if s.tgt, err = target.FromPID(ctx, s.cmd.PID(), 0); err != nil {
 		return err
 	}
 	s.atEnd(func() { s.tgt.Close() })
@@ -298,6 +318,8 @@ func (s *supervisor) createInstance(ctx context.Context, base instance.Base) (er
 	case name != "":
 	case s.req.DefaultName != "":
 		name = s.req.DefaultName
+	case len(s.req.Command) > 0:
+		name = fmt.Sprintf("pid-%d", os.Getpid()) // COMMAND has no process yet
 	case s.tgt.PID > 0:
 		name = fmt.Sprintf("pid-%d", s.tgt.PID)
 	default:

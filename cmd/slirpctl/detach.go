@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/control"
+	"github.com/slirpctl/slirpctl/internal/instance"
+	"github.com/slirpctl/slirpctl/internal/nscommand"
+	"github.com/slirpctl/slirpctl/internal/supervisor"
+)
+
+// superviseCommand is the hidden argument that makes slirpctl the supervisor of `up --detach`.
+const superviseCommand = "__supervise"
+
+// Descriptors of a detached supervisor.
+const (
+	reportFD       = 3 // socket: the order comes in, the report goes out
+	detachedExitFD = 4 // only if the order says so
+)
+
+// order is what the caller of `up -d` sends its supervisor.
+type order struct {
+	Request   supervisor.Request `json:"request"`
+	HasExitFD bool               `json:"hasExitFD"`
+	LogLevel  string             `json:"logLevel"`
+	LogFormat string             `json:"logFormat"`
+}
+
+// report is what comes back, once.
+type report struct {
+	State *instance.State `json:"state,omitempty"`
+	Error *control.Error  `json:"error,omitempty"`
+	// CommandStatus is set where COMMAND could not be run (126, 127) or slirpctl failed (125).
+	CommandStatus int `json:"commandStatus,omitempty"`
+}
+
+// startDetached starts a supervisor in a session of its own and waits for its report. If this
+// process is killed before, the supervisor sees the socket close and undoes everything.
+func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os.File) (*instance.State, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socketpair: %w", err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "supervisor"), os.NewFile(uintptr(pair[1]), "supervisor")
+	defer ours.Close()
+	defer theirs.Close()
+	closeOthersOnExec()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", superviseCommand)
+	cmd.Args[0] = "slirpctl"
+	cmd.Stderr = fileOf(a.err)
+	cmd.ExtraFiles = []*os.File{theirs}
+	if exit != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, exit)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start supervisor: %w", err)
+	}
+	theirs.Close()
+	if err := json.NewEncoder(ours).Encode(order{req, exit != nil, a.cfg.LogLevel, a.cfg.LogFormat}); err != nil {
+		_ = cmd.Wait()
+		return nil, fmt.Errorf("the supervisor ended at once: %w", err)
+	}
+	var r report
+	if err := json.NewDecoder(ours).Decode(&r); err != nil {
+		_ = cmd.Wait()
+		return nil, fmt.Errorf("the supervisor ended without a word (%s)", cmd.ProcessState)
+	}
+	if r.Error != nil {
+		_ = cmd.Wait()
+		if r.CommandStatus > nscommand.StatusFailed {
+			return nil, &nscommand.ExecError{Status: r.CommandStatus, Msg: r.Error.Message}
+		}
+		return nil, r.Error
+	}
+	return r.State, nil
+}
+
+// closeOthersOnExec keeps the caller's descriptors from the supervisor, which would hold its
+// pipes open for as long as it lives.
+func closeOthersOnExec() {
+	if unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC) == nil {
+		return
+	}
+	for fd := 3; fd < 1024; fd++ { // before Linux 5.11
+		unix.CloseOnExec(fd)
+	}
+}
+
+// runDetached is the life of a detached supervisor. It returns its exit status.
+func runDetached() int {
+	unix.CloseOnExec(reportFD)
+	f := os.NewFile(reportFD, "caller")
+	conn, err := net.FileConn(f)
+	f.Close()
+	if err != nil {
+		return exitFailure
+	}
+	var o order
+	if err := json.NewDecoder(conn).Decode(&o); err != nil {
+		return exitFailure
+	}
+	var exit *os.File
+	if o.HasExitFD {
+		unix.CloseOnExec(detachedExitFD)
+		exit = os.NewFile(detachedExitFD, "exit-fd")
+	}
+	log := newLogger(os.Stderr)
+	if err := setLog(log, os.Stderr, o.LogLevel, o.LogFormat); err != nil {
+		return exitUsage
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	reported := make(chan struct{})
+	go func() { // until the report is out, the caller's end is ours
+		_, _ = io.Copy(io.Discard, conn)
+		select {
+		case <-reported:
+		default:
+			cancel(errors.New("the caller of up -d was killed"))
+		}
+	}()
+	send := func(r report) error { return json.NewEncoder(conn).Encode(r) }
+	done := false
+	_, err = supervisor.Run(ctx, o.Request, supervisor.Env{
+		Log: log, Session: true, ExitFD: exit, Explain: explain,
+		Ready: func(st instance.State) error {
+			close(reported)
+			if err := send(report{State: &st}); err != nil {
+				return err
+			}
+			done = true
+			conn.Close()
+			return leaveCaller(st.Log)
+		},
+	})
+	if err == nil {
+		return exitOK
+	}
+	if !done {
+		hint, code := explain(err)
+		r := report{Error: &control.Error{Message: err.Error(), HintStr: hint, Code: code}}
+		if ee, ok := errorAs[*nscommand.ExecError](err); ok {
+			r.CommandStatus = ee.Status
+		}
+		_ = send(r)
+	}
+	return exitCode(err)
+}
+
+// leaveCaller exchanges the caller's stderr for the instance's log: what is said from now on,
+// a crash too, belongs there.
+func leaveCaller(log string) error {
+	f, err := os.OpenFile(log, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.Dup3(int(f.Fd()), 2, 0)
+}
+
+func errorAs[T error](err error) (T, bool) {
+	var t T
+	ok := errors.As(err, &t)
+	return t, ok
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/slirpctl/slirpctl/internal/control"
+	"github.com/slirpctl/slirpctl/internal/instance"
+)
+
+type downOptions struct {
+	names []string
+	all   bool
+}
+
+// AddFlags registers the flags of `slirpctl down`.
+func (o *downOptions) AddFlags(fs *pflag.FlagSet) {
+	fs.BoolVar(&o.all, "all", false, "end every instance of this user")
+}
+
+func newDownCmd(a *app) *cobra.Command {
+	opts := &downOptions{}
+	cmd := &cobra.Command{
+		Use:   "down NAME... | --all",
+		Short: "End instances, and wait until everything of them is gone",
+		Long: `End instances, and wait until everything of them is gone. For an instance of
+"up -- COMMAND" that includes COMMAND, which gets TERM and, after 10 seconds,
+KILL. Any other target process is left alone.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.names = args
+			return runDown(cmd.Context(), a, opts)
+		},
+	}
+	opts.AddFlags(cmd.Flags())
+	return cmd
+}
+
+func runDown(ctx context.Context, a *app, o *downOptions) error {
+	switch {
+	case o.all && len(o.names) > 0:
+		return usagef("names and --all exclude each other")
+	case !o.all && len(o.names) == 0:
+		return &usageError{"no instance named", "slirpctl down NAME, or slirpctl down --all; slirpctl list shows the names"}
+	}
+	base, err := a.openBase()
+	if err != nil {
+		return err
+	}
+	names := o.names
+	if o.all {
+		entries, err := base.List(ctx)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			names = append(names, e.Name)
+		}
+	}
+	errs := make([]error, len(names))
+	var wg sync.WaitGroup
+	for i, name := range names {
+		wg.Go(func() {
+			errs[i] = control.Down(ctx, base, name)
+			if o.all && errors.Is(errs[i], instance.ErrNotFound) {
+				errs[i] = nil // it ended by itself meanwhile
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}

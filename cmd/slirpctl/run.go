@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+
+	"github.com/slirpctl/slirpctl/internal/instance"
+	"github.com/slirpctl/slirpctl/internal/launcher"
+	"github.com/slirpctl/slirpctl/internal/options"
+)
+
+// streams are the standard ones: stdout is the answer, everything else goes to err.
+type streams struct {
+	in       *os.File
+	out, err io.Writer
+}
+
+// app is what every command is built from.
+type app struct {
+	streams
+	log *logrus.Logger
+	cfg options.Merged // what flags, environment and files say; loaded before each command runs
+}
+
+// statusError carries an exit status that is an answer, not a failure: nothing is printed.
+type statusError int
+
+func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// run executes one command line and returns the exit status.
+func run(ctx context.Context, args []string, std streams) int {
+	a := &app{streams: std, log: newLogger(std.err)}
+	root := newRootCmd(a)
+	root.SetArgs(args)
+	root.SetIn(std.in)
+	root.SetOut(std.out)
+	root.SetErr(std.err)
+	err := root.ExecuteContext(ctx)
+	var st statusError
+	if errors.As(err, &st) {
+		return int(st)
+	}
+	if err == nil {
+		return exitOK
+	}
+	err = cobraUsage(err)
+	printError(std.err, err)
+	code := exitCode(err)
+	var failed *commandFailure
+	if errors.As(err, &failed) {
+		code = failed.status
+	}
+	return code
+}
+
+func newRootCmd(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "slirpctl",
+		Short: "Give a network namespace a working network without root",
+		Long: `Give a Linux network namespace a working network without root, by driving
+slirp4netns: start it with the right options, watch over it, forward ports into
+the namespace, and say what this host can do.`,
+		Example: `  slirpctl up -- bash                    a shell with a network of its own
+  slirpctl up 4711                       a network for the namespace of process 4711
+  slirpctl up -d -p 8080:80 --name web 4711
+  slirpctl forward add web 8443:443`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.load(cmd) },
+	}
+	options.AddGeneralFlags(cmd.PersistentFlags())
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &usageError{err.Error(), fmt.Sprintf("%s --help shows the flags", cmd.CommandPath())}
+	})
+	cmd.AddCommand(newUpCmd(a), newDownCmd(a), newListCmd(a), newConfigCmd(), newIPCmd(a.lookupValues), newVersionCmd(a))
+	return cmd
+}
+
+// cobraUsage recognises the errors of cobra's own, which have no type.
+func cobraUsage(err error) error {
+	msg := err.Error()
+	for _, p := range []string{"unknown command", "accepts ", "requires at least", "if any flags in the group", "required flag", "unknown shorthand"} {
+		if strings.HasPrefix(msg, p) {
+			first, rest, _ := strings.Cut(msg, "\n")
+			hint := strings.Join(strings.Fields(rest), " ")
+			if hint == "" {
+				hint = "slirpctl --help shows the commands"
+			}
+			return &usageError{first, hint}
+		}
+	}
+	return err
+}
+
+// printError prints one line for the error, and one for the hint. Quoted words of others can't
+// break out of their line or steer the terminal.
+func printError(w io.Writer, err error) {
+	fmt.Fprintf(w, "slirpctl: error: %s\n", oneLine(err.Error()))
+	if hint := hintOf(err); hint != "" {
+		fmt.Fprintf(w, "slirpctl: hint: %s\n", oneLine(hint))
+	}
+}
+
+func oneLine(s string) string { return launcher.Printable(strings.ReplaceAll(s, "\n", "; ")) }
+
+// load merges the configuration for a command, once, and sets the log up.
+func (a *app) load(cmd *cobra.Command) error {
+	cfg, err := options.Load(cmd.Flags(), options.SystemSources())
+	if err != nil {
+		return err
+	}
+	a.cfg = cfg
+	return setLog(a.log, a.err, cfg.LogLevel, cfg.LogFormat)
+}
+
+// stateDir returns the base directory of instances.
+func (a *app) stateDir() string {
+	if a.cfg.StateDir != "" {
+		return a.cfg.StateDir
+	}
+	return instance.DefaultBase(os.Getenv)
+}
+
+// openBase opens the base directory for commands that look at what runs.
+func (a *app) openBase() (instance.Base, error) { return instance.OpenBase(a.stateDir()) }

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/instance"
+	"github.com/slirpctl/slirpctl/internal/nscommand"
+	"github.com/slirpctl/slirpctl/internal/options"
+	"github.com/slirpctl/slirpctl/internal/supervisor"
+)
+
+// upOptions is what `up` is told besides the options that are configuration keys.
+type upOptions struct {
+	netns, userns string
+	dryRun        bool
+	json          bool
+	format        string
+
+	pid     int
+	command []string
+}
+
+// AddFlags registers the flags of `slirpctl up`.
+func (o *upOptions) AddFlags(fs *pflag.FlagSet) {
+	options.AddFlags(fs)
+	fs.StringVar(&o.netns, "netns", "", "the network namespace at `PATH`, or NAME for /run/netns/NAME")
+	fs.StringVar(&o.userns, "userns", "", "the user namespace at `PATH` to enter first [the one that owns the network namespace]")
+	fs.BoolVar(&o.dryRun, "dry-run", false, "print the slirp4netns command line, and change nothing")
+	fs.BoolVar(&o.json, "json", false, "print a JSON object when the network is ready")
+	fs.StringVar(&o.format, "format", "", "print by the Go `TEMPLATE` when the network is ready")
+}
+
+func newUpCmd(a *app) *cobra.Command {
+	opts := &upOptions{}
+	cmd := &cobra.Command{
+		Use:   "up [flags] PID | --netns PATH|NAME | -- COMMAND [ARG...]",
+		Short: "Give a namespace a network",
+		Long: `Give a namespace a network: that of a process, one given by path, or a new one
+for COMMAND. Stays in the foreground until the target ends, unless --detach.
+
+With COMMAND, the exit status is COMMAND's own (128+N for signal N); 125 when
+slirpctl failed, 126 when COMMAND can't be run, 127 when it isn't found.`,
+		Example: `  slirpctl up -- bash
+  slirpctl up -d --name web -p 8080:80 4711
+  slirpctl up -d --json --netns blue`,
+		Args: func(cmd *cobra.Command, args []string) error { return opts.setTarget(cmd, args) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			err := runUp(cmd.Context(), a, opts)
+			return opts.wrap(err)
+		},
+	}
+	opts.AddFlags(cmd.Flags())
+	cmd.MarkFlagsMutuallyExclusive("json", "format")
+	return cmd
+}
+
+// setTarget decides which kind of target the command line names.
+func (o *upOptions) setTarget(cmd *cobra.Command, args []string) error {
+	dash := cmd.ArgsLenAtDash()
+	before := args
+	if dash >= 0 {
+		before, o.command = args[:dash], args[dash:]
+		if len(o.command) == 0 {
+			return usagef("no COMMAND after --")
+		}
+		if o.command[0] == "" {
+			return usagef("the COMMAND after -- is empty")
+		}
+	}
+	kinds := 0
+	for _, given := range []bool{len(before) > 0, o.netns != "", len(o.command) > 0} {
+		if given {
+			kinds++
+		}
+	}
+	switch {
+	case kinds == 0:
+		return &usageError{"no target", "name one: slirpctl up PID, slirpctl up --netns NAME, or slirpctl up -- COMMAND"}
+	case kinds > 1:
+		return &usageError{"more than one target", "give a PID, or --netns, or -- COMMAND"}
+	case o.userns != "" && o.netns == "":
+		return usagef("--userns goes with --netns")
+	case len(before) > 1:
+		return &usageError{fmt.Sprintf("unexpected argument %q", before[1]), "a command goes behind two dashes: slirpctl up -- COMMAND"}
+	}
+	if len(before) == 0 {
+		return nil
+	}
+	pid, err := strconv.Atoi(before[0])
+	if err != nil || pid <= 0 || pid > 1<<22 { // PID_MAX_LIMIT, proc(5)
+		return &usageError{fmt.Sprintf("%q is not a process id", before[0]), "a command goes behind two dashes: slirpctl up -- COMMAND"}
+	}
+	o.pid = pid
+	return nil
+}
+
+// commandFailure is an error of `up -- COMMAND`, whose exit status must not be taken for
+// COMMAND's.
+type commandFailure struct {
+	err    error
+	status int
+}
+
+func (e *commandFailure) Error() string { return e.err.Error() }
+func (e *commandFailure) Unwrap() error { return e.err }
+
+// wrap gives the errors of `up -- COMMAND` their exit status.
+func (o *upOptions) wrap(err error) error {
+	if err == nil || len(o.command) == 0 || isA[statusError](err) {
+		return err
+	}
+	status := nscommand.StatusFailed
+	if ee, ok := errorAs[*nscommand.ExecError](err); ok {
+		status = ee.Status
+	}
+	return &commandFailure{err, status}
+}
+
+func runUp(ctx context.Context, a *app, o *upOptions) error {
+	req := supervisor.Request{
+		Options: a.cfg.Options, Base: a.stateDir(),
+		PID: o.pid, Netns: o.netns, Userns: o.userns, Command: o.command,
+	}
+	opt := &req.Options
+	printer, err := newStatePrinter(a.out, o.json, o.format)
+	if err != nil {
+		return err
+	}
+	ready, exit, err := openWrapperFDs(opt)
+	if err != nil {
+		return err
+	}
+	if len(o.command) > 0 {
+		if err := nscommand.Check(o.command[0]); err != nil {
+			return err
+		}
+	}
+	if o.dryRun {
+		line, err := supervisor.DryRun(ctx, req)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(a.out, line)
+		return err
+	}
+	onReady := func(st instance.State) error {
+		if err := printer.up(st, len(o.command) > 0 && !opt.Detach, a.err); err != nil {
+			return err
+		}
+		return signalReady(ready)
+	}
+	if opt.Detach {
+		st, err := startDetached(ctx, a, req, exit)
+		if err != nil {
+			return err
+		}
+		return onReady(*st)
+	}
+	status, err := supervisor.Run(ctx, req, supervisor.Env{
+		Log: a.log, Stdio: [3]*os.File{a.in, fileOf(a.out), fileOf(a.err)}, KeepFDs: true,
+		ExitFD: exit, Ready: onReady, Explain: explain, Terminal: inForeground,
+	})
+	if err != nil {
+		return err
+	}
+	if status != 0 {
+		return statusError(status)
+	}
+	return nil
+}
+
+func fileOf(w io.Writer) *os.File {
+	f, _ := w.(*os.File)
+	return f
+}
+
+// openWrapperFDs takes over the descriptors that a wrapper named, after making sure that they
+// are open: slirp4netns ignores a bad ready descriptor, and ends at once with a bad exit one.
+func openWrapperFDs(o *options.Options) (ready, exit *os.File, err error) {
+	open := func(flag string, fd int) (*os.File, error) {
+		if fd < 0 {
+			return nil, nil
+		}
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
+			return nil, &usageError{fmt.Sprintf("--%s %d: the descriptor is not open", flag, fd), fmt.Sprintf("open it for slirpctl, as in: slirpctl up --%s 3 … 3>FILE", flag)}
+		}
+		unix.CloseOnExec(fd)
+		return os.NewFile(uintptr(fd), flag), nil
+	}
+	if ready, err = open("ready-fd", o.ReadyFD); err != nil {
+		return nil, nil, err
+	}
+	if exit, err = open("exit-fd", o.ExitFD); err != nil {
+		return nil, nil, err
+	}
+	return ready, exit, nil
+}
+
+// signalReady writes "1" and closes, as slirp4netns does.
+func signalReady(f *os.File) error {
+	if f == nil {
+		return nil
+	}
+	_, err := f.WriteString("1")
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("--ready-fd: %w", err)
+	}
+	return nil
+}

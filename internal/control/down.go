@@ -1,0 +1,138 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/instance"
+)
+
+// downPatience is how long an instance gets to end by itself: COMMAND's ten seconds between
+// TERM and KILL, and what the rest may take.
+const downPatience = 16 * time.Second
+
+// Down ends a running instance and waits until everything of it is gone. One whose supervisor
+// doesn't answer gets SIGTERM, in the end SIGKILL, after which slirp4netns ends by its exit
+// descriptor.
+func Down(ctx context.Context, base instance.Base, name string) error {
+	e, err := settled(ctx, base, name)
+	if err != nil {
+		return err
+	}
+	var procs []*watched
+	defer func() {
+		for _, p := range procs {
+			p.close()
+		}
+	}()
+	for _, id := range e.State.Processes {
+		if p := watchProcess(id); p != nil {
+			procs = append(procs, p)
+		}
+	}
+	if len(procs) > 0 && procs[0].id.Role == "supervisor" {
+		end(ctx, e, procs[0])
+	}
+	for _, p := range procs {
+		if err := p.wait(ctx, 5*time.Second); err != nil {
+			p.signal(unix.SIGKILL)
+			if err := p.wait(ctx, 5*time.Second); err != nil {
+				return fmt.Errorf("%q: %s (pid %d) does not end: %w", name, p.id.Role, p.id.PID, err)
+			}
+		}
+	}
+	// The directory: gone by now, or cleaned up by this look at it.
+	_, err = base.Find(ctx, name)
+	switch {
+	case errors.Is(err, instance.ErrNotFound):
+		return nil
+	case err == nil:
+		return nil // somebody has taken the name again meanwhile
+	}
+	return err
+}
+
+// settled waits for an instance that is still starting to have a state.
+func settled(ctx context.Context, base instance.Base, name string) (instance.Entry, error) {
+	deadline := time.Now().Add(downPatience)
+	for {
+		e, err := base.Find(ctx, name)
+		if err != nil || e.State != nil {
+			return e, err
+		}
+		if st, err := NewClient(e.Socket()).State(ctx); err == nil {
+			e.State = st
+			return e, nil
+		}
+		if time.Now().After(deadline) {
+			return e, fmt.Errorf("%q is neither up nor down: %w", name, context.DeadlineExceeded)
+		}
+		select {
+		case <-ctx.Done():
+			return e, ctx.Err()
+		case <-time.After(20 * time.Millisecond): // a start takes about that long
+		}
+	}
+}
+
+func end(ctx context.Context, e instance.Entry, supervisor *watched) {
+	short, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if NewClient(e.Socket()).Down(short) != nil {
+		supervisor.signal(unix.SIGTERM)
+		supervisor.signal(unix.SIGCONT)
+	}
+	if supervisor.wait(ctx, downPatience) != nil && ctx.Err() == nil {
+		supervisor.signal(unix.SIGKILL)
+	}
+}
+
+// watched is a process held by a pidfd, so that no other can be mistaken for it.
+type watched struct {
+	id instance.ProcessState
+	fd int
+}
+
+func watchProcess(id instance.ProcessState) *watched {
+	fd, err := unix.PidfdOpen(id.PID, 0)
+	if err != nil {
+		return nil
+	}
+	w := &watched{id, fd}
+	if !id.Alive() { // the number is another's by now
+		w.close()
+		return nil
+	}
+	return w
+}
+
+func (w *watched) close() { unix.Close(w.fd) }
+
+func (w *watched) signal(sig unix.Signal) { _ = unix.PidfdSendSignal(w.fd, sig, nil, 0) }
+
+// wait waits for the process's end, at most d.
+func (w *watched) wait(ctx context.Context, d time.Duration) error {
+	deadline := time.Now().Add(d)
+	for {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		left := time.Until(deadline)
+		if left <= 0 {
+			return context.DeadlineExceeded
+		}
+		// In slices, so that the caller's Ctrl-C is noticed.
+		p := []unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(p, int(min(left, 200*time.Millisecond).Milliseconds())+1)
+		if n > 0 {
+			return nil
+		}
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
