@@ -36,9 +36,3 @@ func (s *supervisor) reopenForwards(ctx context.Context) error {
 	return s.fwd.Reopen(ctx)
 }
 
-func (s *supervisor) newHandler() (hostfwd.Handler, error) {
-	switch s.req.Options.PortHandler {
-	default:
-		return nil, fmt.Errorf("port handler %q is not known", s.req.Options.PortHandler)
-	}
-}

@@ -1,0 +1,71 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/slirpctl/slirpctl/internal/guest"
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+	"github.com/slirpctl/slirpctl/internal/hostfwd/direct"
+	"github.com/slirpctl/slirpctl/internal/hostfwd/rootlesskit"
+	"github.com/slirpctl/slirpctl/internal/hostfwd/slirpapi"
+	"github.com/slirpctl/slirpctl/internal/instance"
+	"github.com/slirpctl/slirpctl/internal/options"
+)
+
+// newHandler makes the port handler that was asked for. None does anything before the first
+// forward.
+func (s *supervisor) newHandler() (hostfwd.Handler, error) {
+	o := &s.req.Options
+	switch o.PortHandler {
+	case options.HandlerSlirp4netns:
+		return s.slirpHandler()
+	case options.HandlerDirect:
+		return direct.New(direct.Config{Sockets: agentSockets{s}, Log: s.log.Warnf}), nil
+	case options.HandlerRootlessKit:
+		return rootlesskit.New(rootlesskit.Config{
+			Dir: s.inst.Dir(), RunChild: s.runChildDriver,
+			SourceIPTransparent: o.SourceIPTransparent, Log: s.logFile,
+		}), nil
+	}
+	return nil, fmt.Errorf("port handler %q is not known", o.PortHandler)
+}
+
+// agentSockets makes the direct handler's sockets in the helper that is in the namespace.
+type agentSockets struct{ s *supervisor }
+
+func (a agentSockets) Sockets(ctx context.Context, family, typ, n int) ([]int, error) {
+	g, err := a.s.guestAgent()
+	if err != nil {
+		return nil, err
+	}
+	return g.Sockets(ctx, family, typ, n)
+}
+
+func (s *supervisor) runChildDriver(ctx context.Context, opaque map[string]string) (<-chan struct{}, error) {
+	g, err := s.guestAgent()
+	if err != nil {
+		return nil, err
+	}
+	return g.Done(), g.RunChildDriver(ctx, opaque)
+}
+
+// reviver is a handler whose part in the namespace can be started again.
+type reviver interface{ Revive(context.Context) error }
+
+// watchAgent starts the helper again when it dies, where forwards depend on it.
+func (s *supervisor) watchAgent(a *guest.Agent) {
+	<-a.Done()
+	if s.stopping.Load() {
+		return
+	}
+	if r, ok := s.handler.(reviver); ok {
+		if err := r.Revive(context.Background()); err != nil {
+			s.log.Errorf("the helper in the namespace: %v", err)
+		}
+	}
+}
+
+func (s *supervisor) apiSocket() string { return s.inst.Path(instance.APISocket) }
+
+var _ = slirpapi.Client{}
