@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -31,72 +33,88 @@ func (o *configOptions) AddFlags(fs *pflag.FlagSet) {
 }
 
 func newConfigCmd() *cobra.Command {
-	opts := &configOptions{}
+	opts := &configOptions{sources: options.SystemSources()}
 	cmd := &cobra.Command{
 		Use:   "config [flags of up]",
 		Short: "Show the merged configuration, and where each value came from",
 		Long: `Show the merged configuration, and where each value came from.
 
-Flags come first, then the environment, then --config, SLIRPCTL_CONFIG or
+Flags come first, then --network and --option in the order given, then the
+environment, then --config, $SLIRPCTL_CONFIG or else
 $XDG_CONFIG_HOME/slirpctl/config.{yaml,toml,json}, then
-/etc/slirpctl/config.{yaml,toml,json}, then containers.conf if containers_conf
-asks for it, then the defaults. The flags of "up" are accepted, to see what
-"up" would make of them.`,
+/etc/slirpctl/config.{yaml,toml,json}, then Podman's containers.conf if
+containers_conf asks for it, then the defaults.
+
+The flags of "slirpctl up" are accepted, to see what it would make of them.`,
 		Example: `  slirpctl config
   SLIRPCTL_MTU=1500 slirpctl config --format '{{.Key}}={{.Value}}'
   slirpctl config --json --network slirp4netns:mtu=1500`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			opts.flags, opts.sources = cmd.Flags(), options.SystemSources()
+			opts.flags = cmd.Flags()
 			return runConfig(cmd.Context(), opts, cmd.OutOrStdout())
 		},
 	}
 	opts.AddFlags(cmd.Flags())
-	cmd.MarkFlagsMutuallyExclusive("json", "format")
+	completeKeys(cmd)
 	return cmd
 }
 
-// runConfig prints the merged configuration. Its errors about values are of type [*options.Error].
-func runConfig(_ context.Context, opts *configOptions, stdout io.Writer) error {
-	var tmpl *template.Template
-	if opts.format != "" {
-		var err error
-		if tmpl, err = template.New("format").Option("missingkey=error").Parse(opts.format); err != nil {
-			return formatError(opts.format, err)
+// completeKeys completes the values of the flags that options.AddFlags added to cmd.
+func completeKeys(cmd *cobra.Command) {
+	for _, k := range options.Keys() {
+		if f := cmd.Flags().Lookup(k.Name); f != nil && len(k.Values) > 0 {
+			// It fails only if it is done twice.
+			_ = cmd.RegisterFlagCompletionFunc(k.Name, cobra.FixedCompletions(k.Values, cobra.ShellCompDirectiveNoFileComp))
 		}
+	}
+}
+
+// runConfig prints the merged configuration, or nothing if any of it is wrong.
+func runConfig(_ context.Context, opts *configOptions, stdout io.Writer) error {
+	if opts.json && opts.format != "" {
+		return usagef("--json and --format exclude each other")
 	}
 	merged, err := options.Load(opts.flags, opts.sources)
 	if err != nil {
 		return err
 	}
-	if opts.json {
-		enc := json.NewEncoder(stdout)
+	var out bytes.Buffer
+	switch {
+	case opts.json:
+		enc := json.NewEncoder(&out)
 		enc.SetIndent("", "  ")
-		return enc.Encode(merged.Values)
+		err = enc.Encode(merged.Values)
+	case opts.format != "":
+		err = writeConfigTemplate(&out, opts.format, merged.Values)
+	default:
+		err = writeConfigTable(&out, merged.Values)
 	}
-	if tmpl != nil {
-		for _, v := range merged.Values {
-			if err := tmpl.Execute(stdout, v); err != nil {
-				return formatError(opts.format, err)
-			}
-			if _, err := fmt.Fprintln(stdout); err != nil {
-				return err
-			}
-		}
-		return nil
+	if err != nil {
+		return err
 	}
-	w := tabwriter.NewWriter(stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "KEY\tVALUE\tSOURCE")
-	for _, v := range merged.Values {
-		value := v.Value
-		if value == "" {
-			value = "-"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", v.Key, value, v.Source)
-	}
-	return w.Flush()
+	_, err = stdout.Write(out.Bytes())
+	return err
 }
 
-func formatError(format string, err error) error {
-	return &options.Error{Source: "flag --format", Value: format, Reason: err.Error(), Err: err}
+func writeConfigTemplate(w io.Writer, format string, values []options.Value) error {
+	tmpl, err := template.New("format").Parse(format + "\n")
+	if err != nil {
+		return usagef("--format: %v", err)
+	}
+	for _, v := range values {
+		if err := tmpl.Execute(w, v); err != nil {
+			return usagef("--format: %v", err)
+		}
+	}
+	return nil
+}
+
+func writeConfigTable(out io.Writer, values []options.Value) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "KEY\tVALUE\tSOURCE")
+	for _, v := range values {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", v.Key, cmp.Or(v.Value, "-"), v.Source)
+	}
+	return w.Flush()
 }

@@ -157,7 +157,14 @@ func parseFile(path, format string, data []byte) ([]assignment, error) {
 		seen[k] = name
 		texts, reason := fileTexts(k, tree[name])
 		if reason != "" {
-			return nil, &Error{Source: source, Key: name, Reason: reason}
+			e := &Error{Source: source, Key: name, Reason: reason}
+			switch tree[name].(type) {
+			case int, int64, uint64, float64, bool:
+				if k.Kind == KindText {
+					e.Hint = "put it in quotes"
+				}
+			}
+			return nil, e
 		}
 		as = append(as, assignment{key: k, texts: texts, source: path, line: strings.TrimPrefix(source, path), spelled: name})
 	}
@@ -192,6 +199,7 @@ func fileTexts(k *Key, value any) (texts []string, wrong string) {
 
 // fileText returns a single value as the text that a flag would have, or what it is instead.
 func fileText(k *Key, value any) (text, is string) {
+	numeric := k.Kind == KindInt || k.Kind == KindList || k.Kind == KindDuration
 	switch v := value.(type) {
 	case string:
 		return v, ""
@@ -201,12 +209,12 @@ func fileText(k *Key, value any) (text, is string) {
 		}
 		return "", strconv.FormatBool(v)
 	case int, int64, uint64:
-		if k.Kind != KindBool {
+		if numeric { // as text, 007 would have lost its zeros
 			return fmt.Sprint(v), ""
 		}
 		return "", fmt.Sprint(v)
 	case float64: // every number of JSON
-		if v == math.Trunc(v) && math.Abs(v) < 1<<53 && (k.Kind == KindInt || k.Kind == KindList || k.Kind == KindDuration) {
+		if v == math.Trunc(v) && math.Abs(v) < 1<<53 && numeric {
 			return strconv.FormatInt(int64(v), 10), ""
 		}
 		return "", "the number " + strconv.FormatFloat(v, 'g', -1, 64)

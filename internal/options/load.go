@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -180,17 +181,29 @@ func merge(as []assignment) (Merged, error) {
 
 // check refuses values that are right alone and wrong together.
 func check(m *Merged, won map[*Key]assignment) error {
-	if !m.OutboundAddr6.IsZero() && !m.IPv6 {
-		a := won[lookup("outbound-addr6")]
-		e := a.errorf("needs IPv6, which is off")
-		e.Hint = "add --ipv6"
-		if a.spelled != "" {
-			e.Hint = "add enable_ipv6=true"
+	blame := func(key, reason, hint, podmanHint string) error {
+		a := won[lookup(key)]
+		e := a.errorf(reason)
+		e.Hint = hint
+		if a.spelled != "" && a.spelled == a.key.Podman && podmanHint != "" {
+			e.Hint = podmanHint
 		}
 		return e
 	}
-	if m.ReadyFD >= 0 && m.ReadyFD == m.ExitFD {
-		return won[lookup("exit-fd")].errorf("also the file descriptor of ready-fd, which is closed when ready")
+	switch {
+	case !m.OutboundAddr6.IsZero() && !m.IPv6:
+		return blame("outbound-addr6", "needs IPv6, which is off", "add --ipv6", "add enable_ipv6=true")
+	case m.IPv6 && m.MTU < minMTU6:
+		// The kernel takes IPv6 off an interface with a smaller one (addrconf_notify in net/ipv6/addrconf.c).
+		return blame("mtu", "less than "+strconv.Itoa(minMTU6)+", the least that IPv6 works with", "", "")
+	case m.SourceIPTransparent && m.PortHandler == HandlerDirect:
+		return blame("source-ip-transparent", "the port handler direct can't keep a client's address",
+			"use --port-handler rootlesskit", "")
+	case m.ReadyFD >= 0 && m.ReadyFD == m.ExitFD:
+		return blame("exit-fd", "also the file descriptor of ready-fd, which is closed when ready", "", "")
 	}
 	return nil
 }
+
+// minMTU6 is IPV6_MIN_MTU of linux/ipv6.h, in bytes.
+const minMTU6 = 1280
