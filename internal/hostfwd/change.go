@@ -3,6 +3,7 @@ package hostfwd
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -224,6 +225,9 @@ func (m *Manager) Reload(ctx context.Context, guest netip.Addr) error {
 		for k, done := range es[:i] {
 			if cerr := closeEntry(done); cerr != nil {
 				err = fmt.Errorf("%w (and %s could not be taken back: %w)", err, done.f, cerr)
+				if errors.Is(cerr, context.DeadlineExceeded) {
+					break // the others would take as long
+				}
 				continue
 			}
 			done.f = before[k]

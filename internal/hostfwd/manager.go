@@ -95,6 +95,22 @@ func (m *Manager) Add(ctx context.Context, fs []Forward) ([]Status, error) {
 	return statuses(jobs), nil
 }
 
+// Adopt enters forwards that listen already, with the ids they have; ls[i] closes list[i].
+// It is for a Manager without forwards of its own. Their host ports may have been picked, for
+// all it knows, so [Manager.Set] matches them with port 0 as well.
+func (m *Manager) Adopt(list []Status, ls []Listener) {
+	m.changing <- struct{}{}
+	defer m.unlock()
+	es := make([]*entry, len(list))
+	for i, s := range list {
+		es[i] = &entry{id: s.ID, f: s.Forward, auto: true, defGuest: s.GuestIP == m.guest, l: ls[i]}
+		m.byID[s.ID] = es[i]
+		m.lastID = max(m.lastID, s.ID)
+		_ = m.taken.take(es[i]) // they listen, so a conflict is none
+	}
+	m.commit(es, nil)
+}
+
 // Remove closes the forwards with these ids. If one of them does not exist, none is closed
 // and the error is a [*NotFoundError]. One whose closing fails stays.
 func (m *Manager) Remove(ctx context.Context, ids []int) error {
@@ -300,13 +316,21 @@ func (m *Manager) openOne(ctx context.Context, j *job) error {
 	return nil
 }
 
-// takeBack closes what was opened, last first, and returns cause, with what went wrong.
+// takeBack closes what was opened, last first, and returns cause, with what went wrong. After
+// a closing that timed out, it does not wait for the others to do so as well.
 func takeBack(opened []*job, cause error) error {
-	for _, j := range slices.Backward(opened) {
-		if err := j.l.Close(); err != nil {
+	for i, j := range slices.Backward(opened) {
+		err := j.l.Close()
+		j.l = nil
+		if err != nil {
 			cause = fmt.Errorf("%w (and %s could not be taken back: %w)", cause, j.e.f, err)
 		}
-		j.l = nil
+		if errors.Is(err, context.DeadlineExceeded) && i > 0 {
+			for _, rest := range opened[:i] {
+				rest.l = nil
+			}
+			return fmt.Errorf("%w (nor %d others)", cause, i)
+		}
 	}
 	return cause
 }
@@ -405,6 +429,9 @@ func (m *Manager) drop(es []*entry) (gone []*entry, err error) {
 	for _, e := range es {
 		if err := closeEntry(e); err != nil {
 			errs = append(errs, fmt.Errorf("remove forward %d (%s): %w", e.id, e.f, err))
+			if errors.Is(err, context.DeadlineExceeded) {
+				break // the others would take as long
+			}
 			continue
 		}
 		m.taken.free(e)

@@ -288,7 +288,7 @@ func TestTenThousand(t *testing.T) {
 
 func BenchmarkList1000(b *testing.B) {
 	m := NewManager(newFake(), Config{Guest: ip("10.0.2.100")})
-	s, _ := ParseSpec("20000-20999:1-1000")
+	s, _ := ParseSpec("20000-20999:1001-2000")
 	if _, err := m.Add(b.Context(), s.Forwards()); err != nil {
 		b.Fatal(err)
 	}

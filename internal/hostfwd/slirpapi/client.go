@@ -1,0 +1,246 @@
+// Package slirpapi forwards ports through the API socket of slirp4netns. It exists because
+// that socket is easily misused: a request in two pieces is refused, one without a protocol
+// crashes slirp4netns, a client that connects and says nothing stops all the namespace's
+// traffic, wrong ports are taken silently, and every refusal has the same text.
+//
+// A [Client] speaks the protocol, safely. A [Handler] makes it one of the ways in which a
+// [hostfwd.Manager] carries forwards, for a slirp4netns that we supervise. A [Foreign] works
+// on one that somebody else started.
+//
+// One connection carries one request:
+//
+//	client                                slirp4netns
+//	connect ----------------------------> accept; its loop waits from here ...
+//	one write of less than 4096 bytes --> one read ... to here
+//	shut down the writing side
+//	read to the end of file <------------ reply, close
+//
+// What is said about slirp4netns here was measured with versions 0.2.3 to 1.3.3.
+package slirpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+)
+
+const (
+	// slirp4netns reads up to 4096 bytes and refuses a request that fills them.
+	maxRequest = 4095
+	// 1,100 forwards list as 123 KB; 65,535 of each protocol come to 15 MB.
+	maxReply = 64 << 20
+	// sun_path of a UNIX socket, with its closing zero.
+	maxPath = 107
+
+	defaultTimeout = 10 * time.Second
+)
+
+// Client makes requests to the API socket at Path. It may be used by several goroutines.
+type Client struct {
+	Path    string
+	Timeout time.Duration // for one request; 0: 10 s. A context's earlier deadline counts.
+}
+
+// Entry is one forward as slirp4netns knows it. Ids start at 1 in each slirp4netns process.
+type Entry struct {
+	ID        int
+	Proto     string     // "tcp" or "udp"
+	HostAddr  netip.Addr // IPv4; invalid in Add: 0.0.0.0
+	HostPort  int        // 1 to 65535; List may show others, made by careless clients
+	GuestAddr netip.Addr // IPv4; invalid in Add: the network's address +100
+	GuestPort int        // as HostPort
+}
+
+// Forward returns what e really does: slirp4netns takes any number for a port, and binds its
+// low 16 bits.
+func (e Entry) Forward() hostfwd.Forward {
+	return hostfwd.Forward{
+		Proto: hostfwd.Proto(e.Proto), HostIP: e.HostAddr, HostPort: uint16(e.HostPort),
+		GuestIP: e.GuestAddr, GuestPort: uint16(e.GuestPort),
+	}
+}
+
+func (e Entry) check() error {
+	switch {
+	case e.Proto != "tcp" && e.Proto != "udp":
+		return &FieldError{"proto", strconv.Quote(e.Proto), "must be tcp or udp"}
+	case e.HostAddr.IsValid() && !e.HostAddr.Is4():
+		return &FieldError{"host address", e.HostAddr.String(), "must be IPv4"}
+	case e.HostPort < 1 || e.HostPort > 65535:
+		return &FieldError{"host port", strconv.Itoa(e.HostPort), "must be 1 to 65535"}
+	case e.GuestAddr.IsValid() && !e.GuestAddr.Is4():
+		return &FieldError{"guest address", e.GuestAddr.String(), "must be IPv4"}
+	case e.GuestAddr.IsValid() && (e.GuestAddr.IsUnspecified() || e.GuestAddr.IsLoopback() || e.GuestAddr.IsMulticast()):
+		return &FieldError{"guest address", e.GuestAddr.String(), "can't be reached by slirp4netns"}
+	case e.GuestPort < 1 || e.GuestPort > 65535:
+		return &FieldError{"guest port", strconv.Itoa(e.GuestPort), "must be 1 to 65535"}
+	}
+	return nil
+}
+
+type request struct {
+	Execute   string `json:"execute"`
+	Arguments any    `json:"arguments,omitempty"`
+}
+
+type addArguments struct {
+	Proto     string     `json:"proto"`
+	HostAddr  netip.Addr `json:"host_addr,omitzero"`
+	HostPort  int        `json:"host_port"`
+	GuestAddr netip.Addr `json:"guest_addr,omitzero"`
+	GuestPort int        `json:"guest_port"`
+}
+
+type removeArguments struct {
+	ID int `json:"id"`
+}
+
+// Add opens e and returns its id; e.ID is ignored. Every field is checked before anything is
+// sent ([*FieldError]). A [*RefusedError] does not tell the reason; [hostfwd.Diagnose] may.
+func (c *Client) Add(ctx context.Context, e Entry) (id int, err error) {
+	if err := e.check(); err != nil {
+		return 0, err
+	}
+	reply, err := c.call(ctx, request{"add_hostfwd", addArguments{e.Proto, e.HostAddr, e.HostPort, e.GuestAddr, e.GuestPort}})
+	if err != nil {
+		return 0, err
+	}
+	return parseAdd(reply.data)
+}
+
+// Remove closes the forward's listening socket; connections that are open go on.
+func (c *Client) Remove(ctx context.Context, id int) error {
+	if id < 1 {
+		return &FieldError{"id", strconv.Itoa(id), "must be positive"}
+	}
+	reply, err := c.call(ctx, request{"remove_hostfwd", removeArguments{id}})
+	if err != nil {
+		return err
+	}
+	return parseRemove(reply.data)
+}
+
+// List returns all forwards, in slirp4netns's order.
+func (c *Client) List(ctx context.Context) ([]Entry, error) {
+	entries, _, err := c.list(ctx)
+	return entries, err
+}
+
+func (c *Client) list(ctx context.Context) (entries []Entry, pid int, err error) {
+	reply, err := c.call(ctx, request{Execute: "list_hostfwd"})
+	if err != nil {
+		return nil, 0, err
+	}
+	entries, err = parseList(reply.data)
+	return entries, reply.pid, err
+}
+
+type reply struct {
+	data []byte
+	pid  int // of the slirp4netns process; 0 if not in this PID namespace
+}
+
+// call makes one request. The whole of it takes at most c.Timeout.
+func (c *Client) call(ctx context.Context, r request) (reply, error) {
+	msg, err := json.Marshal(r)
+	if err != nil {
+		return reply{}, err
+	}
+	if len(msg) > maxRequest {
+		return reply{}, &FieldError{"request", fmt.Sprintf("of %d bytes", len(msg)), fmt.Sprintf("must be at most %d bytes", maxRequest)}
+	}
+	timeout := c.Timeout
+	if timeout <= 0 {
+		timeout = defaultTimeout
+	}
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	got, err := c.exchange(limited, msg)
+	if err != nil && limited.Err() != nil {
+		if errors.Is(limited.Err(), context.DeadlineExceeded) {
+			return reply{}, &TimeoutError{Path: c.Path}
+		}
+		return reply{}, limited.Err()
+	}
+	return got, err
+}
+
+func (c *Client) exchange(ctx context.Context, msg []byte) (reply, error) {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return reply{}, err
+	}
+	defer conn.Close()
+	// From here on slirp4netns forwards nothing until it has the request.
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
+	if _, err := conn.Write(msg); err != nil {
+		return reply{}, &ReplyError{Path: c.Path, Err: err}
+	}
+	if err := conn.CloseWrite(); err != nil && !errors.Is(err, syscall.ENOTCONN) { // it has answered and closed
+		return reply{}, &ReplyError{Path: c.Path, Err: err}
+	}
+	data, err := io.ReadAll(io.LimitReader(conn, maxReply+1))
+	switch {
+	case err != nil:
+		return reply{}, &ReplyError{Path: c.Path, Start: start(data), Err: err}
+	case len(data) == 0:
+		return reply{}, &ReplyError{Path: c.Path, Err: io.ErrUnexpectedEOF}
+	case len(data) > maxReply:
+		return reply{}, &ReplyError{Path: c.Path, Start: start(data), Err: fmt.Errorf("more than %d bytes", maxReply)}
+	}
+	return reply{data, peerPID(conn)}, nil
+}
+
+func (c *Client) dial(ctx context.Context) (*net.UnixConn, error) {
+	path := c.Path
+	if strings.HasPrefix(path, "@") {
+		path = "./" + path // net would take it for an abstract socket
+	}
+	if len(path) > maxPath {
+		return nil, &UnreachableError{c.Path, fmt.Errorf("the path is longer than %d bytes", maxPath)}
+	}
+	for {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+		if err == nil {
+			return conn.(*net.UnixConn), nil
+		}
+		if !errors.Is(err, syscall.EAGAIN) {
+			var oe *os.SyscallError
+			if errors.As(err, &oe) {
+				err = oe.Err
+			}
+			return nil, &UnreachableError{c.Path, err}
+		}
+		// So many clients wait that no more fit.
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// peerPID returns the process that made the listening socket, or 0.
+func peerPID(conn *net.UnixConn) (pid int) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if cred, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil {
+			pid = int(cred.Pid)
+		}
+	})
+	return pid
+}

@@ -1,0 +1,173 @@
+package slirpapi
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+)
+
+// Foreign works on the forwards of a slirp4netns that we did not start, with the ids that
+// slirp4netns gave them. Nothing is kept between calls; two at once are as safe as
+// slirp4netns makes them.
+type Foreign struct {
+	Client Client
+	// Network is the namespace's IPv4 network. If invalid, it is read from the command line
+	// of the process behind the socket; where that can't be seen, guest addresses are not
+	// checked against it.
+	Network netip.Prefix
+}
+
+// ErrNetworkUnknown is returned by [Foreign.Set], which has to know the default guest address.
+var ErrNetworkUnknown = errors.New("the network of this slirp4netns can't be seen")
+
+// noGuest stands for slirp4netns's own default guest while the network is not known.
+var noGuest = netip.AddrFrom4([4]byte{0, 0, 0, 1})
+
+// List returns all forwards by id.
+func (f *Foreign) List(ctx context.Context) ([]hostfwd.Status, error) {
+	s, err := f.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.manager.List(), nil
+}
+
+// Add opens all of fs or none; see [hostfwd.Manager.Add].
+func (f *Foreign) Add(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Status, error) {
+	s, err := f.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.manager.Add(ctx, fs)
+	if err != nil {
+		return nil, err
+	}
+	return s.translate(ctx, list)
+}
+
+// Remove removes forwards by id, and those that specs mean ([hostfwd.Match]), together: if
+// one is not there, none is removed.
+func (f *Foreign) Remove(ctx context.Context, ids []int, specs []hostfwd.Spec) error {
+	s, err := f.session(ctx)
+	if err != nil {
+		return err
+	}
+	list := s.manager.List()
+	for _, spec := range specs {
+		found, err := hostfwd.Match(list, spec)
+		if err != nil {
+			return err
+		}
+		ids = append(ids[:len(ids):len(ids)], found...)
+	}
+	return s.manager.Remove(ctx, ids)
+}
+
+// Set makes the forwards exactly fs; see [hostfwd.Manager.Set]. slirp4netns does not remember
+// which host ports were picked, so one of any number satisfies port 0. If it fails, what
+// had to be closed for a moment comes back with new ids.
+func (f *Foreign) Set(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Status, error) {
+	s, err := f.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !s.network.IsValid() {
+		return nil, ErrNetworkUnknown
+	}
+	list, err := s.manager.Set(ctx, fs)
+	if err != nil {
+		return nil, err
+	}
+	return s.translate(ctx, list)
+}
+
+// session is one look at the forwards, and the books over them for one change.
+type session struct {
+	client  *Client
+	network netip.Prefix
+	manager *hostfwd.Manager
+	handler *foreignHandler
+}
+
+func (f *Foreign) session(ctx context.Context) (*session, error) {
+	entries, pid, err := f.Client.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	network := f.Network
+	if !network.IsValid() {
+		network = networkOf(pid)
+	}
+	guest := noGuest
+	if network.IsValid() {
+		guest = defaultGuest(network)
+	}
+	h := &foreignHandler{
+		Handler: NewHandler(Config{Path: f.Client.Path, Timeout: f.Client.Timeout, Network: network}),
+		ids:     map[hostSide]int{},
+	}
+	m := hostfwd.NewManager(h, hostfwd.Config{Guest: guest})
+	list := make([]hostfwd.Status, len(entries))
+	ls := make([]hostfwd.Listener, len(entries))
+	for i, e := range entries {
+		list[i] = hostfwd.Status{ID: e.ID, Forward: e.Forward()}
+		ls[i] = &listener{h: h.Handler, f: e.Forward(), id: e.ID}
+	}
+	m.Adopt(list, ls)
+	return &session{&f.Client, network, m, h}, nil
+}
+
+// translate gives forwards that were opened in this session the ids of slirp4netns.
+func (s *session) translate(ctx context.Context, list []hostfwd.Status) ([]hostfwd.Status, error) {
+	for i, st := range list {
+		if id, ok := s.handler.ids[sideOf(st.Forward)]; ok {
+			list[i].ID = id
+		}
+	}
+	if s.network.IsValid() {
+		return list, nil
+	}
+	entries, err := s.client.List(ctx)
+	if err != nil {
+		return list, err
+	}
+	guests := map[int]netip.Addr{}
+	for _, e := range entries {
+		guests[e.ID] = e.GuestAddr
+	}
+	for i, st := range list {
+		if st.GuestIP == noGuest {
+			list[i].GuestIP = guests[st.ID]
+		}
+	}
+	return list, nil
+}
+
+type hostSide struct {
+	network string
+	ip      netip.Addr
+	port    uint16
+}
+
+func sideOf(f hostfwd.Forward) hostSide { return hostSide{f.Proto.Network(), f.HostIP, f.HostPort} }
+
+// foreignHandler remembers the ids that slirp4netns gives, and leaves an unknown default
+// guest to it.
+type foreignHandler struct {
+	*Handler
+	ids map[hostSide]int // a session is used by one goroutine
+}
+
+func (h *foreignHandler) Open(ctx context.Context, f hostfwd.Forward) (hostfwd.Listener, error) {
+	if f.GuestIP == noGuest {
+		f.GuestIP = netip.Addr{}
+	}
+	l, err := h.Handler.Open(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	h.ids[sideOf(l.Forward())] = l.(*listener).id
+	return l, nil
+}

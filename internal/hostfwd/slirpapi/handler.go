@@ -1,0 +1,218 @@
+package slirpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+)
+
+// Config is what a [Handler] has to know.
+type Config struct {
+	Path    string        // of the API socket
+	Network netip.Prefix  // the namespace's IPv4 network; invalid: guests are not checked against it
+	Timeout time.Duration // for one request; 0: 10 s
+}
+
+// Handler is the hostfwd.Handler named "slirp4netns": IPv4 only, the client's source address
+// is kept, and only what listens on the guest address is reached.
+type Handler struct {
+	client  Client
+	network netip.Prefix
+
+	mu   sync.Mutex
+	life int // counts the lives of slirp4netns: ids of an earlier one mean something else now
+	open map[*listener]struct{}
+}
+
+// NewHandler returns a Handler. It connects to nothing yet.
+func NewHandler(c Config) *Handler {
+	return &Handler{
+		client:  Client{Path: c.Path, Timeout: c.Timeout},
+		network: c.Network, open: map[*listener]struct{}{},
+	}
+}
+
+// Name returns "slirp4netns".
+func (h *Handler) Name() string { return "slirp4netns" }
+
+// Check refuses IPv6, and guests that slirp4netns does not reach, with an [*UnsupportedError]
+// that names the handlers which can.
+func (h *Handler) Check(f hostfwd.Forward) error {
+	g := f.GuestIP
+	switch {
+	case f.Proto == hostfwd.TCP6 || f.Proto == hostfwd.UDP6 || f.HostIP.Is6():
+		return &UnsupportedError{f, "can't listen on IPv6"}
+	case g.Is6():
+		return &UnsupportedError{f, "can't forward to IPv6 addresses"}
+	case g.IsLoopback():
+		return &UnsupportedError{f, fmt.Sprintf("can't reach the namespace's own %s", g)}
+	case g.IsValid() && h.network.IsValid() && !h.network.Contains(g):
+		return &hostfwd.ForwardError{Field: "guest address", Reason: fmt.Sprintf("%s is outside the network %s", g, h.network)}
+	}
+	return nil
+}
+
+// Open adds f. If slirp4netns refuses, the error tells the reason where [hostfwd.Diagnose]
+// finds one, and is a [*RefusedError] otherwise.
+func (h *Handler) Open(ctx context.Context, f hostfwd.Forward) (hostfwd.Listener, error) {
+	if err := h.Check(f); err != nil {
+		return nil, err
+	}
+	if f.HostPort != 0 {
+		return h.add(ctx, f)
+	}
+	// Between finding a free port and its use, another program may take it.
+	const tries = 16
+	var err error
+	for range tries {
+		if f.HostPort, err = hostfwd.FreePort(f); err != nil {
+			return nil, err
+		}
+		var l hostfwd.Listener
+		if l, err = h.add(ctx, f); err == nil {
+			return l, nil
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			break
+		}
+	}
+	return nil, err
+}
+
+func (h *Handler) add(ctx context.Context, f hostfwd.Forward) (hostfwd.Listener, error) {
+	h.mu.Lock()
+	l := &listener{h: h, f: f, life: h.life}
+	h.mu.Unlock()
+	var err error
+	l.id, err = h.client.Add(ctx, Entry{
+		Proto: f.Proto.Network(), HostAddr: f.HostIP, HostPort: int(f.HostPort),
+		GuestAddr: f.GuestIP, GuestPort: int(f.GuestPort),
+	})
+	if err != nil {
+		return nil, h.explain(ctx, f, err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.life == l.life {
+		h.open[l] = struct{}{}
+	}
+	return l, nil
+}
+
+// explain finds the reason of a refusal: slirp4netns has one text for all.
+func (h *Handler) explain(ctx context.Context, f hostfwd.Forward, err error) error {
+	var refused *RefusedError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	if why := hostfwd.Diagnose(f); why != nil {
+		return why
+	}
+	// What we may do, slirp4netns may have given up: its sandbox drops capabilities.
+	if start := hostfwd.UnprivilegedPortStart(); int(f.HostPort) < start {
+		return &hostfwd.PrivilegedPortError{Forward: f, Start: start}
+	}
+	if _, pid, lerr := h.client.list(ctx); lerr == nil {
+		if full := filesExhausted(pid); full != nil {
+			return full
+		}
+	}
+	return err
+}
+
+// Reset tells h that slirp4netns has ended, and everything that was open with it. Call it
+// before the next slirp4netns starts, and then [hostfwd.Manager.Reopen]: the ids of the old
+// one would remove other forwards of the new one.
+func (h *Handler) Reset() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.life++
+	clear(h.open)
+}
+
+// Close removes every forward. Connections go on until slirp4netns ends. A slirp4netns that
+// has ended already is no error.
+func (h *Handler) Close() error {
+	h.mu.Lock()
+	all := make([]*listener, 0, len(h.open))
+	for l := range h.open {
+		all = append(all, l)
+	}
+	h.mu.Unlock()
+	for _, l := range all {
+		if err := l.Close(); err != nil {
+			return err // the others would wait for their timeouts as well
+		}
+	}
+	return nil
+}
+
+type listener struct {
+	h    *Handler
+	f    hostfwd.Forward
+	id   int // in slirp4netns
+	life int
+}
+
+func (l *listener) Forward() hostfwd.Forward { return l.f }
+
+func (l *listener) Close() error {
+	h := l.h
+	h.mu.Lock()
+	current := h.life == l.life
+	h.mu.Unlock()
+	if !current {
+		return nil
+	}
+	if err := remove(context.Background(), &h.client, l.id); err != nil && !gone(err) {
+		return err
+	}
+	h.mu.Lock()
+	delete(h.open, l)
+	h.mu.Unlock()
+	return nil
+}
+
+// remove removes an id; one that is not there any more is no error.
+func remove(ctx context.Context, c *Client, id int) error {
+	err := c.Remove(ctx, id)
+	var refused *RefusedError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	entries, lerr := c.List(ctx)
+	if lerr != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.ID == id {
+			return err
+		}
+	}
+	return nil
+}
+
+// gone reports whether err means that nobody listens on the API socket any more.
+func gone(err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT)
+}
+
+// LoopbackWarning returns a warning for fs if slirp4netns runs with --disable-host-loopback:
+// its UDP forwards then never answer clients on the host's own loopback (upstream issue 316).
+// "" means that there is nothing to warn of.
+func LoopbackWarning(fs []hostfwd.Forward) string {
+	for _, f := range fs {
+		local := !f.HostIP.IsValid() || f.HostIP.IsUnspecified() || f.HostIP.IsLoopback()
+		if f.Proto.Network() == "udp" && local {
+			return fmt.Sprintf("forward %s will not answer clients on this host's 127.0.0.1 while the namespace may not reach the host's loopback; "+
+				"use --port-handler rootlesskit or direct, or --allow-host-loopback", f)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,82 @@
+package slirpapi
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+)
+
+// networkOf reads a slirp4netns's network from its command line; invalid if that can't be
+// seen or is not slirp4netns's.
+func networkOf(pid int) netip.Prefix {
+	if pid == 0 {
+		return netip.Prefix{}
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return cidrOf(strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00"))
+}
+
+// cidrOf finds --cidr in a command line, as getopt_long does: abbreviated, and the last one
+// counts. slirp4netns's default is 10.0.2.0/24.
+func cidrOf(args []string) netip.Prefix {
+	if !strings.Contains(args[0], "slirp4netns") {
+		return netip.Prefix{}
+	}
+	cidr := "10.0.2.0/24"
+	for i, a := range args[1:] {
+		name, value, inline := strings.Cut(a, "=")
+		if len(name) < len("--ci") || !strings.HasPrefix("--cidr", name) {
+			continue
+		}
+		switch {
+		case inline:
+			cidr = value
+		case i+2 < len(args):
+			cidr = args[i+2]
+		}
+	}
+	p, err := netip.ParsePrefix(cidr)
+	if err != nil || !p.Addr().Is4() {
+		return netip.Prefix{}
+	}
+	return p.Masked()
+}
+
+// defaultGuest is network +100, where slirp4netns forwards to unless told otherwise.
+func defaultGuest(network netip.Prefix) netip.Addr {
+	b := network.Masked().Addr().As4()
+	b[3] += 100 // a prefix of at most 25 bits, as slirp4netns demands, leaves room
+	return netip.AddrFrom4(b)
+}
+
+// filesExhausted returns a [*hostfwd.FileLimitError] if pid can't open another file.
+func filesExhausted(pid int) error {
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		return nil
+	}
+	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
+	if err != nil {
+		return nil
+	}
+	for line := range bytes.Lines(limits) {
+		rest, ok := bytes.CutPrefix(line, []byte("Max open files"))
+		if !ok {
+			continue
+		}
+		soft := string(bytes.Fields(rest)[0])
+		limit, err := strconv.ParseUint(soft, 10, 64)
+		if err == nil && uint64(len(fds)) >= limit {
+			return &hostfwd.FileLimitError{Need: uint64(len(fds)) + 1, Limit: limit}
+		}
+	}
+	return nil
+}

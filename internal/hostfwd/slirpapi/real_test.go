@@ -1,0 +1,466 @@
+package slirpapi
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+)
+
+// need fails the test in CI and skips it elsewhere.
+func need(t *testing.T, ok bool, what string) {
+	t.Helper()
+	if ok {
+		return
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal("this test needs " + what)
+	}
+	t.Skip("this test needs " + what)
+}
+
+// realSlirp is a slirp4netns on a network namespace of its own.
+type realSlirp struct {
+	path   string // of the API socket
+	cmd    *exec.Cmd
+	exitFD *os.File
+	target int
+	extra  []string
+	log    bytes.Buffer
+}
+
+func startReal(t *testing.T, extra ...string) *realSlirp {
+	t.Helper()
+	_, err := exec.LookPath("slirp4netns")
+	need(t, err == nil, "slirp4netns")
+	need(t, os.Getuid() == 0, "root")
+	target := exec.Command("sleep", "600")
+	target.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	if err := target.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		target.Process.Kill()
+		target.Wait()
+	})
+	s := &realSlirp{path: filepath.Join(t.TempDir(), "api.sock"), target: target.Process.Pid, extra: extra}
+	s.start(t)
+	t.Cleanup(func() { s.stop() })
+	return s
+}
+
+func (s *realSlirp) start(t *testing.T) {
+	t.Helper()
+	readyR, readyW, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer readyR.Close()
+	exitR, exitW, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := append([]string{"-c", "-r", "3", "-e", "4", "-a", s.path}, s.extra...)
+	s.cmd = exec.Command("slirp4netns", append(args, strconv.Itoa(s.target), "tap0")...)
+	s.cmd.ExtraFiles = []*os.File{readyW, exitR}
+	s.log.Reset()
+	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
+	s.exitFD = exitW
+	err = s.cmd.Start()
+	readyW.Close()
+	exitR.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := io.ReadAll(readyR); string(b) != "1" {
+		s.stop()
+		t.Fatalf("slirp4netns did not get ready: %s", s.log.String())
+	}
+}
+
+// stop ends slirp4netns and returns how it ended.
+func (s *realSlirp) stop() error {
+	if s.exitFD == nil {
+		return nil
+	}
+	s.exitFD.Close()
+	s.exitFD = nil
+	return s.cmd.Wait()
+}
+
+func (s *realSlirp) kill() {
+	s.cmd.Process.Kill()
+	s.stop()
+	os.Remove(s.path)
+}
+
+func (s *realSlirp) newManager(t *testing.T) (*Handler, *hostfwd.Manager) {
+	t.Helper()
+	h := NewHandler(Config{Path: s.path, Network: netip.MustParsePrefix("10.0.2.0/24")})
+	m := hostfwd.NewManager(h, hostfwd.Config{Guest: netip.MustParseAddr("10.0.2.100")})
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return h, m
+}
+
+func forwards(t testing.TB, specs ...string) []hostfwd.Forward {
+	t.Helper()
+	var fs []hostfwd.Forward
+	for _, s := range specs {
+		spec, err := hostfwd.ParseSpec(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fs = append(fs, spec.Forwards()...)
+	}
+	return fs
+}
+
+// freePort returns a free TCP and UDP port of 127.0.0.1, outside the range from which the
+// kernel picks, so that nobody gets it by chance.
+func freePort(t testing.TB) int {
+	t.Helper()
+	for port := 20000 + os.Getpid()%5000; port < 32000; port++ {
+		free := true
+		for _, p := range []hostfwd.Proto{hostfwd.TCP, hostfwd.UDP} {
+			free = free && hostfwd.Diagnose(hostfwd.Forward{Proto: p, HostPort: uint16(port)}) == nil
+		}
+		if free {
+			return port
+		}
+	}
+	t.Fatal("no free port")
+	return 0
+}
+
+func listens(f hostfwd.Forward) bool {
+	c, err := net.Dial("tcp", netip.AddrPortFrom(f.HostIP, f.HostPort).String())
+	if err == nil {
+		c.Close()
+	}
+	return err == nil
+}
+
+// entryLines prints what slirp4netns lists, without ids, sorted.
+func entryLines(t *testing.T, path string) []string {
+	t.Helper()
+	entries, err := (&Client{Path: path}).List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := []string{}
+	for _, e := range entries {
+		out = append(out, e.Forward().String())
+	}
+	slices.Sort(out)
+	return out
+}
+
+func TestRealClient(t *testing.T) {
+	s := startReal(t)
+	c := &Client{Path: s.path}
+	port := freePort(t)
+	e := Entry{Proto: "tcp", HostAddr: netip.MustParseAddr("127.0.0.1"), HostPort: port, GuestAddr: netip.MustParseAddr("10.0.2.7"), GuestPort: 80}
+	var err error
+	if e.ID, err = c.Add(t.Context(), e); err != nil || e.ID != 1 {
+		t.Fatal(e.ID, err)
+	}
+	if !listens(e.Forward()) {
+		t.Error("nobody listens")
+	}
+	got, err := c.List(t.Context())
+	if err != nil || !slices.Equal(got, []Entry{e}) {
+		t.Errorf("got %v, %v; want %v", got, err, e)
+	}
+	if _, err := c.Add(t.Context(), e); !isRefused(err) {
+		t.Errorf("a port twice: %v", err)
+	}
+	if err := c.Remove(t.Context(), 77); !isRefused(err) {
+		t.Errorf("an unknown id: %v", err)
+	}
+	if err := c.Remove(t.Context(), 1); err != nil {
+		t.Error(err)
+	}
+	if err := s.stop(); err != nil {
+		t.Errorf("slirp4netns: %v", err)
+	}
+	if _, err := c.List(t.Context()); !isUnreachable(err) || !gone(err) {
+		t.Errorf("after its end: %v", err)
+	}
+}
+
+// Nothing of this may reach slirp4netns: at its end, its log has no add request.
+func TestRealNeverSent(t *testing.T) {
+	s := startReal(t)
+	c := &Client{Path: s.path}
+	good := Entry{Proto: "tcp", HostPort: 20000, GuestPort: 80}
+	for field, spoil := range map[string]func(*Entry){
+		"proto":          func(e *Entry) { e.Proto = "" },
+		"proto ":         func(e *Entry) { e.Proto = "sctp" },
+		"proto  ":        func(e *Entry) { e.Proto = "tcp6" },
+		"host port":      func(e *Entry) { e.HostPort = 70000 },
+		"host port ":     func(e *Entry) { e.HostPort = -5 },
+		"host port  ":    func(e *Entry) { e.HostPort = 0 },
+		"guest port":     func(e *Entry) { e.GuestPort = 70000 },
+		"guest port ":    func(e *Entry) { e.GuestPort = 0 },
+		"host address":   func(e *Entry) { e.HostAddr = netip.IPv6LinkLocalAllNodes() },
+		"guest address":  func(e *Entry) { e.GuestAddr = netip.IPv6Unspecified() },
+		"guest address ": func(e *Entry) { e.GuestAddr = netip.MustParseAddr("127.0.0.1") },
+	} {
+		e := good
+		spoil(&e)
+		_, err := c.Add(t.Context(), e)
+		fe, ok := err.(*FieldError)
+		if !ok || fe.Field != strings.TrimSpace(field) {
+			t.Errorf("%+v: %v", e, err)
+		}
+	}
+	if err := c.Remove(t.Context(), -1); err == nil {
+		t.Error("id -1: no error")
+	}
+	foreign := &Foreign{Client: *c}
+	for _, f := range []hostfwd.Forward{
+		{HostPort: 20000, GuestPort: 80},
+		{Proto: "x", HostPort: 20000, GuestPort: 80},
+		{Proto: "tcp", HostPort: 20000, GuestIP: netip.MustParseAddr("192.168.1.1"), GuestPort: 80},
+		{Proto: "tcp", HostPort: 20000, GuestIP: netip.MustParseAddr("127.0.0.1"), GuestPort: 80},
+		{Proto: "tcp6", HostPort: 20000, GuestPort: 80},
+		{Proto: "tcp", HostPort: 20000},
+	} {
+		if _, err := foreign.Add(t.Context(), []hostfwd.Forward{f}); err == nil {
+			t.Errorf("%v: no error", f)
+		}
+	}
+	if err := s.stop(); err != nil {
+		t.Errorf("slirp4netns: %v", err)
+	}
+	if strings.Contains(s.log.String(), "add_hostfwd") || strings.Contains(s.log.String(), "remove_hostfwd") {
+		t.Errorf("it got a request:\n%s", s.log.String())
+	}
+}
+
+func TestRealHandler(t *testing.T) {
+	s := startReal(t)
+	h, m := s.newManager(t)
+	port := freePort(t)
+	list, err := m.Add(t.Context(), forwards(t, fmt.Sprintf("127.0.0.1:%d:80/tcp,udp", port), "127.0.0.1:0:53/tcp,udp"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list[2].HostPort == 0 || list[2].HostPort != list[3].HostPort {
+		t.Errorf("port 0: %v", list)
+	}
+	for i, st := range list {
+		if st.ID != i+1 || (st.Proto == hostfwd.TCP && !listens(st.Forward)) {
+			t.Errorf("%v", st)
+		}
+	}
+	before := entryLines(t, s.path)
+
+	// slirp4netns dies and is started again: same ids, same ports. Its own ids differ.
+	if err := m.Remove(t.Context(), []int{1}); err != nil {
+		t.Fatal(err)
+	}
+	want := m.List()
+	s.kill()
+	h.Reset()
+	s.start(t)
+	if err := m.Remove(t.Context(), []int{2}); err != nil { // gone already
+		t.Error(err)
+	}
+	if err := m.Reopen(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.List(); !slices.Equal(got, want[1:]) {
+		t.Errorf("got %v, want %v", got, want[1:])
+	}
+	if got := entryLines(t, s.path); len(got) != 2 || len(before) != 4 {
+		t.Errorf("before %q, after %q", before, got)
+	}
+	if !listens(list[2].Forward) {
+		t.Error("port 0 does not listen again")
+	}
+	if err := m.Remove(t.Context(), []int{3}); err != nil || listens(list[2].Forward) {
+		t.Errorf("removed: %v, listens %v", err, listens(list[2].Forward))
+	}
+	s.kill()
+	if err := m.Remove(t.Context(), []int{4}); err != nil { // without slirp4netns, it is gone
+		t.Error(err)
+	}
+}
+
+func TestRealReasons(t *testing.T) {
+	s := startReal(t)
+	_, m := s.newManager(t)
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	taken := netip.MustParseAddrPort(l.Addr().String()).Port()
+	port := freePort(t)
+
+	_, err = m.Add(t.Context(), forwards(t, fmt.Sprintf("%d-%d:1-2", port, port+1), fmt.Sprintf("127.0.0.1:%d:80", taken)))
+	var ae *hostfwd.AddError
+	var pe *hostfwd.PortInUseError
+	if !asErr(err, &ae) || ae.Index != 2 || !asErr(err, &pe) || pe.By.PID != os.Getpid() {
+		t.Errorf("in use: %v", err)
+	}
+	if got := entryLines(t, s.path); len(got) != 0 {
+		t.Errorf("left of the batch: %q", got)
+	}
+	var nl *hostfwd.NotLocalAddrError
+	if _, err := m.Add(t.Context(), forwards(t, fmt.Sprintf("192.0.2.1:%d:80", port))); !asErr(err, &nl) {
+		t.Errorf("not local: %v", err)
+	}
+	for _, spec := range []string{"[::1]:8080:80", "8080:80/udp6", "8080:[fd00::5]:80", "8080:127.0.0.1:80"} {
+		var ue *UnsupportedError
+		_, err := m.Add(t.Context(), forwards(t, spec))
+		if !asErr(err, &ue) || !strings.Contains(err.Error(), "rootlesskit and direct can") {
+			t.Errorf("%s: %v", spec, err)
+		}
+	}
+	// The port that the same slirp4netns has: it is the process that is named.
+	if _, err := m.Add(t.Context(), forwards(t, fmt.Sprintf("127.0.0.1:%d:80", port))); err != nil {
+		t.Fatal(err)
+	}
+	_, other := s.newManager(t)
+	if _, err := other.Add(t.Context(), forwards(t, fmt.Sprintf("%d:80", port))); !asErr(err, &pe) || pe.By != (hostfwd.Process{PID: s.cmd.Process.Pid, Name: "slirp4netns"}) {
+		t.Errorf("its own port: %v", err)
+	}
+}
+
+// slirp4netns runs as nobody's child with few files: the reason is its limit.
+func TestRealOpenFileLimit(t *testing.T) {
+	s := startReal(t)
+	_, m := s.newManager(t)
+	_, err := exec.LookPath("prlimit")
+	need(t, err == nil, "prlimit")
+	if out, err := exec.Command("prlimit", "--pid", strconv.Itoa(s.cmd.Process.Pid), "--nofile=24:24").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	port := freePort(t)
+	_, err = m.Add(t.Context(), forwards(t, fmt.Sprintf("127.0.0.1:%d-%d:1-40", port, port+39)))
+	t.Log(err)
+	if err == nil {
+		t.Fatal("40 forwards with 24 files")
+	}
+	if got := entryLines(t, s.path); len(got) != 0 {
+		t.Errorf("left of the batch: %q", got)
+	}
+}
+
+func TestRealForeign(t *testing.T) {
+	s := startReal(t, "--cidr=10.9.0.0/16")
+	f := &Foreign{Client: Client{Path: s.path}}
+	ctx := t.Context()
+	port := freePort(t)
+	spec := func(format string, add int) string { return fmt.Sprintf(format, port+add) }
+
+	list, err := f.Add(ctx, forwards(t, spec("127.0.0.1:%d:80", 0), spec("127.0.0.1:%d:10.9.3.3:81/udp", 1), "127.0.0.1::82"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list[0].GuestIP != netip.MustParseAddr("10.9.0.100") || list[0].ID != 1 || list[2].ID != 3 {
+		t.Errorf("got %v", list)
+	}
+	if got, err := f.List(ctx); err != nil || !slices.Equal(got, list) {
+		t.Errorf("list %v, %v; want %v", got, err, list)
+	}
+	if _, err := f.Add(ctx, forwards(t, "8080:10.0.2.100:80")); err == nil || !strings.Contains(err.Error(), "outside the network 10.9.0.0/16") {
+		t.Errorf("guest outside: %v", err)
+	}
+	if _, err := f.Add(ctx, forwards(t, spec("%d:1", 5), spec("%d:2", 0))); err == nil {
+		t.Error("a conflict, and no error")
+	}
+	var nf *hostfwd.NotFoundError
+	if err := f.Remove(ctx, []int{1, 9}, nil); !asErr(err, &nf) {
+		t.Errorf("unknown id: %v", err)
+	}
+	udp, _ := hostfwd.ParseSpec("81/udp")
+	none, _ := hostfwd.ParseSpec("99")
+	var nm *hostfwd.NoMatchError
+	if err := f.Remove(ctx, []int{1}, []hostfwd.Spec{udp, none}); !asErr(err, &nm) {
+		t.Errorf("unknown spec: %v", err)
+	}
+	if got, _ := f.List(ctx); !slices.Equal(got, list) {
+		t.Errorf("after refusals: %v", got)
+	}
+	if err := f.Remove(ctx, nil, []hostfwd.Spec{udp}); err != nil {
+		t.Fatal(err)
+	}
+	// 1 stays, 3 stays as a free port, one is new on another port, and the rest goes.
+	after, err := f.Set(ctx, forwards(t, spec("127.0.0.1:%d:80", 0), "127.0.0.1::82", spec("127.0.0.1:%d:83", 3)))
+	if err != nil || after[0] != list[0] || after[1] != list[2] || after[2].ID != 4 {
+		t.Errorf("set: %v, %v", after, err)
+	}
+	if after, err = f.Set(ctx, forwards(t, spec("%d:80", 0))); err != nil || len(after) != 1 || after[0].ID != 5 {
+		t.Errorf("set: %v, %v", after, err)
+	}
+	if got, _ := f.List(ctx); !slices.Equal(got, after) {
+		t.Errorf("got %v, want %v", got, after)
+	}
+	if err := f.Remove(ctx, []int{5}, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// What careless clients added is shown as what it does, and can be removed.
+func TestRealForeignOddPorts(t *testing.T) {
+	s := startReal(t)
+	const odd = 70000 // binds 70000 - 65536 = 4464
+	conn, err := net.Dial("unix", s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(conn, `{"execute":"add_hostfwd","arguments":{"proto":"tcp","host_addr":"127.0.0.1","host_port":%d,"guest_port":80.5}}`, odd)
+	reply, _ := io.ReadAll(conn)
+	conn.Close()
+	if !strings.Contains(string(reply), "return") {
+		t.Fatalf("%s", reply)
+	}
+	f := &Foreign{Client: Client{Path: s.path}}
+	list, err := f.List(t.Context())
+	if err != nil || len(list) != 1 || list[0].HostPort != 4464 || list[0].GuestPort != 80 || !listens(list[0].Forward) {
+		t.Fatalf("got %v, %v", list, err)
+	}
+	spec, _ := hostfwd.ParseSpec("4464:80")
+	if err := f.Remove(t.Context(), nil, []hostfwd.Spec{spec}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReal1100(t *testing.T) {
+	s := startReal(t)
+	if out, err := exec.Command("prlimit", "--pid", strconv.Itoa(s.cmd.Process.Pid), "--nofile=4096:4096").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	_, m := s.newManager(t)
+	start := time.Now()
+	if _, err := m.Add(t.Context(), forwards(t, "127.77.0.1:20000-21099:1-1100")); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("adding took %v", time.Since(start))
+	f := &Foreign{Client: Client{Path: s.path}}
+	start = time.Now()
+	list, err := f.List(t.Context())
+	if err != nil || len(list) != 1100 || list[1099].ID != 1100 || list[1099].HostPort != 21099 {
+		t.Fatalf("%d listed, %v", len(list), err)
+	}
+	t.Logf("listing took %v", time.Since(start))
+}
