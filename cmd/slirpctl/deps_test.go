@@ -77,7 +77,7 @@ func (m depsMachine) deps(ci string, args ...string) (output string, status int)
 func TestDepsInstall(t *testing.T) {
 	for _, c := range []struct{ manager, want string }{
 		{"apt-get", "apt-get install -y -q --no-install-recommends slirp4netns util-linux iproute2\n"},
-		{"dnf", "dnf install -y --setopt=install_weak_deps=False slirp4netns util-linux-core iproute\n"},
+		{"dnf", "dnf install -y --setopt=install_weak_deps=False slirp4netns util-linux iproute\n"},
 		{"apk", "apk add slirp4netns util-linux-misc flock iproute2\n"},
 		{"pacman", "pacman -S --needed --noconfirm slirp4netns util-linux iproute2\n"},
 		{"zypper", "zypper --non-interactive install --no-recommends slirp4netns util-linux iproute2\n"},
@@ -120,7 +120,7 @@ func TestDepsCannot(t *testing.T) {
 		{
 			name: "no root and no sudo", target: "demo", status: 1,
 			machine: func(m depsMachine) { m.installer("dnf"); m.has("id", "echo 1000") },
-			want:    []string{"not root, and no sudo", "install the packages by hand: slirp4netns util-linux-core iproute"},
+			want:    []string{"not root, and no sudo", "install the packages by hand: slirp4netns util-linux iproute"},
 		},
 		{
 			name: "sudo wants a password", target: "demo", status: 1,
@@ -135,7 +135,7 @@ func TestDepsCannot(t *testing.T) {
 		{
 			name: "tests go on without", target: "test", status: 0,
 			machine: func(m depsMachine) { m.has("zypper", "exit 1") },
-			want:    []string{"still missing: slirp4netns", "crun (package -)", "are left out"},
+			want:    []string{"still missing: slirp4netns", "are left out"},
 		},
 		{
 			name: "but not in CI", target: "test", ci: "true", status: 1,
