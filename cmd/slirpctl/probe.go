@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/template"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/slirpctl/slirpctl/internal/options"
+	"github.com/slirpctl/slirpctl/internal/probe"
+	"github.com/slirpctl/slirpctl/internal/subnet"
+)
+
+type probeOptions struct {
+	require []string
+	path    string // of slirp4netns
+	cidr    string
+	format  string
+	json    bool
+
+	stateDir func(*cobra.Command) string
+}
+
+// AddFlags registers the flags of `slirpctl probe`.
+func (o *probeOptions) AddFlags(fs *pflag.FlagSet) {
+	fs.StringSliceVar(&o.require, "require", nil, "exit with 3 unless these `features` or host checks are there; separated by commas")
+	fs.StringVar(&o.path, "slirp4netns-path", "", "the `binary` to ask (default: found on PATH)")
+	fs.StringVar(&o.cidr, "cidr", subnet.DefaultCIDR, "the `network` to compare with the host's routes")
+	fs.StringVar(&o.format, "format", "", "a Go `template` over the report, such as '{{.Slirp4netns.Version}}'")
+	fs.BoolVar(&o.json, "json", false, "print JSON")
+}
+
+const probeLong = `Print what the installed slirp4netns is, which of its features it has, and what the
+host allows. What can be tried is tried: a user namespace is made, /dev/net/tun is opened in
+one. Nothing is left behind.
+
+Each line has a name, ok, warning, failed or unknown, the reason, and a command that helps.
+The findings don't change the exit status, but a slirp4netns that can't be asked does (3), and so
+does anything of --require that is missing (3).`
+
+const probeExample = `  slirpctl probe
+  slirpctl probe --require cidr,enable-ipv6,user-namespaces
+  slirpctl probe --json | jq -r '.host[] | select(.status == "failed") | .remedy'
+  slirpctl probe --format '{{.Slirp4netns.Version}}'`
+
+// newProbeCmd returns `slirpctl probe`; stateDir gives the directory of the instances.
+func newProbeCmd(stateDir func(*cobra.Command) string) *cobra.Command {
+	opts := &probeOptions{stateDir: stateDir}
+	cmd := &cobra.Command{
+		Use:     "probe",
+		Short:   "Print what slirp4netns and the host can do",
+		Long:    probeLong,
+		Example: probeExample,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("probe takes no arguments, got %s", strings.Join(args, " "))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			changed := cmd.Flags().Changed
+			if opts.json && changed("format") {
+				return usagef("--json and --format exclude each other")
+			}
+			if changed("slirp4netns-path") && opts.path == "" {
+				return usagef("--slirp4netns-path is empty")
+			}
+			return runProbe(cmd, opts)
+		},
+	}
+	opts.AddFlags(cmd.Flags())
+	// The only error is that the flag doesn't exist.
+	_ = cmd.RegisterFlagCompletionFunc("require", cobra.FixedCompletions(probe.Requirable(), cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func runProbe(cmd *cobra.Command, opts *probeOptions) error {
+	cidr, err := subnet.Parse(opts.cidr)
+	if err != nil {
+		return usagef("--cidr: %v", err)
+	}
+	require, err := requirements(opts.require)
+	if err != nil {
+		return err
+	}
+	write, err := probeWriter(cmd.OutOrStdout(), opts)
+	if err != nil {
+		return err
+	}
+	ctx := cmd.Context()
+	env := probe.NewEnv(opts.stateDir(cmd), cidr, nil)
+	report, detectErr := probe.NewReport(ctx, env, opts.path)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err := write(report); err != nil {
+		return err
+	}
+	if detectErr != nil {
+		return detectErr
+	}
+	return report.Require(require)
+}
+
+// requirements checks the names of --require.
+func requirements(names []string) ([]string, error) {
+	known := probe.Requirable()
+	var checked []string
+	for _, name := range names {
+		name = strings.TrimSpace(name)
+		if name == "" {
+			return nil, usagef("--require has an empty name")
+		}
+		checked = append(checked, name)
+		if err := (probe.Report{}).Require([]string{name}); errors.Is(err, probe.ErrUnknownRequirement) {
+			hint := "the names are " + strings.Join(known, ", ")
+			if near := options.Nearest(name, known); near != "" {
+				hint = fmt.Sprintf("the nearest name is %s", near)
+			}
+			return nil, &usageError{msg: "--require: " + err.Error(), hint: hint}
+		}
+	}
+	return checked, nil
+}
+
+// probeWriter returns what prints a report in the wanted form. A template that can't be parsed
+// is refused before anything is tried.
+func probeWriter(w io.Writer, opts *probeOptions) (func(probe.Report) error, error) {
+	switch {
+	case opts.json:
+		return func(r probe.Report) error {
+			enc := json.NewEncoder(w)
+			enc.SetEscapeHTML(false)
+			enc.SetIndent("", "  ")
+			return enc.Encode(r)
+		}, nil
+	case opts.format != "":
+		t, err := template.New("format").Option("missingkey=error").Parse(opts.format)
+		if err != nil {
+			return nil, usagef("--format: %v", err)
+		}
+		return func(r probe.Report) error {
+			var b strings.Builder
+			if err := t.Execute(&b, r); err != nil {
+				return usagef("--format: %v", err)
+			}
+			if !strings.HasSuffix(b.String(), "\n") {
+				b.WriteByte('\n')
+			}
+			_, err := io.WriteString(w, b.String())
+			return err
+		}, nil
+	}
+	return func(r probe.Report) error {
+		text := plainReport(r)
+		if isTerminal(w) {
+			text = terminalReport(r, wantColour(w))
+		}
+		_, err := io.WriteString(w, text)
+		return err
+	}, nil
+}

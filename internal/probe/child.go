@@ -1,0 +1,110 @@
+package probe
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Child is the first thing that main must call: in a child that a check has started it tries
+// things out, prints the [Trial] as JSON and exits; everywhere else it returns at once.
+func Child() {
+	if len(os.Args) != 2 || os.Args[0] != childName {
+		return
+	}
+	runtime.LockOSThread()
+	time.AfterFunc(2*checkTimeout, func() { os.Exit(1) }) // if the parent is gone
+	var trial Trial
+	switch ChildKind(os.Args[1]) {
+	case Rootless, Privileged:
+		trial = tryAll()
+	case UserOnly:
+	case waiting:
+		wait()
+	default:
+		os.Exit(1)
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(trial); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// tryAll runs in new network and mount namespaces and may spoil them.
+func tryAll() Trial {
+	var t Trial
+	t.TunOpen, t.TunAttach = tryTun()
+	t.SandboxStep, t.Sandbox = trySandbox()
+	t.Seccomp = trySeccomp()
+	return t
+}
+
+// tryTun makes a tap in the child's own network namespace. It ends with the descriptor.
+func tryTun() (open, attach unix.Errno) {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return errnoOf(err), 0
+	}
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq("probe0")
+	if err != nil {
+		return 0, errnoOf(err)
+	}
+	ifr.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
+	return 0, errnoOf(unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr))
+}
+
+// trySandbox does what slirp4netns does for --enable-sandbox and what hosts are known to
+// forbid: private mounts, a tmpfs on /tmp, /etc and /run bound into it, pivot_root. The
+// order and the flags are those of the kernel interface that it uses.
+func trySandbox() (step string, errno unix.Errno) {
+	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	root := "/tmp"
+	bind := func(dir string) func() error {
+		return func() error {
+			to := filepath.Join(root, dir)
+			if err := unix.Mkdir(to, 0o755); err != nil {
+				return err
+			}
+			return unix.Mount(dir, to, "", unix.MS_BIND|unix.MS_REC, "")
+		}
+	}
+	for _, s := range []struct {
+		name string
+		do   func() error
+	}{
+		{"make the mounts private", func() error { return unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, "") }},
+		{"mount a tmpfs on /tmp", func() error { return unix.Mount("tmpfs", root, "tmpfs", flags, "size=1k") }},
+		{"bind /etc", bind("/etc")},
+		{"bind /run", bind("/run")},
+		{"make a directory", func() error { return unix.Mkdir(filepath.Join(root, "old"), 0o755) }},
+		{"pivot_root", func() error { return unix.PivotRoot(root, filepath.Join(root, "old")) }},
+		{"enter the new root", func() error { return unix.Chdir("/") }},
+		{"unmount the old root", func() error { return unix.Unmount("/old", unix.MNT_DETACH) }},
+	} {
+		if err := s.do(); err != nil {
+			return s.name, errnoOf(err)
+		}
+	}
+	return "", 0
+}
+
+// trySeccomp installs a filter that allows everything, for this thread, as --enable-seccomp
+// does with a real one.
+func trySeccomp() unix.Errno {
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return errnoOf(err)
+	}
+	filter := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW}}
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&program)))
+	runtime.KeepAlive(filter)
+	return errno
+}

@@ -1,0 +1,149 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/user"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/launcher"
+)
+
+// Env is the host as the checks see it. [NewEnv] gives the real one; tests replace fields.
+type Env struct {
+	FS       fs.FS // the host's files, names without the leading slash
+	UID      int   // effective
+	User     string
+	StateDir string       // the directory that has one directory for each instance; absolute
+	CIDR     netip.Prefix // the IPv4 network to be used inside
+
+	// Slirp4netns is the installed binary; nil where there is no usable one.
+	Slirp4netns *launcher.Binary
+
+	LookPath    func(name string) (string, error)
+	Output      func(ctx context.Context, path string, args ...string) (string, error) // both streams
+	HasCap      func(capability int) bool                                              // effective, in our user namespace
+	PingSocket  func() error                                                           // makes and closes one
+	TrySocket   func(dir string) error                                                 // makes and removes a Unix socket below dir
+	TryMaps     func(ctx context.Context, uidArgs, gidArgs []string) error             // see tryMaps
+	TryChild    func(ctx context.Context, kind ChildKind) (Trial, error)
+	trialsMutex sync.Mutex
+	trials      map[ChildKind]func() (Trial, error)
+}
+
+// NewEnv is this process on this host. It reads next to nothing.
+func NewEnv(stateDir string, cidr netip.Prefix, binary *launcher.Binary) *Env {
+	uid := os.Geteuid()
+	name := strconv.Itoa(uid)
+	if u, err := user.LookupId(name); err == nil {
+		name = u.Username
+	}
+	return &Env{
+		FS: os.DirFS("/"), UID: uid, User: name, StateDir: stateDir, CIDR: cidr, Slirp4netns: binary,
+		LookPath: exec.LookPath, Output: output, HasCap: hasCap, PingSocket: pingSocket,
+		TrySocket: trySocket, TryMaps: tryMaps, TryChild: tryChild,
+	}
+}
+
+// trial asks TryChild once for each kind.
+func (e *Env) trial(ctx context.Context, kind ChildKind) (Trial, error) {
+	e.trialsMutex.Lock()
+	if e.trials == nil {
+		e.trials = map[ChildKind]func() (Trial, error){}
+	}
+	f, ok := e.trials[kind]
+	if !ok {
+		// The child is bounded by itself: one check's end must not spoil another's answer.
+		f = sync.OnceValues(func() (Trial, error) {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTimeout)
+			defer cancel()
+			return e.TryChild(ctx, kind)
+		})
+		e.trials[kind] = f
+	}
+	e.trialsMutex.Unlock()
+	return f()
+}
+
+// bestTrial asks in the namespaces that slirp4netns would use: without a user namespace for
+// who may do so, else in one.
+func (e *Env) bestTrial(ctx context.Context) (Trial, error) {
+	if e.UID == 0 {
+		if t, err := e.trial(ctx, Privileged); err == nil {
+			return t, nil
+		}
+	}
+	return e.trial(ctx, Rootless)
+}
+
+// readWord reads a file of /proc that holds one value.
+func (e *Env) readWord(name string) (string, error) {
+	data, err := fs.ReadFile(e.FS, name)
+	return strings.TrimSpace(string(data)), err
+}
+
+// readInts reads the numbers of a sysctl, like "4096 131072 6291456".
+func (e *Env) readInts(name string) ([]uint64, error) {
+	text, err := e.readWord(name)
+	if err != nil {
+		return nil, err
+	}
+	var all []uint64
+	for _, f := range strings.Fields(text) {
+		n, err := strconv.ParseUint(f, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("/%s holds %q", name, text)
+		}
+		all = append(all, n)
+	}
+	return all, nil
+}
+
+func (e *Env) exists(name string) bool {
+	_, err := fs.Stat(e.FS, name)
+	return err == nil
+}
+
+// inContainer reports whether a container engine left its mark.
+func (e *Env) inContainer() bool { return e.exists("run/.containerenv") || e.exists(".dockerenv") }
+
+// sudo prefixes a command that an ordinary user can't run.
+func (e *Env) sudo(command string) string {
+	if e.UID == 0 {
+		return command
+	}
+	return "sudo " + command
+}
+
+// output runs a program without standard input and returns what it printed.
+func output(ctx context.Context, path string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.WaitDelay = checkTimeout / 10
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func hasCap(capability int) bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return false
+	}
+	return data[capability/32].Effective&(1<<(capability%32)) != 0
+}
+
+// errnoOf returns the system's error number in err, 0 if there is none.
+func errnoOf(err error) unix.Errno {
+	var errno unix.Errno
+	errors.As(err, &errno)
+	return errno
+}

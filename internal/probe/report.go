@@ -1,0 +1,155 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/slirpctl/slirpctl/internal/launcher"
+)
+
+// Report is everything that `slirpctl probe` says.
+type Report struct {
+	Slirp4netns Binary   `json:"slirp4netns"`
+	Host        []Result `json:"host"`
+	Ready       bool     `json:"ready"`   // nothing stands in the way of `up`
+	Summary     string   `json:"summary"` // one line
+}
+
+// Binary is the installed slirp4netns. Fields are empty where it does not say.
+type Binary struct {
+	Path             string         `json:"path"`
+	Version          string         `json:"version"`
+	Commit           string         `json:"commit"`
+	Libslirp         string         `json:"libslirp"`
+	ConfigVersionMax string         `json:"configVersionMax"` // SLIRP_CONFIG_VERSION_MAX
+	Libseccomp       string         `json:"libseccomp"`
+	Features         []FeatureState `json:"features"`
+	Error            string         `json:"error"` // why there is no usable one
+}
+
+// FeatureState says whether a feature is there, and which upstream version brought it.
+type FeatureState struct {
+	Name  launcher.Feature `json:"name"`
+	Have  bool             `json:"have"`
+	Since string           `json:"since"`
+}
+
+// NewBinary makes the report's part out of what [launcher.Detect] returned.
+func NewBinary(b launcher.Binary, err error) Binary {
+	v := b.Version
+	out := Binary{
+		Path: b.Path, Version: v.Version, Commit: v.Commit, Libslirp: v.Libslirp,
+		ConfigVersionMax: v.ConfigVersionMax, Libseccomp: v.Libseccomp,
+	}
+	if err != nil {
+		out.Error = err.Error()
+	}
+	for _, f := range launcher.AllFeatures() {
+		out.Features = append(out.Features, FeatureState{f, err == nil && b.Features.Has(f), f.Since()})
+	}
+	return out
+}
+
+// NewReport detects slirp4netns (path as for [launcher.Find]) and then runs every host check.
+// The error is that of the detection; the report is complete anyway.
+func NewReport(ctx context.Context, env *Env, path string) (Report, error) {
+	binary, err := launcher.Detect(ctx, path)
+	if err == nil {
+		env.Slirp4netns = &binary
+	}
+	report := Report{Slirp4netns: NewBinary(binary, err), Host: Host(ctx, env)}
+	report.Ready, report.Summary = summarize(report, env.UID)
+	return report, err
+}
+
+// summarize names the first thing to fix.
+func summarize(r Report, uid int) (ready bool, line string) {
+	if r.Slirp4netns.Error != "" {
+		return false, "not ready: " + r.Slirp4netns.Error
+	}
+	warnings := 0
+	for _, c := range r.Host {
+		switch c.Status {
+		case Failed:
+			return false, fmt.Sprintf("not ready: %s: %s", c.Name, c.Reason)
+		case Warning:
+			warnings++
+		}
+	}
+	line = "ready for rootless use"
+	if uid == 0 {
+		line = "ready for use by root"
+	}
+	if warnings > 0 {
+		line += fmt.Sprintf(", warnings: %d", warnings)
+	}
+	return true, line
+}
+
+// ErrUnknownRequirement says that a name is neither a feature nor a host check.
+var ErrUnknownRequirement = errors.New("unknown feature")
+
+// Requirable returns all names that [Report.Require] takes: features, then host checks.
+func Requirable() []string {
+	var names []string
+	for _, f := range launcher.AllFeatures() {
+		names = append(names, string(f))
+	}
+	return append(names, Names()...)
+}
+
+// MissingError names what a script requires and does not get.
+type MissingError struct{ Missing []Missing }
+
+// Missing is one of them.
+type Missing struct {
+	Name   string
+	Since  string // the upstream version that has it; "" for a host check
+	Reason string // a host check's; "" for a feature
+	Have   string // the version installed; "" where none is usable
+}
+
+// Error gives one line.
+func (e *MissingError) Error() string {
+	var parts []string
+	for _, m := range e.Missing {
+		switch {
+		case m.Since == "":
+			parts = append(parts, fmt.Sprintf("%s: %s", m.Name, m.Reason))
+		case m.Have == "":
+			parts = append(parts, fmt.Sprintf("%s (upstream has it since %s)", m.Name, m.Since))
+		default:
+			parts = append(parts, fmt.Sprintf("%s (upstream has it since %s, installed is %s)", m.Name, m.Since, m.Have))
+		}
+	}
+	return "missing: " + strings.Join(parts, "; ")
+}
+
+// Require checks that every name is a feature that slirp4netns has, or a host check that found
+// nothing failed or unknown. Errors: [ErrUnknownRequirement], [*MissingError].
+func (r Report) Require(names []string) error {
+	known := Requirable()
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("%w %q", ErrUnknownRequirement, name)
+		}
+	}
+	var missing []Missing
+	for _, f := range r.Slirp4netns.Features {
+		if slices.Contains(names, string(f.Name)) && !f.Have {
+			missing = append(missing, Missing{Name: string(f.Name), Since: f.Since, Have: r.Slirp4netns.Version})
+		}
+	}
+	for _, c := range r.Host {
+		if slices.Contains(names, c.Name) && c.Status != OK && c.Status != Warning {
+			missing = append(missing, Missing{Name: c.Name, Reason: c.Reason})
+		}
+	}
+	if len(missing) > 0 {
+		return &MissingError{missing}
+	}
+	return nil
+}

@@ -1,0 +1,94 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/launcher"
+)
+
+const (
+	longestName = 64             // bytes, of an instance
+	socketName  = "control.sock" // the longest socket's name in an instance's directory
+)
+
+// LongestInstanceName returns how many bytes an instance's name can have so that its sockets'
+// paths below stateDir fit into a socket address; at most 64, and below 1 if none fits.
+func LongestInstanceName(stateDir string) int {
+	return min(longestName, launcher.MaxSocketPath-len(stateDir)-len("/")-len("/")-len(socketName))
+}
+
+// RuntimeDirectory checks that instances can have their directories and sockets: the length of
+// the paths, whose directory it is, and by making a socket there.
+func RuntimeDirectory(_ context.Context, env *Env) Result {
+	r := Result{Name: "runtime-directory", Status: Failed}
+	elsewhere := fmt.Sprintf(`export XDG_RUNTIME_DIR="$(mktemp -d /tmp/run-%d-XXXXXX)"`, env.UID)
+	if env.UID == 0 {
+		elsewhere = `slirpctl --state-dir "$(mktemp -d /run/slirpctl-XXXXXX)" up …`
+	}
+	room := LongestInstanceName(env.StateDir)
+	if room < 1 {
+		r.Reason = fmt.Sprintf("%s is too long: a socket's path has at most %d bytes", env.StateDir, launcher.MaxSocketPath)
+		r.Remedy = elsewhere
+		return r
+	}
+	parent := env.StateDir
+	info, err := fs.Lstat(env.FS, rel(parent))
+	if err == nil {
+		if problem := env.unsafe(info); problem != "" {
+			r.Reason, r.Remedy = fmt.Sprintf("%s %s", parent, problem), elsewhere
+			return r
+		}
+	}
+	for errors.Is(err, fs.ErrNotExist) && parent != "/" {
+		parent = path.Dir(parent)
+		_, err = fs.Stat(env.FS, rel(parent))
+	}
+	if err == nil {
+		err = env.TrySocket(parent)
+	}
+	if err != nil {
+		r.Reason = fmt.Sprintf("no socket can be made below %s: %s", parent, describe(err))
+		r.Remedy = elsewhere
+		if errnoOf(err) == unix.ENOSPC || errnoOf(err) == unix.EDQUOT {
+			r.Remedy = "df -h " + launcher.Quote([]string{parent})
+		}
+		return r
+	}
+	r.Status, r.Reason = OK, fmt.Sprintf("%s, sockets can be made", env.StateDir)
+	if room < longestName {
+		r.Status = Warning
+		r.Reason = fmt.Sprintf("in %s only names of up to %d bytes fit: a socket's path has at most %d", env.StateDir, room, launcher.MaxSocketPath)
+		r.Remedy = elsewhere
+	}
+	return r
+}
+
+// unsafe says why a directory can't hold our state, or "". Only our own permissions could be
+// put right by us, so they don't count.
+func (e *Env) unsafe(info fs.FileInfo) string {
+	if info.Mode()&fs.ModeSymlink != 0 {
+		return "is a symbolic link"
+	}
+	if !info.IsDir() {
+		return "is not a directory"
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != e.UID {
+		return fmt.Sprintf("belongs to user %d", st.Uid)
+	}
+	return ""
+}
+
+// describe gives the system's words without the path that they repeat.
+func describe(err error) string {
+	if errno := errnoOf(err); errno != 0 {
+		return errno.Error()
+	}
+	return err.Error()
+}

@@ -1,0 +1,78 @@
+package probe
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// PingGroupRange makes the socket that slirp4netns answers pings from inside with. The kernel
+// allows it to the groups in net.ipv4.ping_group_range.
+func PingGroupRange(_ context.Context, env *Env) Result {
+	r := Result{Name: "ping-group-range"}
+	err := env.PingSocket()
+	switch errno := errnoOf(err); {
+	case err == nil:
+		r.Status, r.Reason = OK, "an ICMP socket was made: ping works inside"
+	case errno == unix.EACCES || errno == unix.EPERM:
+		r.Status, r.Reason = Warning, "ping won't work inside: no group of ours is in net.ipv4.ping_group_range"
+		if have, readErr := env.readInts("proc/sys/net/ipv4/ping_group_range"); readErr == nil && len(have) == 2 {
+			r.Reason += fmt.Sprintf(" (%d to %d)", have[0], have[1])
+		}
+		r.Remedy = env.sudo(`sysctl -w net.ipv4.ping_group_range="0 2147483647"`)
+	default:
+		r.Status, r.Reason = Unknown, "no ICMP socket can be made: "+err.Error()
+	}
+	return r
+}
+
+// UnprivilegedPorts says from which port on this user can publish. The kernel's own 1024 is
+// nothing to warn of.
+func UnprivilegedPorts(_ context.Context, env *Env) Result {
+	const kernelDefault = 1024
+	r := Result{Name: "unprivileged-ports", Status: OK}
+	if env.HasCap(unix.CAP_NET_BIND_SERVICE) {
+		r.Reason = "every port can be published (CAP_NET_BIND_SERVICE)"
+		return r
+	}
+	have, err := env.readInts("proc/sys/net/ipv4/ip_unprivileged_port_start")
+	switch {
+	case err != nil || len(have) != 1:
+		r.Status, r.Reason = Unknown, "can't read net.ipv4.ip_unprivileged_port_start"
+		if err != nil {
+			r.Reason += ": " + err.Error()
+		}
+	case have[0] <= 1:
+		r.Reason = "every port can be published"
+	default:
+		r.Reason = fmt.Sprintf("ports from %d can be published, not those below (net.ipv4.ip_unprivileged_port_start)", have[0])
+		r.Remedy = env.sudo("sysctl -w net.ipv4.ip_unprivileged_port_start=80")
+		if have[0] > kernelDefault {
+			r.Status = Warning
+		}
+	}
+	return r
+}
+
+// TCPRmem looks at the default receive buffer that new network namespaces take over. Above
+// 87380 bytes some kernels forward slowly (upstream issue 128).
+func TCPRmem(_ context.Context, env *Env) Result {
+	const good = 87380
+	r := Result{Name: "tcp-rmem"}
+	have, err := env.readInts("proc/sys/net/ipv4/tcp_rmem")
+	switch {
+	case err != nil || len(have) != 3:
+		r.Status, r.Reason = Unknown, "can't read net.ipv4.tcp_rmem"
+		if err != nil {
+			r.Reason += ": " + err.Error()
+		}
+	case have[1] > good:
+		r.Status = Warning
+		r.Reason = fmt.Sprintf("the default receive buffer is %d bytes; above %d forwarded ports are slow on some kernels", have[1], good)
+		r.Remedy = fmt.Sprintf(`slirpctl exec $NAME -- sysctl -w net.ipv4.tcp_rmem="%d %d %d"`, have[0], good, have[2])
+	default:
+		r.Status, r.Reason = OK, fmt.Sprintf("the default receive buffer is %d bytes", have[1])
+	}
+	return r
+}

@@ -1,0 +1,167 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+)
+
+// Nsenter looks for nsenter(1) and starts it.
+func Nsenter(ctx context.Context, env *Env) Result {
+	r := Result{Name: "nsenter", Status: Warning}
+	path, err := env.LookPath("nsenter")
+	if err != nil {
+		r.Reason, r.Remedy = "not on PATH; slirpctl does without it, scripts that enter namespaces may not", env.install(packages{apt: "util-linux", dnf: "util-linux", apk: "util-linux-misc", pacman: "util-linux", zypper: "util-linux"})
+		return r
+	}
+	text, err := env.Output(ctx, path, "--version")
+	text, _, _ = strings.Cut(strings.TrimSpace(text), "\n")
+	switch {
+	case err == nil:
+		r.Status, r.Reason = OK, fmt.Sprintf("%s (%s)", path, text)
+	case strings.Contains(strings.ToLower(text), "nsenter"):
+		// BusyBox's has no --version and answers with its usage.
+		r.Status, r.Reason = OK, path
+	case ctx.Err() != nil:
+		r.Status, r.Reason = Unknown, fmt.Sprintf("%s does not end", path)
+	default:
+		r.Reason = fmt.Sprintf("%s can't be run: %s", path, err)
+	}
+	return r
+}
+
+// packages names what to install with each package manager.
+type packages struct{ apt, dnf, apk, pacman, zypper string }
+
+// install gives the command for the package manager that is there.
+func (e *Env) install(p packages) string {
+	for _, m := range []struct{ tool, command string }{
+		{"apt-get", "apt-get install " + p.apt},
+		{"dnf", "dnf install " + p.dnf},
+		{"apk", "apk add " + p.apk},
+		{"pacman", "pacman -S " + p.pacman},
+		{"zypper", "zypper install " + p.zypper},
+	} {
+		if _, err := e.LookPath(m.tool); err == nil {
+			return e.sudo(m.command)
+		}
+	}
+	return ""
+}
+
+var mapToolPackages = packages{apt: "uidmap", dnf: "shadow-utils", apk: "shadow-uidmap", pacman: "shadow", zypper: "shadow"}
+
+// IDMapTools looks for newuidmap(1) and newgidmap(1) and lets them map a user namespace with
+// the user's ranges. Only --map-users needs them; root needs none.
+func IDMapTools(ctx context.Context, env *Env) Result {
+	r := Result{Name: "id-map-tools", Status: Warning}
+	if env.UID == 0 {
+		r.Status, r.Reason = OK, "root maps ids itself"
+		return r
+	}
+	var paths [2]string
+	for i, tool := range [2]string{"newuidmap", "newgidmap"} {
+		path, err := env.LookPath(tool)
+		if err != nil {
+			r.Reason, r.Remedy = tool+" is not on PATH: --map-users won't work", env.install(mapToolPackages)
+			return r
+		}
+		paths[i] = path
+	}
+	var args [2][]string
+	for i, file := range subIDFiles {
+		ranges, err := env.subIDs(file)
+		if err != nil || len(ranges) == 0 {
+			r.Status, r.Reason = Unknown, fmt.Sprintf("%s and %s are there; without ranges (subid-ranges) they can't be tried", paths[0], paths[1])
+			return r
+		}
+		args[i] = []string{paths[i], "1", fmt.Sprint(ranges[0].first), fmt.Sprint(ranges[0].count)}
+	}
+	if err := env.TryMaps(ctx, args[0], args[1]); err != nil {
+		r.Reason = fmt.Sprintf("%s and %s can't map this user's ranges: %s", paths[0], paths[1], err)
+		r.Remedy = env.sudo("chmod u+s " + paths[0] + " " + paths[1])
+		return r
+	}
+	r.Status, r.Reason = OK, fmt.Sprintf("%s and %s mapped this user's ranges", paths[0], paths[1])
+	return r
+}
+
+var subIDFiles = [2]string{"etc/subuid", "etc/subgid"}
+
+// SubIDRanges reads the user's ranges of subordinate ids, subuid(5) and subgid(5), which
+// --map-users needs.
+func SubIDRanges(_ context.Context, env *Env) Result {
+	r := Result{Name: "subid-ranges", Status: Warning}
+	var counts [2]uint64
+	for i, file := range subIDFiles {
+		ranges, err := env.subIDs(file)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			r.Status, r.Reason = Unknown, err.Error()
+			return r
+		}
+		for _, s := range ranges {
+			counts[i] += s.count
+		}
+		if counts[i] == 0 {
+			r.Reason = fmt.Sprintf("/%s has no range for %s: --map-users won't work", file, env.User)
+			r.Remedy = env.sudo(fmt.Sprintf("usermod --add-subuids %[1]s --add-subgids %[1]s %[2]s", env.freeSubIDs(), env.User))
+			return r
+		}
+	}
+	r.Status, r.Reason = OK, fmt.Sprintf("%d user and %d group ids for %s", counts[0], counts[1], env.User)
+	return r
+}
+
+type subIDs struct {
+	owner        string
+	first, count uint64
+}
+
+// subIDs returns the ranges of this user, by name or number.
+func (e *Env) subIDs(file string) ([]subIDs, error) {
+	all, err := e.allSubIDs(file)
+	var own []subIDs
+	for _, s := range all {
+		if s.owner == e.User || s.owner == strconv.Itoa(e.UID) {
+			own = append(own, s)
+		}
+	}
+	return own, err
+}
+
+// allSubIDs reads the lines OWNER:FIRST:COUNT, and passes over others as the tools do.
+func (e *Env) allSubIDs(file string) ([]subIDs, error) {
+	text, err := fs.ReadFile(e.FS, file)
+	if err != nil {
+		return nil, err
+	}
+	var all []subIDs
+	for line := range strings.Lines(string(text)) {
+		f := strings.Split(strings.TrimSpace(line), ":")
+		if len(f) != 3 || strings.HasPrefix(f[0], "#") {
+			continue
+		}
+		first, err1 := strconv.ParseUint(f[1], 10, 32)
+		count, err2 := strconv.ParseUint(f[2], 10, 32)
+		if err1 == nil && err2 == nil && count > 0 {
+			all = append(all, subIDs{f[0], first, count})
+		}
+	}
+	return all, nil
+}
+
+// freeSubIDs proposes a range after all that are given away, FIRST-LAST.
+func (e *Env) freeSubIDs() string {
+	const size = 65536
+	first := uint64(100000)
+	for _, file := range subIDFiles {
+		all, _ := e.allSubIDs(file)
+		for _, s := range all {
+			first = max(first, s.first+s.count)
+		}
+	}
+	return fmt.Sprintf("%d-%d", first, first+size-1)
+}

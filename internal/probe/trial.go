@@ -1,0 +1,152 @@
+package probe
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// ChildKind says in which new namespaces a child of ours tries things.
+type ChildKind string
+
+// The kinds. Their text is what the child finds in its argument list.
+const (
+	Rootless   ChildKind = "rootless"   // user (caller mapped to root), network, mount
+	Privileged ChildKind = "privileged" // network, mount; for who is root already
+	UserOnly   ChildKind = "user-only"  // user
+	waiting    ChildKind = "waiting"    // user, unmapped; waits for end-of-file, for tryMaps
+)
+
+// childName is argv[0] of the children. No argument and no environment variable of a user's
+// makes slirpctl one of them.
+const childName = "slirpctl-probe-child"
+
+// Trial is what a child found. 0 means that it worked.
+type Trial struct {
+	TunOpen     unix.Errno `json:"tunOpen"`     // open of /dev/net/tun
+	TunAttach   unix.Errno `json:"tunAttach"`   // TUNSETIFF
+	Sandbox     unix.Errno `json:"sandbox"`     // making slirp4netns's sandbox
+	SandboxStep string     `json:"sandboxStep"` // what failed with Sandbox
+	Seccomp     unix.Errno `json:"seccomp"`     // installing a filter
+}
+
+// childCommand makes a child of kind, not yet started.
+func childCommand(ctx context.Context, kind ChildKind) *exec.Cmd {
+	// The link, not the path behind it: that one can be gone, or out of this user's reach.
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Args = []string{childName, string(kind)}
+	cmd.Env = []string{} // not nil, which would be ours
+	cmd.Dir = "/"
+	attr := &syscall.SysProcAttr{}
+	switch kind {
+	case Rootless:
+		attr.Cloneflags = unix.CLONE_NEWUSER | unix.CLONE_NEWNET | unix.CLONE_NEWNS
+	case Privileged:
+		attr.Cloneflags = unix.CLONE_NEWNET | unix.CLONE_NEWNS
+	case UserOnly, waiting:
+		attr.Cloneflags = unix.CLONE_NEWUSER
+	}
+	if kind == Rootless || kind == UserOnly {
+		attr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}}
+		attr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}
+	}
+	cmd.SysProcAttr = attr
+	return cmd
+}
+
+// tryChild runs a child of kind to its end. The error is that of making its namespaces, or
+// says that it came to no result.
+func tryChild(ctx context.Context, kind ChildKind) (Trial, error) {
+	var stdout, stderr bytes.Buffer
+	cmd := childCommand(ctx, kind)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		if stderr.Len() > 0 {
+			err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(stderr.Bytes()))
+		}
+		return Trial{}, err
+	}
+	var t Trial
+	if err := json.Unmarshal(stdout.Bytes(), &t); err != nil {
+		return Trial{}, fmt.Errorf("the child that tries things out did not answer: %w", err)
+	}
+	return t, nil
+}
+
+// tryMaps makes a user namespace and lets newuidmap(1) and newgidmap(1) fill its maps: each
+// argument list is the path of the tool and what follows the PID.
+func tryMaps(ctx context.Context, uidArgs, gidArgs []string) error {
+	cmd := childCommand(ctx, waiting)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	pid := fmt.Sprint(cmd.Process.Pid)
+	for _, args := range [][]string{uidArgs, gidArgs} {
+		out, runErr := output(ctx, args[0], append([]string{pid}, args[1:]...)...)
+		if runErr != nil {
+			text, _, _ := bytes.Cut(bytes.TrimSpace([]byte(out)), []byte("\n"))
+			if len(text) == 0 {
+				text = []byte(runErr.Error())
+			}
+			err = errors.New(string(text))
+			break
+		}
+	}
+	closeErr := stdin.Close() // the child ends on end-of-file
+	if waitErr := cmd.Wait(); err == nil {
+		err = errors.Join(closeErr, waitErr)
+	}
+	return err
+}
+
+// pingSocket makes the kind of socket that slirp4netns sends pings of the namespace with.
+func pingSocket() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP)
+	if err != nil {
+		return err
+	}
+	return unix.Close(fd)
+}
+
+// trySocket makes a Unix socket in a new directory below dir, and removes both. The length
+// of dir's path plays no part.
+func trySocket(dir string) (err error) {
+	tmp, err := os.MkdirTemp(dir, ".probe-")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if removeErr := os.RemoveAll(tmp); err == nil {
+			err = removeErr
+		}
+	}()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	at, err := os.Open(tmp)
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	return unix.Bind(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/s", at.Fd())})
+}
+
+// wait is the life of a waiting child.
+func wait() { _, _ = io.Copy(io.Discard, os.Stdin) }
