@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/sirupsen/logrus"
@@ -69,10 +68,4 @@ func setLog(l *logrus.Logger, w io.Writer, level, format string) error {
 	l.ReplaceHooks(logrus.LevelHooks{})
 	l.AddHook(h)
 	return nil
-}
-
-// isTerminal reports whether w is a terminal that may be decorated (NO_COLOR, no-color.org).
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && isTTY(f)
 }

@@ -8,12 +8,14 @@ import (
 
 	"github.com/slirpctl/slirpctl/internal/guest"
 	"github.com/slirpctl/slirpctl/internal/nscommand"
+	"github.com/slirpctl/slirpctl/internal/probe"
 )
 
 // version is set by the linker (Makefile).
 var version = "dev"
 
 func main() {
+	probe.Child()
 	// Hidden commands: this program again, in another role. They take no flags and must start
 	// fast, so they come before everything.
 	if len(os.Args) > 1 {

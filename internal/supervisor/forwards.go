@@ -2,10 +2,9 @@ package supervisor
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
-	"github.com/slirpctl/slirpctl/internal/options"
+	"github.com/slirpctl/slirpctl/internal/hostfwd/slirpapi"
 )
 
 // startForwards makes the handler and opens what --publish asks for.
@@ -24,15 +23,19 @@ func (s *supervisor) startForwards(ctx context.Context) error {
 	if len(fs) == 0 {
 		return nil
 	}
+	if w := slirpapi.LoopbackWarning(fs); w != "" && !s.req.Options.AllowHostLoopback && h.Name() == "slirp4netns" {
+		s.log.Warn(w)
+	}
 	_, err = s.fwd.Add(ctx, fs)
 	return err
 }
 
 // reopenForwards puts back what died with slirp4netns.
 func (s *supervisor) reopenForwards(ctx context.Context) error {
-	if s.req.Options.PortHandler != options.HandlerSlirp4netns {
+	h, ok := s.handler.(*slirpapi.Handler)
+	if !ok {
 		return nil
 	}
+	h.Reset()
 	return s.fwd.Reopen(ctx)
 }
-

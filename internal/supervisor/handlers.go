@@ -10,6 +10,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd/rootlesskit"
 	"github.com/slirpctl/slirpctl/internal/hostfwd/slirpapi"
 	"github.com/slirpctl/slirpctl/internal/instance"
+	"github.com/slirpctl/slirpctl/internal/launcher"
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
@@ -19,7 +20,10 @@ func (s *supervisor) newHandler() (hostfwd.Handler, error) {
 	o := &s.req.Options
 	switch o.PortHandler {
 	case options.HandlerSlirp4netns:
-		return s.slirpHandler()
+		if st := s.State(); st.APISocket == "" {
+			return nil, &launcher.MissingFeatureError{Feature: launcher.APISocket, Since: launcher.APISocket.Since(), Wanted: "--port-handler slirp4netns", Have: s.bin.Version.Version}
+		}
+		return slirpapi.NewHandler(slirpapi.Config{Path: s.inst.Path(instance.APISocket), Network: s.net.CIDR()}), nil
 	case options.HandlerDirect:
 		return direct.New(direct.Config{Sockets: agentSockets{s}, Log: s.log.Warnf}), nil
 	case options.HandlerRootlessKit:
@@ -65,7 +69,3 @@ func (s *supervisor) watchAgent(a *guest.Agent) {
 		}
 	}
 }
-
-func (s *supervisor) apiSocket() string { return s.inst.Path(instance.APISocket) }
-
-var _ = slirpapi.Client{}

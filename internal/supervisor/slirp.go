@@ -155,6 +155,7 @@ func (s *supervisor) guestAgent() (*guest.Agent, error) {
 		s.atEnd(s.closeAgent)
 	}
 	s.agent = a
+	go s.watchAgent(a)
 	return a, nil
 }
 
