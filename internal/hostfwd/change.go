@@ -303,10 +303,11 @@ func (m *Manager) openEntry(ctx context.Context, e *entry) error {
 		return err
 	}
 	l, err := m.h.Open(ctx, e.f)
-	if err == nil {
-		e.l = l
+	if err != nil {
+		return Explain(e.f, err)
 	}
-	return err
+	e.l = l
+	return nil
 }
 
 func byID(set map[*entry]bool) []*entry {

@@ -57,6 +57,29 @@ func TestDiagnosePortInUse(t *testing.T) {
 	}
 }
 
+// A handler that returns the system's error gets it explained by the manager.
+func TestManagerExplains(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	h := newFake()
+	h.refuse = func(Forward) error {
+		return &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", syscall.EADDRINUSE)}
+	}
+	m := newTestManager(t, h)
+	_, err = m.Add(t.Context(), forwards(t, l.Addr().String()+":80"))
+	var pe *PortInUseError
+	if !errors.As(err, &pe) || pe.By.PID != os.Getpid() {
+		t.Errorf("got %v", err)
+	}
+	boom := errors.New("boom")
+	if got := Explain(Forward{}, boom); got != boom {
+		t.Errorf("got %v", got)
+	}
+}
+
 func TestDiagnoseIPv6(t *testing.T) {
 	if !hostHasIPv6() {
 		if os.Getenv("CI") != "" {

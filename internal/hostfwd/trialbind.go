@@ -20,6 +20,24 @@ func Diagnose(f Forward) error {
 	return err
 }
 
+// Explain replaces an error of the system about listening for f by what [Diagnose] finds out,
+// if anything. Other errors, and explained ones, are returned as they are.
+func Explain(f Forward, err error) error {
+	for _, e := range []error{syscall.EADDRINUSE, syscall.EACCES, syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT} {
+		if errors.Is(err, e) && !explained(err) {
+			if why := Diagnose(f); why != nil {
+				return why
+			}
+		}
+	}
+	return err
+}
+
+func explained(err error) bool {
+	var hinted interface{ Hint() string }
+	return errors.As(err, &hinted)
+}
+
 // FreePort returns a host port that is free for f's protocol and host address now. Another
 // program may take it before it is used. The errors are those of [Diagnose].
 func FreePort(f Forward) (uint16, error) {

@@ -148,7 +148,7 @@ func TestStopsAnswering(t *testing.T) {
 		io.ReadAll(c)
 		fmt.Fprintf(c, `{"return":{"id":%d}}`, n)
 	})
-	m := hostfwd.NewManager(NewHandler(Config{Path: path, Timeout: 50 * time.Millisecond}), hostfwd.Config{Guest: netip.MustParseAddr("10.0.2.100")})
+	m := hostfwd.NewManager(NewHandler(Config{Path: path, Timeout: 500 * time.Millisecond}), hostfwd.Config{Guest: netip.MustParseAddr("10.0.2.100")})
 	_, err := m.Add(t.Context(), forwards(t, "20000-20099:1-100"))
 	var ae *hostfwd.AddError
 	if !asErr(err, &ae) || ae.Index != 50 || !errors.Is(err, context.DeadlineExceeded) {
@@ -248,6 +248,27 @@ func TestUnreachable(t *testing.T) {
 	for _, path := range []string{dir + "/none", "@abstract", dir + strings.Repeat("/long", 30)} {
 		if _, err := (&Client{Path: path}).List(t.Context()); !isUnreachable(err) {
 			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+// A refusal that no trial bind explains: privilege that slirp4netns lacks, or else its words.
+func TestRefusedWithoutReason(t *testing.T) {
+	path := fakeServer(t, func(c *net.UnixConn) {
+		if b, _ := io.ReadAll(c); bytes.Contains(b, []byte("add")) {
+			io.WriteString(c, `{"error":{"desc":"bad request: add_hostfwd: slirp_add_hostfwd failed"}}`)
+			return
+		}
+		io.WriteString(c, `{"entries":[]}`)
+	})
+	h := NewHandler(Config{Path: path})
+	var pe *hostfwd.PrivilegedPortError
+	if _, err := h.Open(t.Context(), forwards(t, "127.0.0.1:7:10.0.2.100:80")[0]); !asErr(err, &pe) {
+		t.Errorf("port 7: %v", err)
+	}
+	for _, spec := range []string{fmt.Sprintf("127.0.0.1:%d:10.0.2.100:80", freePort(t)), "127.0.0.1:0:10.0.2.100:80"} {
+		if _, err := h.Open(t.Context(), forwards(t, spec)[0]); !isRefused(err) {
+			t.Errorf("%s: %v", spec, err)
 		}
 	}
 }

@@ -57,7 +57,8 @@ func defaultGuest(network netip.Prefix) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
-// filesExhausted returns a [*hostfwd.FileLimitError] if pid can't open another file.
+// filesExhausted returns a [*hostfwd.FileLimitError] if pid can't open two more files: the
+// connection of the request that failed, which may be closed by now, and its socket.
 func filesExhausted(pid int) error {
 	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	if err != nil {
@@ -74,8 +75,8 @@ func filesExhausted(pid int) error {
 		}
 		soft := string(bytes.Fields(rest)[0])
 		limit, err := strconv.ParseUint(soft, 10, 64)
-		if err == nil && uint64(len(fds)) >= limit {
-			return &hostfwd.FileLimitError{Need: uint64(len(fds)) + 1, Limit: limit}
+		if err == nil && uint64(len(fds))+2 > limit {
+			return &hostfwd.FileLimitError{Need: max(limit+1, uint64(len(fds))+2), Limit: limit}
 		}
 	}
 	return nil

@@ -1,175 +1,17 @@
 package slirpapi
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
-
-// need fails the test in CI and skips it elsewhere.
-func need(t *testing.T, ok bool, what string) {
-	t.Helper()
-	if ok {
-		return
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatal("this test needs " + what)
-	}
-	t.Skip("this test needs " + what)
-}
-
-// realSlirp is a slirp4netns on a network namespace of its own.
-type realSlirp struct {
-	path   string // of the API socket
-	cmd    *exec.Cmd
-	exitFD *os.File
-	target int
-	extra  []string
-	log    bytes.Buffer
-}
-
-func startReal(t *testing.T, extra ...string) *realSlirp {
-	t.Helper()
-	_, err := exec.LookPath("slirp4netns")
-	need(t, err == nil, "slirp4netns")
-	need(t, os.Getuid() == 0, "root")
-	target := exec.Command("sleep", "600")
-	target.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	if err := target.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		target.Process.Kill()
-		target.Wait()
-	})
-	s := &realSlirp{path: filepath.Join(t.TempDir(), "api.sock"), target: target.Process.Pid, extra: extra}
-	s.start(t)
-	t.Cleanup(func() { s.stop() })
-	return s
-}
-
-func (s *realSlirp) start(t *testing.T) {
-	t.Helper()
-	readyR, readyW, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer readyR.Close()
-	exitR, exitW, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	args := append([]string{"-c", "-r", "3", "-e", "4", "-a", s.path}, s.extra...)
-	s.cmd = exec.Command("slirp4netns", append(args, strconv.Itoa(s.target), "tap0")...)
-	s.cmd.ExtraFiles = []*os.File{readyW, exitR}
-	s.log.Reset()
-	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
-	s.exitFD = exitW
-	err = s.cmd.Start()
-	readyW.Close()
-	exitR.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b, _ := io.ReadAll(readyR); string(b) != "1" {
-		s.stop()
-		t.Fatalf("slirp4netns did not get ready: %s", s.log.String())
-	}
-}
-
-// stop ends slirp4netns and returns how it ended.
-func (s *realSlirp) stop() error {
-	if s.exitFD == nil {
-		return nil
-	}
-	s.exitFD.Close()
-	s.exitFD = nil
-	return s.cmd.Wait()
-}
-
-func (s *realSlirp) kill() {
-	s.cmd.Process.Kill()
-	s.stop()
-	os.Remove(s.path)
-}
-
-func (s *realSlirp) newManager(t *testing.T) (*Handler, *hostfwd.Manager) {
-	t.Helper()
-	h := NewHandler(Config{Path: s.path, Network: netip.MustParsePrefix("10.0.2.0/24")})
-	m := hostfwd.NewManager(h, hostfwd.Config{Guest: netip.MustParseAddr("10.0.2.100")})
-	t.Cleanup(func() {
-		if err := m.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return h, m
-}
-
-func forwards(t testing.TB, specs ...string) []hostfwd.Forward {
-	t.Helper()
-	var fs []hostfwd.Forward
-	for _, s := range specs {
-		spec, err := hostfwd.ParseSpec(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fs = append(fs, spec.Forwards()...)
-	}
-	return fs
-}
-
-// freePort returns a free TCP and UDP port of 127.0.0.1, outside the range from which the
-// kernel picks, so that nobody gets it by chance.
-func freePort(t testing.TB) int {
-	t.Helper()
-	for port := 20000 + os.Getpid()%5000; port < 32000; port++ {
-		free := true
-		for _, p := range []hostfwd.Proto{hostfwd.TCP, hostfwd.UDP} {
-			free = free && hostfwd.Diagnose(hostfwd.Forward{Proto: p, HostPort: uint16(port)}) == nil
-		}
-		if free {
-			return port
-		}
-	}
-	t.Fatal("no free port")
-	return 0
-}
-
-func listens(f hostfwd.Forward) bool {
-	c, err := net.Dial("tcp", netip.AddrPortFrom(f.HostIP, f.HostPort).String())
-	if err == nil {
-		c.Close()
-	}
-	return err == nil
-}
-
-// entryLines prints what slirp4netns lists, without ids, sorted.
-func entryLines(t *testing.T, path string) []string {
-	t.Helper()
-	entries, err := (&Client{Path: path}).List(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := []string{}
-	for _, e := range entries {
-		out = append(out, e.Forward().String())
-	}
-	slices.Sort(out)
-	return out
-}
 
 func TestRealClient(t *testing.T) {
 	s := startReal(t)
@@ -345,20 +187,15 @@ func TestRealReasons(t *testing.T) {
 	}
 }
 
-// slirp4netns runs as nobody's child with few files: the reason is its limit.
+// With few files left to slirp4netns, the reason is its limit.
 func TestRealOpenFileLimit(t *testing.T) {
 	s := startReal(t)
 	_, m := s.newManager(t)
-	_, err := exec.LookPath("prlimit")
-	need(t, err == nil, "prlimit")
-	if out, err := exec.Command("prlimit", "--pid", strconv.Itoa(s.cmd.Process.Pid), "--nofile=24:24").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	port := freePort(t)
-	_, err = m.Add(t.Context(), forwards(t, fmt.Sprintf("127.0.0.1:%d-%d:1-40", port, port+39)))
-	t.Log(err)
-	if err == nil {
-		t.Fatal("40 forwards with 24 files")
+	s.raiseFiles(t, 24)
+	_, err := m.Add(t.Context(), forwards(t, ownLoopback()+":20000-20039:1-40"))
+	var fe *hostfwd.FileLimitError
+	if !asErr(err, &fe) || fe.Limit != 24 {
+		t.Fatalf("40 forwards with 24 files: %v", err)
 	}
 	if got := entryLines(t, s.path); len(got) != 0 {
 		t.Errorf("left of the batch: %q", got)
@@ -447,20 +284,46 @@ func TestRealForeignOddPorts(t *testing.T) {
 
 func TestReal1100(t *testing.T) {
 	s := startReal(t)
-	if out, err := exec.Command("prlimit", "--pid", strconv.Itoa(s.cmd.Process.Pid), "--nofile=4096:4096").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	s.raiseFiles(t, 4096)
 	_, m := s.newManager(t)
-	start := time.Now()
-	if _, err := m.Add(t.Context(), forwards(t, "127.77.0.1:20000-21099:1-1100")); err != nil {
+	if _, err := m.Add(t.Context(), forwards(t, ownLoopback()+":20000-21099:1-1100")); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("adding took %v", time.Since(start))
 	f := &Foreign{Client: Client{Path: s.path}}
-	start = time.Now()
 	list, err := f.List(t.Context())
 	if err != nil || len(list) != 1100 || list[1099].ID != 1100 || list[1099].HostPort != 21099 {
 		t.Fatalf("%d listed, %v", len(list), err)
 	}
-	t.Logf("listing took %v", time.Since(start))
+}
+
+func BenchmarkAdd1000(b *testing.B) {
+	for b.Loop() {
+		b.StopTimer()
+		s := startReal(b)
+		s.raiseFiles(b, 4096)
+		_, m := s.newManager(b)
+		fs := forwards(b, ownLoopback()+":20000-20999:1-1000")
+		b.StartTimer()
+		if _, err := m.Add(b.Context(), fs); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		s.stop()
+		b.StartTimer()
+	}
+}
+
+func BenchmarkList1000(b *testing.B) {
+	s := startReal(b)
+	s.raiseFiles(b, 4096)
+	_, m := s.newManager(b)
+	if _, err := m.Add(b.Context(), forwards(b, ownLoopback()+":20000-20999:1-1000")); err != nil {
+		b.Fatal(err)
+	}
+	f := &Foreign{Client: Client{Path: s.path}}
+	for b.Loop() {
+		if _, err := f.List(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
