@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Descriptors of the started slirp4netns, as [Start] lays them out.
@@ -86,6 +88,7 @@ func Start(cfg StartConfig) (*Process, error) {
 		exitW.Close()
 		return nil, fmt.Errorf("start slirp4netns: %w", err)
 	}
+	raiseOpenFiles(cmd.Process.Pid)
 	p := &Process{
 		cmd: cmd, exit: exitW,
 		ready: make(chan struct{}), readEOF: make(chan struct{}), done: make(chan struct{}),
@@ -96,6 +99,16 @@ func Start(cfg StartConfig) (*Process, error) {
 		close(p.done)
 	}()
 	return p, nil
+}
+
+// raiseOpenFiles lifts slirp4netns's limit on open files to the hard one: every connection and
+// every forward is a descriptor of its. It is no failure if that can't be done.
+func raiseOpenFiles(pid int) {
+	var l unix.Rlimit
+	if unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &l) == nil && l.Cur < l.Max {
+		l.Cur = l.Max
+		_ = unix.Prlimit(pid, unix.RLIMIT_NOFILE, &l, nil)
+	}
 }
 
 func (p *Process) waitReady(r *os.File) {

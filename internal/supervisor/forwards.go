@@ -32,10 +32,8 @@ func (s *supervisor) startForwards(ctx context.Context) error {
 
 // reopenForwards puts back what died with slirp4netns.
 func (s *supervisor) reopenForwards(ctx context.Context) error {
-	h, ok := s.handler.(*slirpapi.Handler)
-	if !ok {
+	if _, ok := s.handler.(*slirpapi.Handler); !ok {
 		return nil
 	}
-	h.Reset()
 	return s.fwd.Reopen(ctx)
 }

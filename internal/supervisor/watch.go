@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/slirpctl/slirpctl/internal/hostfwd/slirpapi"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/options"
 )
@@ -164,6 +165,9 @@ func (s *supervisor) heal(ctx context.Context, targetGone <-chan struct{}) error
 func (s *supervisor) restart(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.req.Options.Timeout, errTimeout)
 	defer cancel()
+	if h, ok := s.handler.(*slirpapi.Handler); ok {
+		h.Reset() // its ids mean nothing to the next one
+	}
 	if err := s.startSlirp(ctx); err != nil {
 		return err
 	}
