@@ -65,8 +65,10 @@ func writeMaps(pid int, ranges bool) error {
 			return &MapError{"--map-users: " + m.db, err, ""}
 		}
 		if len(subs) == 0 {
-			return &MapError{"--map-users", fmt.Errorf("%s has no range for %s", m.db, name),
-				"give the user ranges: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " + name}
+			return &MapError{
+				"--map-users", fmt.Errorf("%s has no range for %s", m.db, name),
+				"give the user ranges: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " + name,
+			}
 		}
 		args := []string{strconv.Itoa(pid), "0", strconv.Itoa(m.id), "1"}
 		next := uint64(1)

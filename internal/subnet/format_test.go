@@ -114,10 +114,14 @@ func TestTemplate(t *testing.T) {
 		text, want string
 	}{
 		{full(), "{{.Guest}} via {{.Gateway}}", "10.0.2.100 via 10.0.2.2\n"},
-		{full(), "{{.CIDR}} {{.DNS}} {{.DHCPBegin}} {{.DHCPEnd}} {{.Netmask}} {{.Broadcast}}\n",
-			"10.0.2.0/24 10.0.2.3 10.0.2.15 10.0.2.30 255.255.255.0 10.0.2.255\n"},
-		{full(), "{{with .IPv6}}{{.CIDR}} {{.Guest}} {{.Gateway}} {{.DNS}} {{.Router}}{{end}}",
-			"fd00::/64 fd00::ff:fe12:3456 fd00::2 fd00::3 fe80::2\n"},
+		{
+			full(), "{{.CIDR}} {{.DNS}} {{.DHCPBegin}} {{.DHCPEnd}} {{.Netmask}} {{.Broadcast}}\n",
+			"10.0.2.0/24 10.0.2.3 10.0.2.15 10.0.2.30 255.255.255.0 10.0.2.255\n",
+		},
+		{
+			full(), "{{with .IPv6}}{{.CIDR}} {{.Guest}} {{.Gateway}} {{.DNS}} {{.Router}}{{end}}",
+			"fd00::/64 fd00::ff:fe12:3456 fd00::2 fd00::3 fe80::2\n",
+		},
 		{noDNS(), "[{{.DNS}}]", "[]\n"},
 		{subnet.Default().Values(), "{{if .IPv6}}six{{else}}four{{end}}", "four\n"},
 	} {

@@ -56,7 +56,8 @@ func openAt(t testing.TB, h *Handler, proto hostfwd.Proto, host string, guest ne
 	t.Helper()
 	to := netip.MustParseAddrPort(guest.String())
 	ln, err := h.Open(context.Background(), hostfwd.Forward{
-		Proto: proto, HostIP: netip.MustParseAddr(host), GuestIP: to.Addr(), GuestPort: to.Port()})
+		Proto: proto, HostIP: netip.MustParseAddr(host), GuestIP: to.Addr(), GuestPort: to.Port(),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -431,14 +431,18 @@ func TestPortTaken(t *testing.T) {
 	defer taken.Close()
 	at := netip.MustParseAddrPort(taken.Addr().String())
 	for _, ip := range []string{"127.0.0.1", "0.0.0.0"} {
-		_, err := h.Open(context.Background(), hostfwd.Forward{Proto: hostfwd.TCP,
-			HostIP: netip.MustParseAddr(ip), HostPort: at.Port(), GuestIP: guestIP, GuestPort: 80})
+		_, err := h.Open(context.Background(), hostfwd.Forward{
+			Proto:  hostfwd.TCP,
+			HostIP: netip.MustParseAddr(ip), HostPort: at.Port(), GuestIP: guestIP, GuestPort: 80,
+		})
 		if !errors.Is(err, unix.EADDRINUSE) {
 			t.Errorf("%s: %v", ip, err)
 		}
 	}
-	_, err = h.Open(context.Background(), hostfwd.Forward{Proto: hostfwd.TCP,
-		HostIP: netip.MustParseAddr("192.0.2.1"), HostPort: 0, GuestIP: guestIP, GuestPort: 80})
+	_, err = h.Open(context.Background(), hostfwd.Forward{
+		Proto:  hostfwd.TCP,
+		HostIP: netip.MustParseAddr("192.0.2.1"), HostPort: 0, GuestIP: guestIP, GuestPort: 80,
+	})
 	if !errors.Is(err, unix.EADDRNOTAVAIL) {
 		t.Errorf("foreign address: %v", err)
 	}

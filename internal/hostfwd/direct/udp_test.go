@@ -91,8 +91,10 @@ func TestUDP6Only(t *testing.T) {
 	h := newHandler(t, ns)
 	ln := openAt(t, h, hostfwd.UDP6, "::", &net.UDPAddr{IP: guestIP.AsSlice(), Port: 9})
 	// The same port of IPv4 is free.
-	other, err := h.Open(context.Background(), hostfwd.Forward{Proto: hostfwd.UDP4, HostIP: netip.IPv4Unspecified(),
-		HostPort: ln.Forward().HostPort, GuestIP: guestIP, GuestPort: 9})
+	other, err := h.Open(context.Background(), hostfwd.Forward{
+		Proto: hostfwd.UDP4, HostIP: netip.IPv4Unspecified(),
+		HostPort: ln.Forward().HostPort, GuestIP: guestIP, GuestPort: 9,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
