@@ -119,7 +119,7 @@ func (s *supervisor) aim(plan *launcher.Plan, cfg *launcher.StartConfig) error {
 		plan.Target = launcher.Target{PID: s.tgt.PID}
 		return nil
 	}
-	if s.tgt.Userns == nil && s.bin.Features.Has(launcher.NetnsType) {
+	if (s.tgt.Userns == nil || os.Geteuid() == 0) && s.bin.Features.Has(launcher.NetnsType) {
 		cfg.Target = s.tgt.Netns
 		plan.Target = launcher.Target{NetnsPath: launcher.TargetPath}
 		return nil

@@ -55,6 +55,7 @@ type Target struct {
 
 	pidfd *os.File // nil for a path
 	ino   uint64   // of the network namespace
+	ofPID bool     // Netns and Userns are what slirp4netns finds below /proc/PID/ns
 }
 
 // FromPID pins the namespaces of a process. A process that is still in the caller's network
@@ -69,7 +70,7 @@ func FromPID(ctx context.Context, pid int, wait time.Duration) (*Target, error) 
 		return nil, fmt.Errorf("process %d: pidfd_open: %w", pid, err)
 	}
 	t.pidfd = os.NewFile(uintptr(fd), "pidfd")
-	if err := t.pin(ctx, fmt.Sprintf("/proc/%d/ns/user", pid), wait); err != nil {
+	if err := t.pin(ctx, wait); err != nil {
 		t.Close()
 		return nil, err
 	}
@@ -77,11 +78,14 @@ func FromPID(ctx context.Context, pid int, wait time.Duration) (*Target, error) 
 }
 
 // pin opens the namespaces of t.PID, again and again while it shares ours and wait lasts.
-func (t *Target) pin(ctx context.Context, userns string, wait time.Duration) error {
+func (t *Target) pin(ctx context.Context, wait time.Duration) error {
 	gone := fmt.Errorf("process %d: %w", t.PID, ErrGone)
 	deadline := time.Now().Add(wait)
 	for {
-		err := t.open(t.NetnsPath, userns)
+		err := t.open(t.NetnsPath, "")
+		if err == nil {
+			err = t.compareUserns()
+		}
 		if t.Gone() { // what was opened may be another process's
 			return gone
 		}
@@ -100,6 +104,25 @@ func (t *Target) pin(ctx context.Context, userns string, wait time.Duration) err
 		case <-time.After(2 * time.Millisecond): // nothing tells of an unshare(2)
 		}
 	}
+}
+
+// compareUserns tells whether the process still lives in the user namespace that owns its
+// network namespace. It may have made another one since, as bwrap(1) does; slirp4netns, pointed
+// at its PID, would then enter that one and have no rights over the network.
+func (t *Target) compareUserns() error {
+	path := fmt.Sprintf("/proc/%d/ns/user", t.PID)
+	if t.Userns == nil {
+		t.ofPID = true // no user namespace is entered, or slirp4netns says why it can't
+		return nil
+	}
+	same, err := sameNS(t.Userns, path)
+	if err != nil {
+		return err
+	}
+	if t.ofPID = same; same {
+		t.UsernsPath = path
+	}
+	return nil
 }
 
 // FromNetns pins a network namespace by path, or by bare name below /run/netns. The user
@@ -121,9 +144,6 @@ func FromNetns(path, userns string) (*Target, error) {
 			return nil, fmt.Errorf("%s: %w", path, ErrGone)
 		}
 		t.pidfd = os.NewFile(uintptr(fd), "pidfd")
-		if userns == "" {
-			userns = fmt.Sprintf("/proc/%d/ns/user", pid)
-		}
 		if err := t.open(path, userns); err != nil {
 			t.Close()
 			return nil, err
@@ -138,10 +158,8 @@ func FromNetns(path, userns string) (*Target, error) {
 	return t, nil
 }
 
-// ByPID reports whether the namespaces are those of t.PID itself.
-func (t *Target) ByPID() bool {
-	return t.PID > 0 && t.NetnsPath == fmt.Sprintf("/proc/%d/ns/net", t.PID)
-}
+// ByPID reports whether slirp4netns finds these very namespaces when it is given t.PID.
+func (t *Target) ByPID() bool { return t.ofPID }
 
 // procPID takes N out of /proc/N/….
 func procPID(path string) (int, bool) {
