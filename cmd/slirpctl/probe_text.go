@@ -75,6 +75,11 @@ func terminalReport(r probe.Report, colour bool) string {
 	for _, row := range binaryRows(r.Slirp4netns) {
 		width = max(width, len(row[0]))
 	}
+	if r.Slirp4netns.Error == "" {
+		for _, f := range r.Slirp4netns.Features {
+			width = max(width, len(f.Name))
+		}
+	}
 	var b strings.Builder
 	fmt.Fprintln(&b, paint(bold, "slirp4netns"))
 	for _, row := range binaryRows(r.Slirp4netns) {

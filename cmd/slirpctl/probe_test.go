@@ -1,0 +1,301 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/launcher"
+	"github.com/slirpctl/slirpctl/internal/probe"
+)
+
+// The checks start this binary again; it must not run the tests then.
+func init() { probe.Child() }
+
+var updateProbe = flag.Bool("update-probe", false, "rewrite the golden files of probe")
+
+// probeTo runs `slirpctl probe` with its standard output going to w.
+func probeTo(t *testing.T, w io.Writer, args ...string) error {
+	t.Helper()
+	dir := t.TempDir()
+	cmd := newProbeCmd(func(*cobra.Command) string { return dir })
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	cmd.SetArgs(args)
+	cmd.SetOut(w)
+	cmd.SetErr(io.Discard)
+	return cmd.ExecuteContext(t.Context())
+}
+
+func runProbeCmd(t *testing.T, args ...string) (stdout string, err error) {
+	t.Helper()
+	var out bytes.Buffer
+	err = probeTo(t, &out, args...)
+	return out.String(), err
+}
+
+const helpTexts = "../../internal/launcher/testdata/help"
+
+// fakeSlirp writes a program named slirp4netns that does what the shell script says.
+func fakeSlirp(t *testing.T, script string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "slirp4netns")
+	syscall.ForkLock.RLock() // a fork that inherits the descriptor would make it "busy"
+	err := os.WriteFile(path, []byte("#!/bin/sh\n"+script+"\n"), 0o755)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// fakeVersion is a slirp4netns that prints one version's texts.
+func fakeVersion(t *testing.T, name string) string {
+	t.Helper()
+	dir, err := filepath.Abs(helpTexts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fakeSlirp(t, fmt.Sprintf(`exec cat "%s/%s.${1#--}.txt"`, dir, name))
+}
+
+// binaryPart cuts the host's lines off, and the path's beginning.
+func binaryPart(t *testing.T, report, path string) string {
+	t.Helper()
+	part, _, ok := strings.Cut(report, "user-namespaces\t")
+	if !ok {
+		t.Fatalf("no host section in\n%s", report)
+	}
+	return strings.ReplaceAll(part, path, "/usr/bin/slirp4netns")
+}
+
+func TestProbeGolden(t *testing.T) {
+	helps, err := filepath.Glob(helpTexts + "/*.help.txt")
+	if err != nil || len(helps) < 11 {
+		t.Fatalf("have %d help texts, %v", len(helps), err)
+	}
+	for _, help := range helps {
+		name := strings.TrimSuffix(filepath.Base(help), ".help.txt")
+		t.Run(name, func(t *testing.T) {
+			path := fakeVersion(t, name)
+			out, err := runProbeCmd(t, "--slirp4netns-path", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			compareGolden(t, "testdata/probe/"+name+".golden", binaryPart(t, out, path))
+		})
+	}
+}
+
+func compareGolden(t *testing.T, file, got string) {
+	t.Helper()
+	if *updateProbe {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s: got\n%s\nwant\n%s", file, got, want)
+	}
+}
+
+// terminalFixture is a report with everything in it.
+func terminalFixture() probe.Report {
+	b := launcher.Binary{
+		Path: "/usr/bin/slirp4netns", Version: launcher.Version{Version: "1.0.0", Commit: "a3be729", Libslirp: "4.7.0"},
+		Features: launcher.Features(launcher.CIDR, launcher.MTU),
+	}
+	return probe.Report{
+		Slirp4netns: probe.NewBinary(b, nil),
+		Host: []probe.Result{
+			{Name: "user-namespaces", Status: probe.OK, Reason: "one was made"},
+			{Name: "tun-device", Status: probe.Failed, Reason: "missing: there is no /dev/net/tun", Remedy: "sudo modprobe tun"},
+			{Name: "tcp-rmem", Status: probe.Warning, Reason: "large"},
+			{Name: "seccomp", Status: probe.Unknown, Reason: "no answer"},
+		},
+		Summary: "not ready: tun-device: missing: there is no /dev/net/tun",
+	}
+}
+
+func TestProbeOnATerminalGolden(t *testing.T) {
+	compareGolden(t, "testdata/probe/terminal.golden", terminalReport(terminalFixture(), false))
+	compareGolden(t, "testdata/probe/colour.golden", terminalReport(terminalFixture(), true))
+	compareGolden(t, "testdata/probe/plain.golden", plainReport(terminalFixture()))
+	bad := terminalFixture()
+	bad.Slirp4netns = probe.NewBinary(launcher.Binary{Path: "slirp4netns"}, errors.New("slirp4netns is not on PATH"))
+	compareGolden(t, "testdata/probe/no-binary.golden", terminalReport(bad, false))
+}
+
+// A real terminal, with colour and without.
+func TestProbeSeesTheTerminal(t *testing.T) {
+	path := fakeVersion(t, "v1.3.3")
+	for _, tc := range []struct {
+		noColor, term string
+		want          bool
+	}{
+		{"", "xterm", true},
+		{"1", "xterm", false},
+		{"", "dumb", false},
+	} {
+		t.Setenv("NO_COLOR", tc.noColor)
+		t.Setenv("TERM", tc.term)
+		ptmx, tty := openPTY(t)
+		read := make(chan string)
+		go func() {
+			all, _ := io.ReadAll(ptmx) // ends with EIO when the other end is closed
+			read <- string(all)
+		}()
+		err := probeTo(t, tty, "--slirp4netns-path", path)
+		tty.Close()
+		out := <-read
+		ptmx.Close()
+		if err != nil || !strings.Contains(out, "api-socket  ") || !strings.Contains(out, "ready") {
+			t.Errorf("%v, not aligned or no summary:\n%s", err, out)
+		}
+		if got := strings.Contains(out, "\x1b["); got != tc.want {
+			t.Errorf("NO_COLOR=%s TERM=%s: colour %v", tc.noColor, tc.term, got)
+		}
+	}
+}
+
+func openPTY(t *testing.T) (ptmx, tty *os.File) {
+	t.Helper()
+	ptmx, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(ptmx.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetPointerInt(int(ptmx.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	tty, err = os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ptmx, tty
+}
+
+// A binary that is no slirp4netns is named, with what is wrong; the host is looked at anyway.
+func TestProbeOfABadBinary(t *testing.T) {
+	plain := filepath.Join(t.TempDir(), "plain")
+	if err := os.WriteFile(plain, []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name, path string
+		problem    launcher.BinaryProblem
+		says       string
+	}{
+		{"missing", filepath.Join(t.TempDir(), "none"), launcher.BinaryMissing, "does not exist"},
+		{"not executable", plain, launcher.BinaryNotExecutable, "can't be executed"},
+		{"hangs", fakeSlirp(t, "exec sleep 1000"), launcher.BinaryHangs, "does not end within 2s"},
+		{"prints nothing", fakeSlirp(t, "exit 0"), launcher.BinarySilent, "prints nothing"},
+		{"crashes", fakeSlirp(t, "kill -SEGV $$"), launcher.BinaryCrashed, "crashes"},
+		{"isn't slirp4netns", fakeSlirp(t, "echo Hello"), launcher.BinaryForeign, "is not slirp4netns"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			out, err := runProbeCmd(t, "--slirp4netns-path", tc.path)
+			var be *launcher.BinaryError
+			if !errors.As(err, &be) || be.Problem != tc.problem || !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("got %v", err)
+			}
+			if !strings.Contains(out, "error\t"+tc.path) || !strings.Contains(out, tc.says) || !strings.Contains(out, "tun-device\t") {
+				t.Errorf("printed\n%s", out)
+			}
+			if strings.Contains(out, "\tyes\t") || strings.Contains(out, "\tno\t") {
+				t.Errorf("features of nothing:\n%s", out)
+			}
+		})
+	}
+}
+
+func TestProbeJSON(t *testing.T) {
+	out, err := runProbeCmd(t, "--json", "--slirp4netns-path", fakeVersion(t, "v1.1.0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r probe.Report
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatal(err)
+	}
+	if r.Slirp4netns.Version != "1.1.0" || r.Slirp4netns.ConfigVersionMax != "4" || len(r.Slirp4netns.Features) != 18 || len(r.Host) != len(probe.Names()) || r.Summary == "" {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestProbeFormat(t *testing.T) {
+	path := fakeVersion(t, "v1.1.0")
+	out, err := runProbeCmd(t, "--slirp4netns-path", path, "--format", "{{.Slirp4netns.Version}}")
+	if err != nil || out != "1.1.0\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+	out, err = runProbeCmd(t, "--slirp4netns-path", path, "--format", `{{range .Host}}{{if eq .Name "nsenter"}}{{.Name}}{{end}}{{end}}`)
+	if err != nil || out != "nsenter\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+}
+
+func TestProbeRequire(t *testing.T) {
+	path := fakeVersion(t, "v1.0.0")
+	for _, args := range [][]string{
+		{"--require", "cidr,enable-ipv6"},
+		{"--require", "cidr", "--require", " mtu"},
+		{"--require", "unprivileged-ports"},
+	} {
+		if _, err := runProbeCmd(t, append(args, "--slirp4netns-path", path)...); err != nil {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+	out, err := runProbeCmd(t, "--slirp4netns-path", path, "--require", "cidr,macaddress,disable-dns")
+	var missing *probe.MissingError
+	if !errors.As(err, &missing) || err.Error() != "missing: disable-dns (upstream has it since 1.1.0, installed is 1.0.0); macaddress (upstream has it since 1.1.9, installed is 1.0.0)" {
+		t.Errorf("got %v", err)
+	}
+	if !strings.Contains(out, "macaddress\tno\tsince 1.1.9\n") {
+		t.Errorf("printed\n%s", out)
+	}
+}
+
+// Wrong usage is refused before anything is tried or printed.
+func TestProbeUsage(t *testing.T) {
+	for _, tc := range []struct {
+		args []string
+		msg  string
+		hint string
+	}{
+		{[]string{"extra"}, "probe takes no arguments, got extra", ""},
+		{[]string{"--require", "cdir"}, `--require: unknown feature "cdir"`, "the nearest name is cidr"},
+		{[]string{"--require", "enable-ipv4"}, `--require: unknown feature "enable-ipv4"`, "the nearest name is enable-ipv6"},
+		{[]string{"--require", "qqqqqqqq"}, `--require: unknown feature "qqqqqqqq"`, "the names are api-socket, "},
+		{[]string{"--require", "cidr,,mtu"}, "--require has an empty name", ""},
+		{[]string{"--json", "--format", "x"}, "--json and --format exclude each other", ""},
+		{[]string{"--format", "{{"}, "--format: ", ""},
+		{[]string{"--format", "{{.Nonsense}}"}, "--format: ", ""},
+		{[]string{"--cidr", "10.0.2.1/24"}, "--cidr: ", ""},
+		{[]string{"--slirp4netns-path", ""}, "--slirp4netns-path is empty", ""},
+	} {
+		out, err := runProbeCmd(t, tc.args...)
+		var usage *usageError
+		if !errors.As(err, &usage) || !strings.Contains(usage.msg, tc.msg) || !strings.HasPrefix(usage.hint, tc.hint) || out != "" {
+			t.Errorf("%q: got %v (%+v), printed %q", tc.args, err, usage, out)
+		}
+	}
+}

@@ -1,0 +1,103 @@
+package probe
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"testing"
+)
+
+const (
+	askCheck = "PROBE_TEST_CHECK" // makes this binary print one check's result
+	askDir   = "PROBE_TEST_STATE_DIR"
+)
+
+func TestMain(m *testing.M) {
+	Child()
+	if name := os.Getenv(askCheck); name != "" {
+		for _, c := range checks() {
+			if c.name == name {
+				env := NewEnv(os.Getenv(askDir), netip.MustParsePrefix("10.0.2.0/24"), nil)
+				_ = json.NewEncoder(os.Stdout).Encode(Run(context.Background(), env, name, c.check))
+				os.Exit(0)
+			}
+		}
+		fmt.Fprintln(os.Stderr, "no check", name)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// ask runs a shell script that makes a world of its own (with unshare and the like) and then
+// has `exec $PROBE`, which runs one check there.
+func ask(t *testing.T, check, script string, more ...string) Result {
+	t.Helper()
+	// Passed as a descriptor: another user could not walk to the path.
+	self, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer self.Close()
+	cmd := exec.Command("sh", "-euc", script)
+	cmd.Env = append(os.Environ(), askCheck+"="+check, askDir+"=/run/slirpctl", "PROBE=/proc/self/fd/3", "LC_ALL=C")
+	cmd.Env = append(cmd.Env, more...)
+	cmd.Dir = "/"
+	cmd.ExtraFiles = []*os.File{self}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s: %v\n%s", script, err, stderr.String())
+	}
+	var r Result
+	if err := json.Unmarshal(stdout.Bytes(), &r); err != nil {
+		t.Fatalf("%s: %v in %q\n%s", script, err, stdout.String(), stderr.String())
+	}
+	if r.Name != check {
+		t.Errorf("the check %s calls itself %s", check, r.Name)
+	}
+	return r
+}
+
+// needRoot is for worlds that only root can make.
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		missing(t, "needs root, to make devices and act as another user")
+	}
+}
+
+// needUserns is for worlds in a user namespace.
+func needUserns(t *testing.T) {
+	t.Helper()
+	if out, err := exec.Command("unshare", "-Urmn", "true").CombinedOutput(); err != nil {
+		missing(t, fmt.Sprintf("needs unshare and user namespaces: %v: %s", err, out))
+	}
+}
+
+func missing(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
+}
+
+// asNobody is a shell prefix that gives up root for good.
+const asNobody = "setpriv --reuid=65534 --regid=65534 --clear-groups "
+
+// asUser is a shell prefix that makes a user namespace whose uid is not 0, with all
+// capabilities kept, for this test's user or, as root, for nobody.
+func asUser() string {
+	prefix := "unshare --user --map-current-user --keep-caps "
+	if os.Geteuid() == 0 {
+		prefix = asNobody + prefix
+	}
+	return prefix
+}
+
+// dropCaps is a shell prefix that gives all capabilities up.
+const dropCaps = "setpriv --ambient-caps=-all --inh-caps=-all "

@@ -1,0 +1,362 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/launcher"
+)
+
+// goodEnv is a host where an ordinary user can do everything.
+func goodEnv(files map[string]string) *Env {
+	fsys := fstest.MapFS{
+		"etc/resolv.conf":        {Data: []byte("nameserver 192.0.2.53\n")},
+		"etc/subuid":             {Data: []byte("ann:100000:65536\n")},
+		"etc/subgid":             {Data: []byte("1000:100000:65536\n")},
+		"run/user/1000/slirpctl": {Mode: fs.ModeDir | 0o700},
+		"dev/net/tun":            {Mode: fs.ModeDevice | 0o666},
+		"proc/net/route":         {Data: []byte("Iface\tDestination\n")},
+		"proc/sys/net/ipv4/ip_unprivileged_port_start":          {Data: []byte("1024\n")},
+		"proc/sys/net/ipv4/tcp_rmem":                            {Data: []byte("4096\t87380\t6291456\n")},
+		"proc/sys/kernel/seccomp/actions_avail":                 {Data: []byte("allow\n")},
+		"proc/sys/user/max_user_namespaces":                     {Data: []byte("15000\n")},
+		"proc/sys/kernel/unprivileged_userns_clone":             {Data: []byte("1\n")},
+		"proc/sys/net/ipv4/ping_group_range":                    {Data: []byte("0\t2147483647\n")},
+		"proc/self/status":                                      {Data: []byte("Name:\tx\nSeccomp:\t0\n")},
+		"proc/sys/kernel/apparmor_restrict_unprivileged_userns": {Data: []byte("0\n")},
+	}
+	for name, text := range files {
+		if text == "" {
+			delete(fsys, name)
+			continue
+		}
+		fsys[name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	return &Env{
+		FS: fsys, UID: 1000, User: "ann", StateDir: "/run/user/1000/slirpctl", CIDR: netip.MustParsePrefix("10.0.2.0/24"),
+		LookPath:   func(name string) (string, error) { return "/usr/bin/" + name, nil },
+		Output:     func(context.Context, string, ...string) (string, error) { return "nsenter from util-linux 2.40\n", nil },
+		HasCap:     func(int) bool { return false },
+		PingSocket: func() error { return nil },
+		TrySocket:  func(string) error { return nil },
+		TryMaps:    func(context.Context, []string, []string) error { return nil },
+		TryChild:   func(context.Context, ChildKind) (Trial, error) { return Trial{}, nil },
+	}
+}
+
+func TestHostAllWell(t *testing.T) {
+	results := Host(t.Context(), goodEnv(nil))
+	var names []string
+	for _, r := range results {
+		names = append(names, r.Name)
+		if r.Status != OK || r.Reason == "" {
+			t.Errorf("%+v", r)
+		}
+	}
+	if !slices.Equal(names, Names()) {
+		t.Errorf("got %v, want %v", names, Names())
+	}
+}
+
+// A host that has nothing at all, and one where everything hangs, still get an answer.
+func TestHostWithNothing(t *testing.T) {
+	env := goodEnv(nil)
+	env.FS = fstest.MapFS{}
+	env.LookPath = func(string) (string, error) { return "", exec.ErrNotFound }
+	env.PingSocket = func() error { return unix.EAFNOSUPPORT }
+	env.TrySocket = func(string) error { return unix.EROFS }
+	env.TryChild = func(context.Context, ChildKind) (Trial, error) { return Trial{}, unix.ENOSYS }
+	for _, r := range Host(t.Context(), env) {
+		if r.Status == OK || r.Reason == "" {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+func TestRunIsBounded(t *testing.T) {
+	release := make(chan struct{})
+	defer close(release)
+	r := Run(t.Context(), goodEnv(nil), "stuck", func(context.Context, *Env) Result {
+		<-release
+		return Result{}
+	})
+	if r.Name != "stuck" || r.Status != Unknown || !strings.Contains(r.Reason, "no answer") {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestRunSurvivesAPanic(t *testing.T) {
+	r := Run(t.Context(), goodEnv(nil), "mad", func(context.Context, *Env) Result { panic("ouch") })
+	if r.Name != "mad" || r.Status != Unknown || !strings.Contains(r.Reason, "ouch") {
+		t.Errorf("got %+v", r)
+	}
+}
+
+// What this kernel can't be made to do.
+func TestChecksOnOtherHosts(t *testing.T) {
+	fails := func(errno error) func(*Env) {
+		return func(e *Env) {
+			e.TryChild = func(context.Context, ChildKind) (Trial, error) { return Trial{}, errno }
+		}
+	}
+	finds := func(trial Trial) func(*Env) {
+		return func(e *Env) {
+			e.TryChild = func(context.Context, ChildKind) (Trial, error) { return trial, nil }
+		}
+	}
+	only := func(kinds ...ChildKind) func(*Env) {
+		return func(e *Env) {
+			e.TryChild = func(_ context.Context, k ChildKind) (Trial, error) {
+				if slices.Contains(kinds, k) {
+					return Trial{}, nil
+				}
+				return Trial{}, unix.EPERM
+			}
+		}
+	}
+	root := func(also func(*Env)) func(*Env) {
+		return func(e *Env) { e.UID, e.User = 0, "root"; also(e) }
+	}
+	tools := func(have ...string) func(*Env) {
+		return func(e *Env) {
+			e.LookPath = func(name string) (string, error) {
+				if slices.Contains(have, name) {
+					return "/usr/bin/" + name, nil
+				}
+				return "", exec.ErrNotFound
+			}
+		}
+	}
+	none := func(*Env) {}
+	for _, tc := range []struct {
+		name   string
+		check  Check
+		files  map[string]string
+		change func(*Env)
+		status Status
+		reason string
+		remedy string
+	}{
+		{"Debian's switch", UserNamespaces, map[string]string{"proc/sys/kernel/unprivileged_userns_clone": "0\n"}, fails(unix.EPERM), Failed, "kernel.unprivileged_userns_clone=0", "sudo sysctl -w kernel.unprivileged_userns_clone=1"},
+		{"Debian's switch, root without capabilities", UserNamespaces, map[string]string{"proc/sys/kernel/unprivileged_userns_clone": "0\n"}, root(fails(unix.EPERM)), Warning, "kernel.unprivileged_userns_clone=0", "sysctl -w"},
+		{"Ubuntu's AppArmor", UserNamespaces, map[string]string{"proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1\n"}, only(UserOnly), Failed, "AppArmor", "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"},
+		{"Ubuntu's AppArmor with a profile for us", UserNamespaces, map[string]string{"proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1\n"}, none, OK, "was made", ""},
+		{"another security module", UserNamespaces, nil, only(UserOnly), Failed, "no network namespace in it", "dmesg"},
+		{"not built in", UserNamespaces, nil, fails(unix.EINVAL), Failed, "built without", ""},
+		{"nested too deep", UserNamespaces, nil, fails(unix.ENOSPC), Failed, "limit", "user.max_user_namespaces="},
+		{"in a container", UserNamespaces, map[string]string{"run/.containerenv": "x"}, fails(unix.EPERM), Failed, "container", "seccomp=unconfined"},
+		{"under a filter", UserNamespaces, map[string]string{"proc/self/status": "Seccomp:\t2\n"}, fails(unix.EPERM), Failed, "filter", "seccomp=unconfined"},
+		{"chroot", UserNamespaces, nil, fails(unix.EPERM), Failed, "chroot", "dmesg"},
+		{"never ends", UserNamespaces, nil, fails(context.DeadlineExceeded), Unknown, "did not end", ""},
+
+		{"missing", TunDevice, nil, finds(Trial{TunOpen: unix.ENOENT}), Failed, "missing", "mknod -m 0666 /dev/net/tun c 10 200"},
+		{"missing in a container", TunDevice, map[string]string{".dockerenv": "x"}, finds(Trial{TunOpen: unix.ENOENT}), Failed, "missing", "--device /dev/net/tun"},
+		{"missing, no namespace", TunDevice, map[string]string{"dev/net/tun": ""}, fails(unix.EPERM), Failed, "missing", "mknod"},
+		{"there, no namespace", TunDevice, nil, fails(unix.EPERM), Unknown, "no namespace", ""},
+		{"mode", TunDevice, nil, finds(Trial{TunOpen: unix.EACCES}), Failed, "denied", "chmod"},
+		{"device cgroup", TunDevice, nil, finds(Trial{TunOpen: unix.EPERM}), Failed, "denied", "DeviceAllow"},
+		{"device cgroup of a container", TunDevice, map[string]string{".dockerenv": "x"}, finds(Trial{TunOpen: unix.EPERM}), Failed, "denied", "--device"},
+		{"ENODEV", TunDevice, nil, finds(Trial{TunOpen: unix.ENODEV}), Failed, "no driver", "sudo modprobe tun"},
+		{"ENXIO", TunDevice, nil, finds(Trial{TunOpen: unix.ENXIO}), Failed, "no driver", "sudo modprobe tun"},
+		{"out of memory", TunDevice, nil, finds(Trial{TunOpen: unix.ENOMEM}), Failed, "can't be opened", ""},
+		{"no tap allowed", TunDevice, nil, finds(Trial{TunAttach: unix.EPERM}), Failed, "denied", "dmesg"},
+		{"tap fails", TunDevice, nil, finds(Trial{TunAttach: unix.ENOBUFS}), Failed, "no tap", ""},
+		{"root tries without a user namespace", TunDevice, nil, root(only(Privileged)), OK, "a tap made", ""},
+		{"root in a container tries with one", TunDevice, nil, root(only(Rootless)), OK, "a tap made", ""},
+
+		{"pivot_root", Sandbox, nil, finds(Trial{Sandbox: unix.EINVAL, SandboxStep: "pivot_root"}), Warning, "pivot_root: invalid argument", "SLIRPCTL_SANDBOX=false"},
+		{"no seccomp", Seccomp, nil, finds(Trial{Seccomp: unix.ENOSYS}), Warning, "no filter", "SLIRPCTL_SECCOMP=false"},
+		{"seccomp, no namespace", Seccomp, nil, fails(unix.EPERM), OK, "the kernel has it", ""},
+		{"neither", Seccomp, map[string]string{"proc/sys/kernel/seccomp/actions_avail": ""}, fails(unix.EPERM), Unknown, "no namespace", ""},
+
+		{"disk full", RuntimeDirectory, nil, func(e *Env) { e.TrySocket = func(string) error { return unix.ENOSPC } }, Failed, "no space", "df -h /run/user/1000/slirpctl"},
+		{"root's way out", RuntimeDirectory, nil, root(func(e *Env) { e.TrySocket = func(string) error { return unix.EROFS } }), Failed, "read-only", "--state-dir"},
+
+		{"no routes file", CIDROverlap, map[string]string{"proc/net/route": ""}, none, Unknown, "can't read", ""},
+		{"bad CIDR", CIDROverlap, nil, func(e *Env) { e.CIDR = netip.MustParsePrefix("10.0.2.1/24") }, Unknown, "10.0.2", ""},
+
+		{"BusyBox nsenter", Nsenter, nil, func(e *Env) {
+			e.Output = func(context.Context, string, ...string) (string, error) {
+				return "nsenter: unrecognized option '--version'\nBusyBox v1.36", errors.New("exit status 1")
+			}
+		}, OK, "/usr/bin/nsenter", ""},
+		{"broken nsenter", Nsenter, nil, func(e *Env) {
+			e.Output = func(context.Context, string, ...string) (string, error) { return "", errors.New("exit status 127") }
+		}, Warning, "exit status 127", ""},
+		{"nsenter on Alpine", Nsenter, nil, tools("apk"), Warning, "not on PATH", "sudo apk add util-linux-misc"},
+
+		{"newgidmap on Fedora", IDMapTools, nil, tools("newuidmap", "dnf"), Warning, "newgidmap is not on PATH", "sudo dnf install shadow-utils"},
+		{"newuidmap on Debian", IDMapTools, nil, tools("apt-get"), Warning, "newuidmap is not on PATH", "sudo apt-get install uidmap"},
+		{"no subgid", SubIDRanges, map[string]string{"etc/subgid": ""}, none, Warning, "/etc/subgid has no range for ann", "--add-subgids 165536-231071 ann"},
+		{"others have ranges", SubIDRanges, map[string]string{"etc/subuid": "bob:100000:65536\neve:500000:65536\n"}, none, Warning, "/etc/subuid has no range for ann", "--add-subuids 565536-631071"},
+		{"empty range", SubIDRanges, map[string]string{"etc/subuid": "ann:100000:0\n#ann:1:2\nann:x:y\n"}, none, Warning, "/etc/subuid has no range", ""},
+		{"by number", SubIDRanges, map[string]string{"etc/subuid": "1000:100000:10\nann:5000000:5\n"}, none, OK, "15 user and 65536 group", ""},
+
+		{"no ICMP sockets", PingGroupRange, nil, func(e *Env) { e.PingSocket = func() error { return unix.EPROTONOSUPPORT } }, Unknown, "no ICMP socket", ""},
+		{"odd port start", UnprivilegedPorts, map[string]string{"proc/sys/net/ipv4/ip_unprivileged_port_start": "x"}, none, Unknown, "x", ""},
+		{"odd tcp_rmem", TCPRmem, map[string]string{"proc/sys/net/ipv4/tcp_rmem": "1 2"}, none, Unknown, "can't read", ""},
+		{"no tcp_rmem", TCPRmem, map[string]string{"proc/sys/net/ipv4/tcp_rmem": ""}, none, Unknown, "can't read", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			env := goodEnv(tc.files)
+			tc.change(env)
+			r := tc.check(t.Context(), env)
+			if r.Status != tc.status || !strings.Contains(r.Reason, tc.reason) || !strings.Contains(r.Remedy, tc.remedy) {
+				t.Errorf("got %+v, want %s with %q and %q", r, tc.status, tc.reason, tc.remedy)
+			}
+			if env.UID == 0 && strings.Contains(r.Remedy, "sudo") {
+				t.Errorf("root is told to use sudo: %s", r.Remedy)
+			}
+		})
+	}
+}
+
+func TestExplain(t *testing.T) {
+	broken := func(change func(*Env)) *Env {
+		env := goodEnv(nil)
+		change(env)
+		return env
+	}
+	tun := broken(func(e *Env) {
+		e.TryChild = func(context.Context, ChildKind) (Trial, error) { return Trial{TunOpen: unix.EACCES}, nil }
+	})
+	sandbox := broken(func(e *Env) {
+		e.TryChild = func(context.Context, ChildKind) (Trial, error) {
+			return Trial{Sandbox: unix.EPERM, SandboxStep: "pivot_root"}, nil
+		}
+	})
+	for _, tc := range []struct {
+		env    *Env
+		output string
+		want   string // a check's name; "" for none
+	}{
+		{tun, "open(\"/dev/net/tun\"): Permission denied\nchild failed(1)\n", "tun-device"},
+		{sandbox, "cannot pivot_root to /tmp\ncreate_sandbox failed\ndo_slirp is exiting\n", "sandbox"},
+		{goodEnv(nil), "open(\"/dev/net/tun\"): Permission denied\n", ""}, // it works now
+		{tun, "something else\n", ""},
+		{tun, "", ""},
+	} {
+		r, ok := Explain(t.Context(), tc.env, tc.output)
+		if ok != (tc.want != "") || r.Name != tc.want {
+			t.Errorf("%q: got %+v, %v", tc.output, r, ok)
+		}
+	}
+}
+
+func TestFollow(t *testing.T) {
+	root := t.TempDir()
+	for _, dir := range []string{"etc/static", "run/systemd/resolve", "var", "mnt/wsl", "nix/store"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{"run/systemd/resolve/stub-resolv.conf", "mnt/wsl/resolv.conf", "etc/static/plain", "nix/store/r"} {
+		if err := os.WriteFile(filepath.Join(root, file), []byte("nameserver 127.0.0.53\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for from, to := range map[string]string{
+		"var/run":      "/run",
+		"mnt/link":     "/run/systemd/resolve/stub-resolv.conf",
+		"etc/a":        "b",
+		"etc/b":        "/etc/a",
+		"etc/nix":      "static/r",
+		"etc/static/r": "/nix/store/r",
+	} {
+		if err := os.Symlink(to, filepath.Join(root, from)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old, fixed, odd := launcher.Version{Version: "1.2.0"}, launcher.Version{Version: "1.2.1"}, launcher.Version{}
+	type broken struct{ old, fixed, odd, known bool } // known for odd
+	fine, always, file := broken{known: true}, broken{true, true, true, true}, broken{old: true, odd: true}
+	for _, tc := range []struct {
+		to     string // "" for a plain file
+		final  string
+		err    error
+		escape string
+		broken broken
+		status Status // of the check with 1.2.0
+	}{
+		{"", "/etc/resolv.conf", nil, "", fine, OK},
+		{"../run/systemd/resolve/stub-resolv.conf", "/run/systemd/resolve/stub-resolv.conf", nil, "", fine, OK},
+		{"/etc/static/plain", "/etc/static/plain", nil, "", fine, OK},
+		{"../../../../run/systemd/resolve/stub-resolv.conf", "/run/systemd/resolve/stub-resolv.conf", nil, "", fine, OK},
+		{"/var/run/systemd/resolve/stub-resolv.conf", "/run/systemd/resolve/stub-resolv.conf", nil, "/var/run", always, Warning},
+		{"/mnt/link", "/run/systemd/resolve/stub-resolv.conf", nil, "/mnt/link", always, Warning},
+		{"/mnt/wsl/resolv.conf", "/mnt/wsl/resolv.conf", nil, "/mnt/wsl/resolv.conf", file, Warning},
+		{"nix", "/nix/store/r", nil, "/nix/store/r", file, Warning},
+		{"nowhere", "/etc/nowhere", fs.ErrNotExist, "", fine, Warning},
+		{"/run/none/at/all", "/run/none/at/all", fs.ErrNotExist, "", fine, Warning},
+		{"a", "", ErrLinkLoop, "", fine, Warning},
+		{"resolv.conf", "", ErrLinkLoop, "", fine, Warning},
+	} {
+		path := filepath.Join(root, "etc/resolv.conf")
+		_ = os.Remove(path)
+		var err error
+		if tc.to == "" {
+			err = os.WriteFile(path, []byte("nameserver 192.0.2.1\n"), 0o644)
+		} else {
+			err = os.Symlink(tc.to, path)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		fsys := os.DirFS(root)
+		c := Follow(fsys, "/etc/resolv.conf")
+		if !errors.Is(c.Err, tc.err) || tc.final != "" && c.Final != tc.final {
+			t.Errorf("%q: ends at %s, %v", tc.to, c.Final, c.Err)
+		}
+		var b broken
+		b.old, _ = c.BreaksSandboxDNS(old)
+		b.fixed, _ = c.BreaksSandboxDNS(fixed)
+		b.odd, b.known = c.BreaksSandboxDNS(odd)
+		if tc.err == nil && (c.Escape().Path != tc.escape || b != tc.broken) {
+			t.Errorf("%q: leaves at %+v, broken %+v", tc.to, c.Escape(), b)
+		}
+		env := goodEnv(nil)
+		env.FS, env.Slirp4netns = fsys, &launcher.Binary{Version: old}
+		if r := ResolvConf(t.Context(), env); r.Status != tc.status {
+			t.Errorf("%q: %+v", tc.to, r)
+		}
+	}
+}
+
+func TestParseRoutes(t *testing.T) {
+	const text = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n" +
+		"eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n" +
+		"eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n" +
+		"eth1\t0000000A\t00000000\t0000\t0\t0\t0\t000000FF\t0\t0\t0\n" + // down
+		"tun0\t0100000A\t00000000\t0005\t0\t0\t0\tFFFFFFFF\t0\t0\t0\n" +
+		"odd\tXYZ\t00000000\t0005\t0\t0\t0\tFFFFFFFF\t0\t0\t0\nshort\t0\n\n"
+	want := []Route{
+		{netip.MustParsePrefix("0.0.0.0/0"), "eth0"},
+		{netip.MustParsePrefix("192.0.2.0/24"), "eth0"},
+		{netip.MustParsePrefix("10.0.0.1/32"), "tun0"},
+	}
+	if got := ParseRoutes(text); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func FuzzParseRoutes(f *testing.F) {
+	f.Add("eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, r := range ParseRoutes(text) {
+			if !r.To.IsValid() || r.To != r.To.Masked() {
+				t.Errorf("%q: %v", text, r)
+			}
+		}
+	})
+}

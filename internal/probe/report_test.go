@@ -1,0 +1,103 @@
+package probe
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/slirpctl/slirpctl/internal/launcher"
+)
+
+func reportFixture() Report {
+	b := launcher.Binary{
+		Path: "/usr/bin/slirp4netns", Version: launcher.Version{Version: "1.0.0"},
+		Features: launcher.Features(launcher.CIDR, launcher.MTU),
+	}
+	return Report{Slirp4netns: NewBinary(b, nil), Host: []Result{
+		{Name: "user-namespaces", Status: Failed, Reason: "forbidden"},
+		{Name: "sandbox", Status: Warning, Reason: "no"},
+		{Name: "seccomp", Status: Unknown, Reason: "who knows"},
+		{Name: "tun-device", Status: OK, Reason: "yes"},
+	}}
+}
+
+func TestRequire(t *testing.T) {
+	r := reportFixture()
+	for _, tc := range []struct{ names, want string }{
+		{"", ""},
+		{"cidr", ""},
+		{"cidr,mtu", ""},
+		{"tun-device,sandbox", ""},
+		{"cidr,disable-dns", "missing: disable-dns (upstream has it since 1.1.0, installed is 1.0.0)"},
+		{"disable-dns,macaddress", "missing: disable-dns (upstream has it since 1.1.0, installed is 1.0.0); macaddress (upstream has it since 1.1.9, installed is 1.0.0)"},
+		{"user-namespaces", "missing: user-namespaces: forbidden"},
+		{"seccomp", "missing: seccomp: who knows"},
+	} {
+		var names []string
+		if tc.names != "" {
+			names = strings.Split(tc.names, ",")
+		}
+		err := r.Require(names)
+		got := ""
+		if err != nil {
+			got = err.Error()
+			var missing *MissingError
+			if !errors.As(err, &missing) {
+				t.Errorf("%s: %T", tc.names, err)
+			}
+		}
+		if got != tc.want {
+			t.Errorf("%s: got %q, want %q", tc.names, got, tc.want)
+		}
+	}
+	if err := r.Require([]string{"cidr", "warp"}); !errors.Is(err, ErrUnknownRequirement) || !strings.Contains(err.Error(), `"warp"`) {
+		t.Errorf("an unknown name gave %v", err)
+	}
+	r.Slirp4netns = NewBinary(launcher.Binary{Path: "x"}, errors.New("x is missing"))
+	if err := r.Require([]string{"cidr"}); err == nil || err.Error() != "missing: cidr (upstream has it since 0.3.0)" {
+		t.Errorf("without a binary: %v", err)
+	}
+}
+
+func TestSummary(t *testing.T) {
+	results := func(all ...Status) (list []Result) {
+		for i, s := range all {
+			list = append(list, Result{Name: fmt.Sprintf("check-%d", i), Status: s, Reason: "because"})
+		}
+		return list
+	}
+	for _, tc := range []struct {
+		r     Report
+		uid   int
+		ready bool
+		want  string
+	}{
+		{Report{Host: results(OK, OK)}, 1000, true, "ready for rootless use"},
+		{Report{Host: results(OK, Unknown)}, 0, true, "ready for use by root"},
+		{Report{Host: results(Warning, OK, Warning)}, 1000, true, "ready for rootless use, warnings: 2"},
+		{Report{Host: results(Warning, Failed, Failed)}, 1000, false, "not ready: check-1: because"},
+		{Report{Slirp4netns: Binary{Error: "slirp4netns is not on PATH"}, Host: results(Failed)}, 1000, false, "not ready: slirp4netns is not on PATH"},
+	} {
+		if ready, line := summarize(tc.r, tc.uid); ready != tc.ready || line != tc.want {
+			t.Errorf("got %v, %q, want %q", ready, line, tc.want)
+		}
+	}
+}
+
+func TestReportJSON(t *testing.T) {
+	data, err := json.Marshal(reportFixture())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{
+		`{"slirp4netns":{"path":"/usr/bin/slirp4netns","version":"1.0.0","commit":"","libslirp":"","configVersionMax":"","libseccomp":"","features":[{"name":"api-socket","have":false,"since":"0.3.0"},{"name":"cidr","have":true,"since":"0.3.0"}`,
+		`"error":""},"host":[{"name":"user-namespaces","status":"failed","reason":"forbidden","remedy":""}`,
+		`"ready":false,"summary":""}`,
+	} {
+		if !strings.Contains(string(data), part) {
+			t.Errorf("%s\nhas no %s", data, part)
+		}
+	}
+}
