@@ -43,7 +43,8 @@ func ask(t *testing.T, check, script string, more ...string) Result {
 	}
 	defer self.Close()
 	cmd := exec.Command("sh", "-euc", script)
-	cmd.Env = append(os.Environ(), askCheck+"="+check, askDir+"=/run/slirpctl", "PROBE=/proc/self/fd/3", "LC_ALL=C")
+	cmd.Env = append(os.Environ(), askCheck+"="+check, askDir+"=/run/slirpctl", "PROBE=/proc/self/fd/3", "LC_ALL=C",
+		"GORACE=atexit_sleep_ms=0") // else a second for each process
 	cmd.Env = append(cmd.Env, more...)
 	cmd.Dir = "/"
 	cmd.ExtraFiles = []*os.File{self}
