@@ -109,6 +109,7 @@ type Missing struct {
 	Name   string
 	Since  string // the upstream version that has it; "" for a host check
 	Reason string // a host check's; "" for a feature
+	Remedy string // a host check's
 	Have   string // the version installed; "" where none is usable
 }
 
@@ -128,6 +129,21 @@ func (e *MissingError) Error() string {
 	return "missing: " + strings.Join(parts, "; ")
 }
 
+// Hint says what to do about the first of them.
+func (e *MissingError) Hint() string {
+	for _, m := range e.Missing {
+		switch {
+		case m.Since != "" && m.Have != "":
+			return "install a newer slirp4netns, or one that was built with " + m.Name
+		case m.Since != "":
+			return "install slirp4netns, or name it with --slirp4netns-path"
+		case m.Remedy != "":
+			return m.Remedy
+		}
+	}
+	return ""
+}
+
 // Require checks that every name is a feature that slirp4netns has, or a host check that found
 // nothing failed or unknown. Errors: [ErrUnknownRequirement], [*MissingError].
 func (r Report) Require(names []string) error {
@@ -145,7 +161,7 @@ func (r Report) Require(names []string) error {
 	}
 	for _, c := range r.Host {
 		if slices.Contains(names, c.Name) && c.Status != OK && c.Status != Warning {
-			missing = append(missing, Missing{Name: c.Name, Reason: c.Reason})
+			missing = append(missing, Missing{Name: c.Name, Reason: c.Reason, Remedy: c.Remedy})
 		}
 	}
 	if len(missing) > 0 {

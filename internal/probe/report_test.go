@@ -16,7 +16,7 @@ func reportFixture() Report {
 		Features: launcher.Features(launcher.CIDR, launcher.MTU),
 	}
 	return Report{Slirp4netns: NewBinary(b, nil), Host: []Result{
-		{Name: "user-namespaces", Status: Failed, Reason: "forbidden"},
+		{Name: "user-namespaces", Status: Failed, Reason: "forbidden", Remedy: "sysctl"},
 		{Name: "sandbox", Status: Warning, Reason: "no"},
 		{Name: "seccomp", Status: Unknown, Reason: "who knows"},
 		{Name: "tun-device", Status: OK, Reason: "yes"},
@@ -25,15 +25,15 @@ func reportFixture() Report {
 
 func TestRequire(t *testing.T) {
 	r := reportFixture()
-	for _, tc := range []struct{ names, want string }{
-		{"", ""},
-		{"cidr", ""},
-		{"cidr,mtu", ""},
-		{"tun-device,sandbox", ""},
-		{"cidr,disable-dns", "missing: disable-dns (upstream has it since 1.1.0, installed is 1.0.0)"},
-		{"disable-dns,macaddress", "missing: disable-dns (upstream has it since 1.1.0, installed is 1.0.0); macaddress (upstream has it since 1.1.9, installed is 1.0.0)"},
-		{"user-namespaces", "missing: user-namespaces: forbidden"},
-		{"seccomp", "missing: seccomp: who knows"},
+	for _, tc := range []struct{ names, want, hint string }{
+		{"", "", ""},
+		{"cidr", "", ""},
+		{"cidr,mtu", "", ""},
+		{"tun-device,sandbox", "", ""},
+		{"cidr,disable-dns", "missing: disable-dns (upstream has it since 1.1.0, installed is 1.0.0)", "install a newer slirp4netns, or one that was built with disable-dns"},
+		{"disable-dns,macaddress", "missing: disable-dns (upstream has it since 1.1.0, installed is 1.0.0); macaddress (upstream has it since 1.1.9, installed is 1.0.0)", "install a newer slirp4netns, or one that was built with disable-dns"},
+		{"user-namespaces", "missing: user-namespaces: forbidden", "sysctl"},
+		{"seccomp", "missing: seccomp: who knows", ""},
 	} {
 		var names []string
 		if tc.names != "" {
@@ -46,6 +46,8 @@ func TestRequire(t *testing.T) {
 			var missing *MissingError
 			if !errors.As(err, &missing) {
 				t.Errorf("%s: %T", tc.names, err)
+			} else if missing.Hint() != tc.hint {
+				t.Errorf("%s: hint %q, want %q", tc.names, missing.Hint(), tc.hint)
 			}
 		}
 		if got != tc.want {
@@ -93,7 +95,7 @@ func TestReportJSON(t *testing.T) {
 	}
 	for _, part := range []string{
 		`{"slirp4netns":{"path":"/usr/bin/slirp4netns","version":"1.0.0","commit":"","libslirp":"","configVersionMax":"","libseccomp":"","features":[{"name":"api-socket","have":false,"since":"0.3.0"},{"name":"cidr","have":true,"since":"0.3.0"}`,
-		`"error":""},"host":[{"name":"user-namespaces","status":"failed","reason":"forbidden","remedy":""}`,
+		`"error":""},"host":[{"name":"user-namespaces","status":"failed","reason":"forbidden","remedy":"sysctl"}`,
 		`"ready":false,"summary":""}`,
 	} {
 		if !strings.Contains(string(data), part) {

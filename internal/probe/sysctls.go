@@ -7,8 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PingGroupRange makes the socket that slirp4netns answers pings from inside with. The kernel
-// allows it to the groups in net.ipv4.ping_group_range.
+// PingGroupRange makes the socket that slirp4netns sends pings from inside with. The kernel
+// allows it to the groups in net.ipv4.ping_group_range. With CAP_NET_RAW libslirp makes a raw
+// socket instead (measured with 1.2.0), but the sandbox takes that capability away.
 func PingGroupRange(_ context.Context, env *Env) Result {
 	r := Result{Name: "ping-group-range"}
 	err := env.PingSocket()
@@ -17,6 +18,9 @@ func PingGroupRange(_ context.Context, env *Env) Result {
 		r.Status, r.Reason = OK, "an ICMP socket was made: ping works inside"
 	case errno == unix.EACCES || errno == unix.EPERM:
 		r.Status, r.Reason = Warning, "ping won't work inside: no group of ours is in net.ipv4.ping_group_range"
+		if env.HasCap(unix.CAP_NET_RAW) {
+			r.Reason = "ping works inside only with the sandbox off: no group of ours is in net.ipv4.ping_group_range"
+		}
 		if have, readErr := env.readInts("proc/sys/net/ipv4/ping_group_range"); readErr == nil && len(have) == 2 {
 			r.Reason += fmt.Sprintf(" (%d to %d)", have[0], have[1])
 		}
