@@ -46,7 +46,7 @@ type BinaryError struct {
 	Path    string // what was asked for, or was found
 	Problem BinaryProblem
 	Detail  string // the exit status, signal, or first line of the output; may be empty
-	Err     error  // the system's error; may be nil
+	Err     error  // the system's error where it could not be started; may be nil
 }
 
 // Error gives one line.
@@ -202,11 +202,11 @@ func ask(ctx context.Context, path, arg string) (string, error) {
 	out := stdout.String()
 	switch {
 	case stdout.overflowed || stderr.overflowed:
-		return "", &BinaryError{Path: path, Problem: BinaryForeign, Detail: arg + " printed more than 64 KB", Err: err}
+		return "", &BinaryError{Path: path, Problem: BinaryForeign, Detail: arg + " printed more than 64 KB"}
 	case status.Signaled():
-		return "", &BinaryError{Path: path, Problem: BinaryCrashed, Detail: fmt.Sprintf("%s ended with signal: %s", arg, status.Signal()), Err: err}
+		return "", &BinaryError{Path: path, Problem: BinaryCrashed, Detail: fmt.Sprintf("%s ended with signal: %s", arg, status.Signal())}
 	case strings.TrimSpace(out) == "" && strings.TrimSpace(stderr.String()) == "":
-		return "", &BinaryError{Path: path, Problem: BinarySilent, Detail: fmt.Sprintf("%s ended with exit status %d", arg, status.ExitStatus()), Err: err}
+		return "", &BinaryError{Path: path, Problem: BinarySilent, Detail: fmt.Sprintf("%s ended with exit status %d", arg, status.ExitStatus())}
 	case status.ExitStatus() != 0:
 		// It may be slirp4netns whose loader lacks a library: quote what it said.
 		text := stderr.String()
@@ -217,7 +217,7 @@ func ask(ctx context.Context, path, arg string) (string, error) {
 		if status.ExitStatus() == 127 {
 			problem = BinaryNotExecutable // the loader's and the shell's status for "could not start it"
 		}
-		return "", &BinaryError{Path: path, Problem: problem, Detail: fmt.Sprintf("%s ended with exit status %d: %s", arg, status.ExitStatus(), firstLine(text)), Err: err}
+		return "", &BinaryError{Path: path, Problem: problem, Detail: fmt.Sprintf("%s ended with exit status %d: %s", arg, status.ExitStatus(), firstLine(text))}
 	}
 	return out, nil
 }

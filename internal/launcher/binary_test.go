@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -126,6 +127,11 @@ func TestDetectProblems(t *testing.T) {
 			var be *BinaryError
 			if !errors.As(err, &be) || (tc.problem != "" && be.Problem != tc.problem) || !strings.Contains(err.Error(), tc.text) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("got %v (%+v), want %s with %q", err, be, tc.problem, tc.text)
+			}
+			// Its status is no status of ours.
+			var exit *exec.ExitError
+			if errors.As(err, &exit) {
+				t.Errorf("%v hands out the program's exit status", err)
 			}
 		})
 	}
