@@ -30,6 +30,8 @@ var helperPrograms = map[string]func(args []string) int{
 	"jsonget": jsonget,
 	"expect":  expect,
 	"closed":  closed,
+	"alive":   alive,
+	"binds":   binds,
 }
 
 func failed(format string, args ...any) int {
@@ -46,19 +48,19 @@ func idle([]string) int {
 	return 0
 }
 
-// httpd [-listen ADDR] [-addr FILE] [-body TEXT] answers every request with TEXT and the client's
-// address, and writes its own address into FILE.
+// httpd [-listen ADDR] [-port FILE] [-body TEXT] answers every request with TEXT and the client's
+// address, and writes its port into FILE once it listens.
 func httpd(args []string) int {
 	fs := flag.NewFlagSet("httpd", flag.ExitOnError)
 	listen := fs.String("listen", "127.0.0.1:0", "")
-	file := fs.String("addr", "", "")
+	file := fs.String("port", "", "")
 	body := fs.String("body", "it works", "")
 	_ = fs.Parse(args)
 	l, err := net.Listen("tcp", *listen)
 	if err != nil {
 		return failed("httpd: %v", err)
 	}
-	if err := publish(*file, l.Addr().String()); err != nil {
+	if err := publish(*file, fmt.Sprint(l.Addr().(*net.TCPAddr).Port)); err != nil {
 		return failed("httpd: %v", err)
 	}
 	err = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -67,7 +69,7 @@ func httpd(args []string) int {
 	return failed("httpd: %v", err)
 }
 
-// publish writes a server's address, whole or not at all: a script waits for the file.
+// publish writes where a server listens, whole or not at all: a script waits for the file.
 func publish(file, addr string) error {
 	if file == "" {
 		return nil
@@ -215,4 +217,24 @@ func closed(args []string) int {
 	}
 	_ = syscall.Exec(path, args, os.Environ())
 	return 1
+}
+
+// alive PID succeeds if the process runs. A zombie doesn't: not every init reaps.
+func alive(args []string) int {
+	stat, err := os.ReadFile("/proc/" + args[0] + "/stat")
+	if err != nil || strings.HasPrefix(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " Z") {
+		return failed("alive: %s does not run", args[0])
+	}
+	return 0
+}
+
+// binds ADDR succeeds if a program can listen on the address: an IPv6 address that is still
+// being checked for duplicates can't be used.
+func binds(args []string) int {
+	l, err := net.Listen("tcp", net.JoinHostPort(args[0], "0"))
+	if err != nil {
+		return failed("binds: %v", err)
+	}
+	l.Close()
+	return 0
 }

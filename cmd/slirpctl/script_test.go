@@ -247,6 +247,7 @@ func asUser(t *testing.T, name string, args ...string) *exec.Cmd {
 
 // scriptState is what the harness knows of one run of a script.
 type scriptState struct {
+	t       testing.TB
 	dir     string // short, so that sockets fit in; everything the script makes lies below
 	token   string // in the environment of every process that the script starts
 	targets map[string]*exec.Cmd
@@ -262,8 +263,8 @@ func setupScript(env *testscript.Env, bin string) error {
 	if err != nil {
 		return err
 	}
-	st := &scriptState{dir: dir, token: "SLIRPCTL_SCRIPT=" + dir, targets: map[string]*exec.Cmd{}}
 	t := env.T().(testing.TB)
+	st := &scriptState{t: t, dir: dir, token: "SLIRPCTL_SCRIPT=" + dir, targets: map[string]*exec.Cmd{}}
 	env.Defer(func() {
 		if t.Failed() {
 			st.giveUp(t, bin)
