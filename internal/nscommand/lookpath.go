@@ -10,8 +10,9 @@ import (
 )
 
 // lookPath finds a command as a shell does: along PATH unless the name has a slash, an empty
-// element of PATH being the current directory. Something that is there but can't be run is
-// reported as such (fs.ErrPermission, EISDIR) only if nothing further along can be.
+// element of PATH being the current directory. A file that is there but can't be run is
+// reported as such (fs.ErrPermission) only if nothing further along can be; a directory of
+// PATH that can't be searched is as good as empty.
 func lookPath(name string) (string, error) {
 	if name == "" {
 		return "", fs.ErrNotExist
@@ -25,13 +26,14 @@ func lookPath(name string) (string, error) {
 			dir = "."
 		}
 		path := dir + "/" + name
-		err := runnable(path)
+		if fi, err := os.Stat(path); err != nil || fi.IsDir() {
+			continue
+		}
+		err := unix.Access(path, unix.X_OK)
 		if err == nil {
 			return path, nil
 		}
-		if !os.IsNotExist(err) && err != unix.EISDIR && err != unix.ENOTDIR {
-			found = err
-		}
+		found = err
 	}
 	return "", found
 }

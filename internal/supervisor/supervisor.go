@@ -231,6 +231,9 @@ func (s *supervisor) start(ctx context.Context) error {
 	if err := s.inst.WriteState(&st); err != nil {
 		return err
 	}
+	if err := s.writePIDFile(); err != nil {
+		return err
+	}
 	if s.tgt.Gone() {
 		return fmt.Errorf("%s: %w while the network was set up", s.tgt.NetnsPath, target.ErrGone)
 	}

@@ -1,0 +1,240 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// helperPrograms are what scripts find on their PATH besides slirpctl. Each returns its exit
+// status.
+var helperPrograms = map[string]func(args []string) int{
+	"idle":    idle,
+	"httpd":   httpd,
+	"fetch":   fetch,
+	"dnsd":    dnsd,
+	"lookup":  lookup,
+	"waitfor": waitfor,
+	"jsonget": jsonget,
+	"expect":  expect,
+	"closed":  closed,
+	"alive":   alive,
+	"binds":   binds,
+}
+
+func failed(format string, args ...any) int {
+	fmt.Fprintf(os.Stderr, format+"\n", args...)
+	return 1
+}
+
+// idle says that it runs, and does nothing until it is killed.
+func idle([]string) int {
+	fmt.Println("ready")
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGTERM)
+	<-c
+	return 0
+}
+
+// httpd [-listen ADDR] [-port FILE] [-body TEXT] answers every request with TEXT and the client's
+// address, and writes its port into FILE once it listens.
+func httpd(args []string) int {
+	fs := flag.NewFlagSet("httpd", flag.ExitOnError)
+	listen := fs.String("listen", "127.0.0.1:0", "")
+	file := fs.String("port", "", "")
+	body := fs.String("body", "it works", "")
+	_ = fs.Parse(args)
+	l, err := net.Listen("tcp", *listen)
+	if err != nil {
+		return failed("httpd: %v", err)
+	}
+	if err := publish(*file, fmt.Sprint(l.Addr().(*net.TCPAddr).Port)); err != nil {
+		return failed("httpd: %v", err)
+	}
+	err = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s\nclient %s\n", *body, r.RemoteAddr)
+	}))
+	return failed("httpd: %v", err)
+}
+
+// publish writes where a server listens, whole or not at all: a script waits for the file.
+func publish(file, addr string) error {
+	if file == "" {
+		return nil
+	}
+	if err := os.WriteFile(file+".new", []byte(addr), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(file+".new", file)
+}
+
+// fetch URL prints a page. It gives up after a while: what can't answer doesn't.
+func fetch(args []string) int {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, args[0], nil)
+	if err != nil {
+		return failed("fetch: %v", err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return failed("fetch: %v", err)
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(os.Stdout, resp.Body); err != nil {
+		return failed("fetch: %v", err)
+	}
+	return 0
+}
+
+// dnsd ADDR FILE is a name server that answers every question for an A record with 192.0.2.53,
+// and anything else with no data. It writes its address into FILE once it listens.
+func dnsd(args []string) int {
+	conn, err := net.ListenPacket("udp", args[0])
+	if err != nil {
+		return failed("dnsd: %v", err)
+	}
+	if err := publish(args[1], conn.LocalAddr().String()); err != nil {
+		return failed("dnsd: %v", err)
+	}
+	buf := make([]byte, 1500)
+	for {
+		n, from, err := conn.ReadFrom(buf)
+		if err != nil {
+			return failed("dnsd: %v", err)
+		}
+		if answer := dnsAnswer(buf[:n]); answer != nil {
+			_, _ = conn.WriteTo(answer, from)
+		}
+	}
+}
+
+// dnsAnswer answers one question, see RFC 1035, section 4.
+func dnsAnswer(query []byte) []byte {
+	if len(query) < 12 {
+		return nil
+	}
+	end := 12
+	for end < len(query) && query[end] != 0 {
+		end += int(query[end]) + 1
+	}
+	end += 5 // the root label, type, class
+	if end > len(query) {
+		return nil
+	}
+	answer := append([]byte(nil), query[:end]...)
+	answer[2], answer[3] = 0x81, 0x80 // a response, recursion available
+	copy(answer[4:12], []byte{0, 1, 0, 0, 0, 0, 0, 0})
+	if typ := binary.BigEndian.Uint16(query[end-4:]); typ == 1 {
+		answer[7] = 1
+		answer = append(answer, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 53)
+	}
+	return answer
+}
+
+// lookup NAME prints the IPv4 addresses that /etc/resolv.conf's server has for it.
+func lookup(args []string) int {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	r := net.Resolver{PreferGo: true}
+	addrs, err := r.LookupNetIP(ctx, "ip4", args[0])
+	if err != nil {
+		return failed("lookup: %v", err)
+	}
+	for _, a := range addrs {
+		fmt.Println(netip.Addr.Unmap(a))
+	}
+	return 0
+}
+
+// waitfor [-for DURATION] PROGRAM [ARG...] runs it again and again until it succeeds, and shows
+// what it said the last time. -not waits until it fails.
+func waitfor(args []string) int {
+	fs := flag.NewFlagSet("waitfor", flag.ExitOnError)
+	limit := fs.Duration("for", 10*time.Second, "")
+	not := fs.Bool("not", false, "")
+	_ = fs.Parse(args)
+	deadline := time.Now().Add(*limit)
+	for {
+		out, err := exec.Command(fs.Arg(0), fs.Args()[1:]...).CombinedOutput()
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) {
+			return failed("waitfor: %v", err)
+		}
+		if (err != nil) == *not {
+			os.Stdout.Write(out)
+			return 0
+		}
+		if time.Now().After(deadline) {
+			return failed("waitfor: still not so after %s: %s: %v: %s", *limit, strings.Join(fs.Args(), " "), err, out)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// jsonget PATH [FILE] prints a value of a JSON document: see jsonValue.
+func jsonget(args []string) int {
+	in := os.Stdin
+	if len(args) > 1 {
+		f, err := os.Open(args[1])
+		if err != nil {
+			return failed("jsonget: %v", err)
+		}
+		in = f
+	}
+	text, err := io.ReadAll(in)
+	if err != nil {
+		return failed("jsonget: %v", err)
+	}
+	value, err := jsonValue(text, args[0])
+	if err != nil {
+		return failed("jsonget: %v", err)
+	}
+	fmt.Println(value)
+	return 0
+}
+
+// closed PROGRAM [ARG...] runs it with standard input, output and error closed.
+func closed(args []string) int {
+	path, err := exec.LookPath(args[0])
+	if err != nil {
+		return failed("closed: %v", err)
+	}
+	for fd := range 3 {
+		_ = syscall.Close(fd)
+	}
+	_ = syscall.Exec(path, args, os.Environ())
+	return 1
+}
+
+// alive PID succeeds if the process runs. A zombie doesn't: not every init reaps.
+func alive(args []string) int {
+	stat, err := os.ReadFile("/proc/" + args[0] + "/stat")
+	if err != nil || strings.HasPrefix(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " Z") {
+		return failed("alive: %s does not run", args[0])
+	}
+	return 0
+}
+
+// binds ADDR succeeds if a program can listen on the address: an IPv6 address that is still
+// being checked for duplicates can't be used.
+func binds(args []string) int {
+	l, err := net.Listen("tcp", net.JoinHostPort(args[0], "0"))
+	if err != nil {
+		return failed("binds: %v", err)
+	}
+	l.Close()
+	return 0
+}
