@@ -117,7 +117,11 @@ func addRoutes(mux *http.ServeMux, b Backend) {
 			out, err := f(r)
 			if err != nil {
 				hint, code := b.Explain(err)
-				out = &Error{err.Error(), hint, code}
+				e := &Error{Message: err.Error(), HintStr: hint, Code: code}
+				if add, ok := errorAs[*hostfwd.AddError](err); ok {
+					e.Index = &add.Index
+				}
+				out = e
 				w.WriteHeader(http.StatusBadRequest)
 			}
 			_ = json.NewEncoder(w).Encode(out)
@@ -139,6 +143,7 @@ func addRoutes(mux *http.ServeMux, b Backend) {
 		}
 	}
 	handle("GET "+prefix+"/state", func(*http.Request) (any, error) { return state(), nil })
+	handle("GET "+prefix+"/forwards", func(*http.Request) (any, error) { return Ports(b.Forwards().List()), nil })
 	handle("POST "+prefix+"/forwards", change(b.Forwards().Add))
 	handle("PUT "+prefix+"/forwards", change(b.Forwards().Set))
 	handle("DELETE "+prefix+"/forwards", func(r *http.Request) (any, error) {
@@ -162,6 +167,11 @@ func addRoutes(mux *http.ServeMux, b Backend) {
 		b.Down()
 		return struct{}{}, nil
 	})
+}
+
+func errorAs[T error](err error) (t T, ok bool) {
+	ok = errors.As(err, &t)
+	return t, ok
 }
 
 func decode(r *http.Request, v any) error {
