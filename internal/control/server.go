@@ -54,7 +54,7 @@ func Serve(path string, b Backend) (*Server, error) {
 	mux := http.NewServeMux()
 	router.AddRoutes(mux, &router.Backend{
 		StateDir: b.State().StateDir, ChildPID: b.State().Target.PID,
-		NetworkDriver: networkDriver{b}, PortDriver: portDriver{b},
+		NetworkDriver: networkDriver{b}, PortDriver: newPortDriver(b),
 	})
 	addRoutes(mux, b)
 	s := &Server{
@@ -191,13 +191,4 @@ func parseAddr(s, what string) (netip.Addr, error) {
 		return netip.Addr{}, fmt.Errorf("%s: %w", what, err)
 	}
 	return a, nil
-}
-
-var errPort = errors.New("port out of range")
-
-func parsePort(n, min int, what string) (uint16, error) {
-	if n < min || n > 65535 {
-		return 0, fmt.Errorf("%s %d: %w", what, n, errPort)
-	}
-	return uint16(n), nil
 }
