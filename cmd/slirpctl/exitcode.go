@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"syscall"
 
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/hostfwd/rootlesskit"
@@ -65,7 +66,8 @@ func exitCode(err error) int {
 	case errors.Is(err, target.ErrGone), errors.Is(err, instance.ErrNotFound), isA[*hostfwd.NotFoundError](err),
 		isA[*hostfwd.NoMatchError](err), isA[*slirpapi.UnreachableError](err):
 		return exitNotFound
-	case errors.Is(err, instance.ErrInUse), isA[*hostfwd.PortInUseError](err), isA[*hostfwd.ConflictError](err):
+	case errors.Is(err, instance.ErrInUse), isA[*hostfwd.PortInUseError](err), isA[*hostfwd.ConflictError](err),
+		errors.Is(err, syscall.EADDRINUSE):
 		return exitConflict
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		return exitTimeout

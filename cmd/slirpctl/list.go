@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
+	"net/netip"
 	"text/tabwriter"
 	"text/template"
 	"time"
@@ -187,11 +187,17 @@ func (p *statePrinter) up(st instance.State, command bool, notes io.Writer) erro
 }
 
 func portText(f instance.PortState) string {
-	join := func(addr, port string) string {
-		if strings.Contains(addr, ":") {
-			addr = "[" + addr + "]"
-		}
-		return addr + ":" + port
+	return fmt.Sprintf("%s -> %s/%s", addrPort(f.HostIP, f.HostPort), addrPort(f.GuestIP, f.GuestPort), f.Proto)
+}
+
+// addrPort prints a port with its address; not as netip does, which knows no port that is out of
+// range or without an address.
+func addrPort(a netip.Addr, port int) string {
+	switch {
+	case !a.IsValid():
+		return fmt.Sprintf("?:%d", port)
+	case a.Is6():
+		return fmt.Sprintf("[%s]:%d", a, port)
 	}
-	return fmt.Sprintf("%s -> %s/%s", join(f.HostIP.String(), fmt.Sprint(f.HostPort)), join(f.GuestIP.String(), fmt.Sprint(f.GuestPort)), f.Proto)
+	return fmt.Sprintf("%s:%d", a, port)
 }

@@ -6,6 +6,7 @@
 // no route for is below /v1/slirpctl: whole batches, the instance's state, its end.
 //
 //	GET    /v1/slirpctl/state     the state, with every forward
+//	GET    /v1/slirpctl/forwards  every forward, by id
 //	POST   /v1/slirpctl/forwards  add a batch, all or nothing
 //	PUT    /v1/slirpctl/forwards  make the forwards exactly these
 //	DELETE /v1/slirpctl/forwards  remove by id, all or nothing
@@ -40,6 +41,7 @@ type Error struct {
 	Message string `json:"message"`
 	HintStr string `json:"hint,omitempty"`
 	Code    int    `json:"code,omitempty"`
+	Index   *int   `json:"index,omitempty"` // which forward of a batch it is about, from 0
 }
 
 func (e *Error) Error() string { return e.Message }
@@ -58,6 +60,18 @@ func Ports(list []hostfwd.Status) []instance.PortState {
 			ID: s.ID, Proto: string(s.Proto), HostIP: s.HostIP, HostPort: int(s.HostPort),
 			GuestIP: s.GuestIP, GuestPort: int(s.GuestPort),
 		}
+	}
+	return out
+}
+
+// Statuses is the inverse of [Ports].
+func Statuses(list []instance.PortState) []hostfwd.Status {
+	out := make([]hostfwd.Status, len(list))
+	for i, p := range list {
+		out[i] = hostfwd.Status{ID: p.ID, Forward: hostfwd.Forward{
+			Proto: hostfwd.Proto(p.Proto), HostIP: p.HostIP, HostPort: uint16(p.HostPort),
+			GuestIP: p.GuestIP, GuestPort: uint16(p.GuestPort),
+		}}
 	}
 	return out
 }

@@ -75,6 +75,13 @@ func (c *Client) State(ctx context.Context) (*instance.State, error) {
 	return &st, nil
 }
 
+// Ports returns the forwards by id.
+func (c *Client) Ports(ctx context.Context) ([]instance.PortState, error) {
+	var out []instance.PortState
+	err := c.do(ctx, "GET", "/forwards", nil, &out)
+	return out, err
+}
+
 // Add adds a batch of forwards, all or nothing.
 func (c *Client) Add(ctx context.Context, fs []hostfwd.Forward) ([]instance.PortState, error) {
 	var out []instance.PortState

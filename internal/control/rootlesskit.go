@@ -2,25 +2,39 @@ package control
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
+	"sync"
+	"syscall"
 
 	"github.com/rootless-containers/rootlesskit/v3/pkg/api"
 	"github.com/rootless-containers/rootlesskit/v3/pkg/port"
+	"github.com/rootless-containers/rootlesskit/v3/pkg/port/portutil"
 
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
-// portDriver shows the forwards as RootlessKit's router wants them.
-type portDriver struct{ b Backend }
+// portDriver shows the forwards as RootlessKit's router wants them, and answers in RootlessKit's
+// words, which other programs may look for.
+type portDriver struct {
+	b Backend
 
-func (d portDriver) Info(context.Context) (*api.PortDriverInfo, error) {
+	mu    sync.Mutex
+	asked map[int]port.Spec // specs of forwards that came this way, to be told back as they were
+}
+
+func newPortDriver(b Backend) *portDriver { return &portDriver{b: b, asked: map[int]port.Spec{}} }
+
+func (d *portDriver) Info(context.Context) (*api.PortDriverInfo, error) {
 	info := &api.PortDriverInfo{Driver: "builtin", Protos: []string{"tcp", "tcp4", "tcp6", "udp", "udp4", "udp6"}}
 	switch h := d.b.State().PortHandler; h {
 	case "rootlesskit":
 	case "slirp4netns":
 		info.Driver = h
-		info.Protos = []string{"tcp", "udp"}
+		info.Protos = []string{"tcp", "tcp4", "udp", "udp4"}
 		info.DisallowLoopbackChildIP = true
 	default:
 		info.Driver = h
@@ -28,48 +42,91 @@ func (d portDriver) Info(context.Context) (*api.PortDriverInfo, error) {
 	return info, nil
 }
 
-func (d portDriver) AddPort(ctx context.Context, s port.Spec) (*port.Status, error) {
+func (d *portDriver) AddPort(ctx context.Context, s port.Spec) (*port.Status, error) {
+	existing := map[int]*port.Status{}
+	for _, st := range d.list() {
+		existing[st.ID] = &st
+	}
+	if err := portutil.ValidatePortSpec(s, existing); err != nil {
+		return nil, err
+	}
 	f, err := forwardOf(s)
 	if err != nil {
 		return nil, err
 	}
 	list, err := d.b.Forwards().Add(ctx, []hostfwd.Forward{f})
 	if err != nil {
-		return nil, err
+		return nil, inRootlessKitsWords(f, err)
 	}
-	st := d.status(list[0])
-	return &st, nil
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.asked[list[0].ID] = s
+	return &port.Status{ID: list[0].ID, Spec: s}, nil
 }
 
-func (d portDriver) ListPorts(context.Context) ([]port.Status, error) {
+// inRootlessKitsWords puts what RootlessKit says about a port that the host refuses before what
+// we know about it.
+func inRootlessKitsWords(f hostfwd.Forward, err error) error {
+	if add, ok := errorAs[*hostfwd.AddError](err); ok {
+		err = add.Err
+	}
+	for _, errno := range []syscall.Errno{syscall.EADDRINUSE, syscall.EACCES, syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT} {
+		if errors.Is(err, errno) {
+			at := net.JoinHostPort(f.HostIP.String(), strconv.Itoa(int(f.HostPort)))
+			if !f.HostIP.IsValid() {
+				at = fmt.Sprintf(":%d", f.HostPort)
+			}
+			return fmt.Errorf("listen %s %s: bind: %w: %w", f.Proto, at, errno, err)
+		}
+	}
+	return err
+}
+
+func (d *portDriver) ListPorts(context.Context) ([]port.Status, error) { return d.list(), nil }
+
+func (d *portDriver) list() []port.Status {
 	var out []port.Status
-	for _, s := range d.b.Forwards().List() {
-		out = append(out, d.status(s))
+	list := d.b.Forwards().List()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	live := make(map[int]port.Spec, len(d.asked))
+	for _, s := range list {
+		spec, ok := d.asked[s.ID]
+		if ok {
+			live[s.ID] = spec
+		} else {
+			spec = d.spec(s)
+		}
+		out = append(out, port.Status{ID: s.ID, Spec: spec})
 	}
-	return out, nil
+	d.asked = live
+	return out
 }
 
-func (d portDriver) RemovePort(ctx context.Context, id int) error {
-	return d.b.Forwards().Remove(ctx, []int{id})
+func (d *portDriver) RemovePort(ctx context.Context, id int) error {
+	err := d.b.Forwards().Remove(ctx, []int{id})
+	if _, ok := errorAs[*hostfwd.NotFoundError](err); ok {
+		return fmt.Errorf("unknown id: %d", id)
+	}
+	return err
 }
 
+// forwardOf turns a valid spec into a forward.
 func forwardOf(s port.Spec) (f hostfwd.Forward, err error) {
-	f.Proto = hostfwd.Proto(s.Proto)
+	f = hostfwd.Forward{Proto: hostfwd.Proto(s.Proto), HostPort: uint16(s.ParentPort), GuestPort: uint16(s.ChildPort)}
+	if !f.Proto.Valid() {
+		return f, fmt.Errorf("unsupported port protocol %s", s.Proto)
+	}
 	if f.HostIP, err = parseAddr(s.ParentIP, "parentIP"); err != nil {
 		return f, err
 	}
-	if f.GuestIP, err = parseAddr(s.ChildIP, "childIP"); err != nil {
-		return f, err
-	}
-	if f.HostPort, err = parsePort(s.ParentPort, 0, "parentPort"); err != nil {
-		return f, err
-	}
-	f.GuestPort, err = parsePort(s.ChildPort, 1, "childPort")
+	f.GuestIP, err = parseAddr(s.ChildIP, "childIP")
 	return f, err
 }
 
-// status leaves the child address out where it is the default, as RootlessKit does.
-func (d portDriver) status(s hostfwd.Status) port.Status {
+// spec describes a forward that did not come this way. Like RootlessKit, it leaves the child
+// address out where it is the default.
+func (d *portDriver) spec(s hostfwd.Status) port.Spec {
 	spec := port.Spec{
 		Proto: string(s.Proto), ParentIP: s.HostIP.String(),
 		ParentPort: int(s.HostPort), ChildPort: int(s.GuestPort),
@@ -77,7 +134,7 @@ func (d portDriver) status(s hostfwd.Status) port.Status {
 	if s.GuestIP != d.b.Forwards().Guest() {
 		spec.ChildIP = s.GuestIP.String()
 	}
-	return port.Status{ID: s.ID, Spec: spec}
+	return spec
 }
 
 // networkDriver describes the network as RootlessKit's slirp4netns driver does.

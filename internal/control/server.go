@@ -54,7 +54,7 @@ func Serve(path string, b Backend) (*Server, error) {
 	mux := http.NewServeMux()
 	router.AddRoutes(mux, &router.Backend{
 		StateDir: b.State().StateDir, ChildPID: b.State().Target.PID,
-		NetworkDriver: networkDriver{b}, PortDriver: portDriver{b},
+		NetworkDriver: networkDriver{b}, PortDriver: newPortDriver(b),
 	})
 	addRoutes(mux, b)
 	s := &Server{
@@ -117,7 +117,11 @@ func addRoutes(mux *http.ServeMux, b Backend) {
 			out, err := f(r)
 			if err != nil {
 				hint, code := b.Explain(err)
-				out = &Error{err.Error(), hint, code}
+				e := &Error{Message: err.Error(), HintStr: hint, Code: code}
+				if add, ok := errorAs[*hostfwd.AddError](err); ok {
+					e.Index = &add.Index
+				}
+				out = e
 				w.WriteHeader(http.StatusBadRequest)
 			}
 			_ = json.NewEncoder(w).Encode(out)
@@ -139,6 +143,7 @@ func addRoutes(mux *http.ServeMux, b Backend) {
 		}
 	}
 	handle("GET "+prefix+"/state", func(*http.Request) (any, error) { return state(), nil })
+	handle("GET "+prefix+"/forwards", func(*http.Request) (any, error) { return Ports(b.Forwards().List()), nil })
 	handle("POST "+prefix+"/forwards", change(b.Forwards().Add))
 	handle("PUT "+prefix+"/forwards", change(b.Forwards().Set))
 	handle("DELETE "+prefix+"/forwards", func(r *http.Request) (any, error) {
@@ -164,6 +169,11 @@ func addRoutes(mux *http.ServeMux, b Backend) {
 	})
 }
 
+func errorAs[T error](err error) (t T, ok bool) {
+	ok = errors.As(err, &t)
+	return t, ok
+}
+
 func decode(r *http.Request, v any) error {
 	if err := json.NewDecoder(r.Body).Decode(v); err != nil {
 		return fmt.Errorf("bad request: %w", err)
@@ -181,13 +191,4 @@ func parseAddr(s, what string) (netip.Addr, error) {
 		return netip.Addr{}, fmt.Errorf("%s: %w", what, err)
 	}
 	return a, nil
-}
-
-var errPort = errors.New("port out of range")
-
-func parsePort(n, min int, what string) (uint16, error) {
-	if n < min || n > 65535 {
-		return 0, fmt.Errorf("%s %d: %w", what, n, errPort)
-	}
-	return uint16(n), nil
 }

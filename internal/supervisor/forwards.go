@@ -2,9 +2,13 @@ package supervisor
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
+	"github.com/slirpctl/slirpctl/internal/hostfwd/autoports"
 	"github.com/slirpctl/slirpctl/internal/hostfwd/slirpapi"
+	"github.com/slirpctl/slirpctl/internal/options"
 )
 
 // startForwards makes the handler and opens what --publish asks for.
@@ -20,14 +24,51 @@ func (s *supervisor) startForwards(ctx context.Context) error {
 	for _, spec := range s.req.Options.Publish {
 		fs = append(fs, spec.Forwards()...)
 	}
-	if len(fs) == 0 {
-		return nil
-	}
 	if w := slirpapi.LoopbackWarning(fs); w != "" && !s.req.Options.AllowHostLoopback && h.Name() == "slirp4netns" {
 		s.log.Warn(w)
 	}
-	_, err = s.fwd.Add(ctx, fs)
-	return err
+	if len(fs) > 0 {
+		if _, err := s.fwd.Add(ctx, fs); err != nil {
+			return err
+		}
+	}
+	if s.req.Options.PublishAuto {
+		return s.followPorts(ctx)
+	}
+	return nil
+}
+
+// followPorts forwards what programs inside listen on, from now until the end.
+func (s *supervisor) followPorts(ctx context.Context) error {
+	a, err := s.guestAgent()
+	if err != nil {
+		return err
+	}
+	scan, err := autoports.NewScanner(a.PID())
+	if err != nil {
+		return fmt.Errorf("--publish auto: %w", err)
+	}
+	f := autoports.New(autoports.Config{
+		Manager: s.fwd, Scan: scan, Check: s.handler.Check, Log: s.log.Warnf,
+		Exclude: func(port uint16) bool {
+			return slices.ContainsFunc(s.req.Options.AutoExclude, func(r options.PortRange) bool { return r.Contains(port) })
+		},
+	})
+	if err := f.Look(ctx); err != nil {
+		return err
+	}
+	run, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		f.Run(run)
+	}()
+	s.atEnd(func() {
+		stop()
+		<-ended
+		scan.Close()
+	})
+	return nil
 }
 
 // reopenForwards puts back what died with slirp4netns.

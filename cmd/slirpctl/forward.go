@@ -1,0 +1,202 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/slirpctl/slirpctl/internal/control"
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+	"github.com/slirpctl/slirpctl/internal/hostfwd/slirpapi"
+	"github.com/slirpctl/slirpctl/internal/instance"
+)
+
+func newForwardCmd(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "forward",
+		Short: "Add, list and remove the forwards of a running instance",
+		Long: `Add, list and remove the forwards of a running instance, or of a slirp4netns
+that slirpctl did not start (--api-socket PATH instead of NAME).
+
+A port SPEC is [HOSTIP:][HOSTPORT[-END]]:[GUESTIP:]GUESTPORT[-END][/PROTO[,PROTO]],
+with IPv6 addresses in brackets. A bare 80, or a host port 0, takes a free host port.`,
+	}
+	cmd.AddCommand(newForwardAddCmd(a), newForwardListCmd(a), newForwardRemoveCmd(a), newForwardSetCmd(a), newForwardReloadCmd(a))
+	return cmd
+}
+
+// forwardTarget says whose forwards a command is about, and how they are printed.
+type forwardTarget struct {
+	apiSocket string
+	json      bool
+	format    string
+}
+
+// addFlags registers the flags that the forward commands share.
+func (t *forwardTarget) addFlags(cmd *cobra.Command, foreign bool) {
+	fs := cmd.Flags()
+	if foreign {
+		fs.StringVar(&t.apiSocket, "api-socket", "", "the API socket at `PATH` of a slirp4netns that slirpctl did not start, instead of NAME")
+	}
+	addTimeoutFlag(fs)
+}
+
+func (t *forwardTarget) addOutputFlags(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&t.json, "json", false, "print a JSON array")
+	cmd.Flags().StringVar(&t.format, "format", "", "print each forward by the Go `TEMPLATE`")
+	cmd.MarkFlagsMutuallyExclusive("json", "format")
+}
+
+// addTimeoutFlag registers the configuration key timeout for a command that asks somebody.
+func addTimeoutFlag(fs *pflag.FlagSet) {
+	fs.Duration("timeout", 10*time.Second, "how long to wait for an answer")
+}
+
+// split takes NAME off the arguments, unless --api-socket stands for it.
+func (t *forwardTarget) split(args []string) (name string, rest []string, err error) {
+	if t.apiSocket != "" {
+		return "", args, nil
+	}
+	if len(args) == 0 {
+		return "", nil, &usageError{"no instance named", "give its NAME, which slirpctl list shows, or --api-socket PATH"}
+	}
+	return args[0], args[1:], nil
+}
+
+// forwarder is somebody whose forwards can be changed.
+type forwarder interface {
+	List(context.Context) ([]hostfwd.Status, error)
+	Add(context.Context, []hostfwd.Forward) ([]hostfwd.Status, error)
+	Set(context.Context, []hostfwd.Forward) ([]hostfwd.Status, error)
+	// Remove removes by id and by spec, together.
+	Remove(context.Context, []int, []hostfwd.Spec) error
+}
+
+// open returns the one that t or, without --api-socket, name means, and a context that ends
+// when --timeout is over.
+func (t *forwardTarget) open(ctx context.Context, a *app, name string) (forwarder, context.Context, context.CancelFunc, error) {
+	timeout := a.cfg.Timeout
+	if t.apiSocket != "" {
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		return &slirpapi.Foreign{Client: slirpapi.Client{Path: t.apiSocket, Timeout: timeout}}, ctx, cancel, nil
+	}
+	c, err := a.controlClient(ctx, name)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	return &ownForwards{name, c}, ctx, cancel, nil
+}
+
+// controlClient returns a client of a running instance's control socket.
+func (a *app) controlClient(ctx context.Context, name string) (*control.Client, error) {
+	base, err := a.openBase()
+	if err != nil {
+		return nil, err
+	}
+	e, err := base.Find(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return control.NewClient(e.Socket()), nil
+}
+
+// ownForwards are the forwards of an instance, through its control socket.
+type ownForwards struct {
+	name   string
+	client *control.Client
+}
+
+func (o *ownForwards) List(ctx context.Context) ([]hostfwd.Status, error) {
+	ports, err := o.client.Ports(ctx)
+	return control.Statuses(ports), o.explain(err)
+}
+
+func (o *ownForwards) Add(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Status, error) {
+	ports, err := o.client.Add(ctx, fs)
+	return control.Statuses(ports), o.explain(err)
+}
+
+func (o *ownForwards) Set(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Status, error) {
+	ports, err := o.client.Set(ctx, fs)
+	return control.Statuses(ports), o.explain(err)
+}
+
+func (o *ownForwards) Remove(ctx context.Context, ids []int, specs []hostfwd.Spec) error {
+	if len(specs) > 0 {
+		list, err := o.List(ctx)
+		if err != nil {
+			return err
+		}
+		for _, s := range specs {
+			found, err := hostfwd.Match(list, s)
+			if err != nil {
+				return err
+			}
+			ids = append(ids, found...)
+		}
+	}
+	return o.explain(o.client.Remove(ctx, ids))
+}
+
+// explain words what is not the instance's own answer: it has gone, it still starts, or it is
+// stuck.
+func (o *ownForwards) explain(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%q: %w that answers (it is starting, or ending)", o.name, instance.ErrNotFound)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%q did not answer in time: %w", o.name, context.DeadlineExceeded)
+	}
+	return err
+}
+
+// parseSpecs parses port specs, and returns with each forward of them the spec it is from.
+func parseSpecs(args []string) (fs []hostfwd.Forward, from []int, err error) {
+	for i, arg := range args {
+		s, err := hostfwd.ParseSpec(arg)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, f := range s.Forwards() {
+			fs = append(fs, f)
+			from = append(from, i)
+		}
+	}
+	return fs, from, nil
+}
+
+// batchError names the port spec, of several, that can't be had.
+type batchError struct {
+	spec  string
+	n, of int
+	err   error
+}
+
+func (e *batchError) Error() string {
+	return fmt.Sprintf("port spec %q (%d of %d): %v", e.spec, e.n, e.of, e.err)
+}
+
+func (e *batchError) Unwrap() error { return e.err }
+
+// inBatch adds to an error which of the specs it is about.
+func inBatch(err error, specs []string, from []int) error {
+	index := -1
+	if add, ok := errorAs[*hostfwd.AddError](err); ok {
+		index = add.Index
+	} else if remote, ok := errorAs[*control.Error](err); ok && remote.Index != nil {
+		index = *remote.Index
+	}
+	if index < 0 || index >= len(from) || len(specs) < 2 {
+		return err
+	}
+	return &batchError{specs[from[index]], from[index] + 1, len(specs), err}
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/spf13/cobra"
+
+	"github.com/slirpctl/slirpctl/internal/control"
+)
+
+type forwardReloadOptions struct {
+	forwardTarget
+	guestIP string
+}
+
+func newForwardReloadCmd(a *app) *cobra.Command {
+	opts := &forwardReloadOptions{}
+	cmd := &cobra.Command{
+		Use:   "reload [flags] NAME",
+		Short: "Create every forward anew, to a new guest address if given",
+		Long: `Create every forward anew, with the ids they have. With --guest-ip, those that
+go to the guest address go to this one from now on, and so do later ones.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runForwardReload(cmd.Context(), a, opts, args[0])
+		},
+	}
+	opts.addFlags(cmd, false)
+	cmd.Flags().StringVar(&opts.guestIP, "guest-ip", "", "the guest's new address `IP`")
+	opts.addOutputFlags(cmd)
+	return cmd
+}
+
+func runForwardReload(ctx context.Context, a *app, o *forwardReloadOptions, name string) error {
+	p, err := newForwardPrinter(a.out, o.json, o.format)
+	if err != nil {
+		return err
+	}
+	var guest netip.Addr
+	if o.guestIP != "" {
+		if guest, err = netip.ParseAddr(o.guestIP); err != nil || guest.Zone() != "" {
+			return usagef("--guest-ip %q is not an IP address", o.guestIP)
+		}
+	}
+	client, err := a.controlClient(ctx, name)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
+	defer cancel()
+	ports, err := client.Reload(ctx, guest)
+	if err != nil {
+		return (&ownForwards{name: name}).explain(err)
+	}
+	return p.lines(rows(name, control.Statuses(ports)))
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+)
+
+func newForwardRemoveCmd(a *app) *cobra.Command {
+	opts := &forwardTarget{}
+	cmd := &cobra.Command{
+		Use:     "remove [flags] NAME|--api-socket PATH ID|SPEC...",
+		Aliases: []string{"rm"},
+		Short:   "Remove forwards by id or by port spec",
+		Long: `Remove forwards by id or by port spec; if one is not there, none is removed.
+Connections that are open go on until one side ends them.
+
+A bare number is an id. A SPEC finds every forward that has what it says, so
+":80" removes all TCP forwards to the guest's port 80.`,
+		Example: `  slirpctl forward remove web 3
+  slirpctl forward remove web 8080:80 9000-9009:9000-9009/udp`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, which, err := opts.split(args)
+			if err != nil {
+				return err
+			}
+			if len(which) == 0 {
+				return &usageError{"neither id nor port spec", "slirpctl forward list shows both"}
+			}
+			return runForwardRemove(cmd.Context(), a, opts, name, which)
+		},
+	}
+	opts.addFlags(cmd, true)
+	return cmd
+}
+
+func runForwardRemove(ctx context.Context, a *app, o *forwardTarget, name string, which []string) error {
+	var ids []int
+	var specs []hostfwd.Spec
+	for _, w := range which {
+		if id, err := strconv.Atoi(w); err == nil {
+			if id < 1 {
+				return usagef("%s is not an id: ids start at 1", w)
+			}
+			ids = append(ids, id)
+			continue
+		}
+		s, err := hostfwd.ParseSpec(w)
+		if err != nil {
+			return err
+		}
+		specs = append(specs, s)
+	}
+	target, ctx, cancel, err := o.open(ctx, a, name)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	return target.Remove(ctx, ids, specs)
+}
