@@ -8,7 +8,8 @@ import (
 	"fmt"
 	"io"
 	"text/tabwriter"
-	"text/template"
+
+	"github.com/slirpctl/slirpctl/internal/gotemplate"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -98,7 +99,7 @@ func runConfig(_ context.Context, opts *configOptions, stdout io.Writer) error {
 }
 
 func writeConfigTemplate(w io.Writer, format string, values []options.Value) error {
-	tmpl, err := template.New("format").Parse(format + "\n")
+	tmpl, err := gotemplate.Parse(format + "\n")
 	if err != nil {
 		return usagef("--format: %v", err)
 	}
