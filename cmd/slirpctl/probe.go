@@ -76,8 +76,6 @@ func newProbeCmd(stateDir func(*cobra.Command) string) *cobra.Command {
 		},
 	}
 	opts.AddFlags(cmd.Flags())
-	// The only error is that the flag doesn't exist.
-	_ = cmd.RegisterFlagCompletionFunc("require", cobra.FixedCompletions(probe.Requirable(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 

@@ -75,6 +75,15 @@ func (c *Client) State(ctx context.Context) (*instance.State, error) {
 	return &st, nil
 }
 
+// Traffic returns what the namespace's tap has carried.
+func (c *Client) Traffic(ctx context.Context) (instance.Traffic, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var t instance.Traffic
+	err := c.do(ctx, "GET", "/traffic", nil, &t)
+	return t, err
+}
+
 // Add adds a batch of forwards, all or nothing.
 func (c *Client) Add(ctx context.Context, fs []hostfwd.Forward) ([]instance.PortState, error) {
 	var out []instance.PortState
