@@ -93,9 +93,16 @@ func Start(cfg Config) (*Command, error) {
 	files := make([]*os.File, num+1)
 	copy(files, cfg.Stdio[:])
 	files[num] = child
+	// The way to our own executable has to be above what the stage's descriptors replace.
+	self, err := unix.FcntlInt(exe.Fd(), unix.F_DUPFD_CLOEXEC, num+1)
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("open own executable: %w", err)
+	}
+	defer unix.Close(self)
 
 	cmd := nsexec.Cmd{
-		Path:    fmt.Sprintf("/proc/self/fd/%d", exe.Fd()),
+		Path:    fmt.Sprintf("/proc/self/fd/%d", self),
 		Args:    []string{"slirpctl", Stage, strconv.Itoa(num)},
 		Env:     os.Environ(),
 		Files:   files,
