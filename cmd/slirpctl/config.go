@@ -8,7 +8,8 @@ import (
 	"fmt"
 	"io"
 	"text/tabwriter"
-	"text/template"
+
+	"github.com/slirpctl/slirpctl/internal/gotemplate"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -56,18 +57,7 @@ The flags of "slirpctl up" are accepted, to see what it would make of them.`,
 		},
 	}
 	opts.AddFlags(cmd.Flags())
-	completeKeys(cmd)
 	return cmd
-}
-
-// completeKeys completes the values of the flags that options.AddFlags added to cmd.
-func completeKeys(cmd *cobra.Command) {
-	for _, k := range options.Keys() {
-		if f := cmd.Flags().Lookup(k.Name); f != nil && len(k.Values) > 0 {
-			// It fails only if it is done twice.
-			_ = cmd.RegisterFlagCompletionFunc(k.Name, cobra.FixedCompletions(k.Values, cobra.ShellCompDirectiveNoFileComp))
-		}
-	}
 }
 
 // runConfig prints the merged configuration, or nothing if any of it is wrong.
@@ -98,7 +88,7 @@ func runConfig(_ context.Context, opts *configOptions, stdout io.Writer) error {
 }
 
 func writeConfigTemplate(w io.Writer, format string, values []options.Value) error {
-	tmpl, err := template.New("format").Parse(format + "\n")
+	tmpl, err := gotemplate.Parse(format + "\n")
 	if err != nil {
 		return usagef("--format: %v", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/slirpctl/slirpctl/internal/gotemplate"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
@@ -220,8 +221,11 @@ func writeValues(w io.Writer, values subnet.Values, opts *ipOptions) error {
 		enc.SetIndent("", "  ")
 		return enc.Encode(values)
 	default:
-		var err error
-		if text, err = values.Template(opts.format); err != nil {
+		tmpl, err := gotemplate.Parse(opts.format)
+		if err == nil {
+			text, err = tmpl.Lines(values.Fields())
+		}
+		if err != nil {
 			return usagef("--format: %v", err)
 		}
 	}

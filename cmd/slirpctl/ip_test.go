@@ -178,7 +178,7 @@ func TestIPErrors(t *testing.T) {
 		{[]string{"--format", "yaml"}, true, `unknown format "yaml"`, "resolv.conf"},
 		{[]string{"--format", ""}, true, "unknown format", "resolv.conf"},
 		{[]string{"--format", "{{.Nope}}"}, true, "Nope", ""},
-		{[]string{"--format", "{{"}, true, "parse template", ""},
+		{[]string{"--format", "{{"}, true, "unclosed action", ""},
 		{[]string{"dns", "--format", "hosts"}, true, "exclude each other", ""},
 		{[]string{"dns", "--format", "{{.DNS}}"}, true, "exclude each other", ""},
 		{[]string{"dns", "--format", "resolv.conf"}, true, "exclude each other", ""},

@@ -7,8 +7,9 @@ import (
 	"io"
 	"net/netip"
 	"text/tabwriter"
-	"text/template"
 	"time"
+
+	"github.com/slirpctl/slirpctl/internal/gotemplate"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -74,7 +75,7 @@ func runList(ctx context.Context, a *app, o *listOptions) error {
 type statePrinter struct {
 	out  io.Writer
 	json bool
-	tmpl *template.Template
+	tmpl *gotemplate.Template
 }
 
 func newStatePrinter(out io.Writer, asJSON bool, format string) (*statePrinter, error) {
@@ -82,7 +83,7 @@ func newStatePrinter(out io.Writer, asJSON bool, format string) (*statePrinter, 
 	if format == "" {
 		return p, nil
 	}
-	t, err := template.New("format").Parse(format)
+	t, err := gotemplate.Parse(format)
 	if err != nil {
 		return nil, usagef("--format: %v", err)
 	}

@@ -22,6 +22,8 @@ func main() {
 		switch os.Args[1] {
 		case nscommand.Stage:
 			os.Exit(nscommand.RunStage(os.Args[2:]))
+		case nscommand.ExecStage:
+			os.Exit(nscommand.RunExecStage(os.Args[2:]))
 		case guest.Command:
 			if guest.Serve() != nil {
 				os.Exit(exitFailure)

@@ -7,7 +7,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/template"
+
+	"github.com/slirpctl/slirpctl/internal/gotemplate"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -75,8 +76,6 @@ func newProbeCmd(stateDir func(*cobra.Command) string) *cobra.Command {
 		},
 	}
 	opts.AddFlags(cmd.Flags())
-	// The only error is that the flag doesn't exist.
-	_ = cmd.RegisterFlagCompletionFunc("require", cobra.FixedCompletions(probe.Requirable(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -141,19 +140,16 @@ func probeWriter(w io.Writer, opts *probeOptions) (func(probe.Report) error, err
 			return enc.Encode(r)
 		}, nil
 	case opts.format != "":
-		t, err := template.New("format").Option("missingkey=error").Parse(opts.format)
+		t, err := gotemplate.Parse(opts.format)
 		if err != nil {
 			return nil, usagef("--format: %v", err)
 		}
 		return func(r probe.Report) error {
-			var b strings.Builder
-			if err := t.Execute(&b, r); err != nil {
+			text, err := t.Lines(r)
+			if err != nil {
 				return usagef("--format: %v", err)
 			}
-			if !strings.HasSuffix(b.String(), "\n") {
-				b.WriteByte('\n')
-			}
-			_, err := io.WriteString(w, b.String())
+			_, err = io.WriteString(w, text)
 			return err
 		}, nil
 	}

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -154,7 +153,7 @@ func TestProbeSeesTheTerminal(t *testing.T) {
 	} {
 		t.Setenv("NO_COLOR", tc.noColor)
 		t.Setenv("TERM", tc.term)
-		ptmx, tty := openPTY(t)
+		ptmx, tty := mustPTY(t)
 		read := make(chan string)
 		go func() {
 			all, _ := io.ReadAll(ptmx) // ends with EIO when the other end is closed
@@ -173,24 +172,13 @@ func TestProbeSeesTheTerminal(t *testing.T) {
 	}
 }
 
-func openPTY(t *testing.T) (ptmx, tty *os.File) {
+func mustPTY(t *testing.T) (terminal, line *os.File) {
 	t.Helper()
-	ptmx, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	terminal, line, err := openPTY()
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := unix.IoctlGetInt(int(ptmx.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlSetPointerInt(int(ptmx.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	tty, err = os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ptmx, tty
+	return terminal, line
 }
 
 // A binary that is no slirp4netns is named, with what is wrong; the host is looked at anyway.

@@ -80,7 +80,19 @@ the namespace, and say what this host can do.`,
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{err.Error(), fmt.Sprintf("%s --help shows the flags", cmd.CommandPath())}
 	})
-	cmd.AddCommand(newUpCmd(a), newDownCmd(a), newListCmd(a), newForwardCmd(a), newConfigCmd(), newIPCmd(a.lookupValues), newVersionCmd(a), newProbeCmd(func(*cobra.Command) string { return a.stateDir() }))
+	cmd.AddCommand(
+		newUpCmd(a),
+		newDownCmd(a),
+		newListCmd(a),
+		newForwardCmd(a),
+		newExecCmd(a),
+		newLogsCmd(a),
+		newIPCmd(a.lookupValues),
+		newProbeCmd(func(*cobra.Command) string { return a.stateDir() }),
+		newConfigCmd(),
+		newVersionCmd(a),
+	)
+	a.complete(cmd)
 	return cmd
 }
 
@@ -113,6 +125,9 @@ func oneLine(s string) string { return launcher.Printable(strings.ReplaceAll(s, 
 
 // load merges the configuration for a command, once, and sets the log up.
 func (a *app) load(cmd *cobra.Command) error {
+	if name := cmd.Name(); name == cobra.ShellCompRequestCmd || name == cobra.ShellCompNoDescRequestCmd || cmd.HasParent() && cmd.Parent().Name() == "completion" {
+		return nil // a mistake in the configuration is no reason to complete nothing
+	}
 	cfg, err := options.Load(cmd.Flags(), options.SystemSources())
 	if err != nil {
 		return err

@@ -82,6 +82,15 @@ func (c *Client) Ports(ctx context.Context) ([]instance.PortState, error) {
 	return out, err
 }
 
+// Traffic returns what the namespace's tap has carried.
+func (c *Client) Traffic(ctx context.Context) (instance.Traffic, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var t instance.Traffic
+	err := c.do(ctx, "GET", "/traffic", nil, &t)
+	return t, err
+}
+
 // Add adds a batch of forwards, all or nothing.
 func (c *Client) Add(ctx context.Context, fs []hostfwd.Forward) ([]instance.PortState, error) {
 	var out []instance.PortState

@@ -27,6 +27,8 @@ type Backend interface {
 	Forwards() *hostfwd.Manager
 	// Down asks the instance to end; it does not wait.
 	Down()
+	// Traffic returns what the namespace's tap has carried.
+	Traffic() (instance.Traffic, error)
 	// Explain gives an error the hint and exit code that the command line would.
 	Explain(err error) (hint string, code int)
 }
@@ -163,6 +165,7 @@ func addRoutes(mux *http.ServeMux, b Backend) {
 		}
 		return Ports(b.Forwards().List()), nil
 	})
+	handle("GET "+prefix+"/traffic", func(*http.Request) (any, error) { return b.Traffic() })
 	handle("POST "+prefix+"/down", func(*http.Request) (any, error) {
 		b.Down()
 		return struct{}{}, nil

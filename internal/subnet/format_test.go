@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/slirpctl/slirpctl/internal/gotemplate"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
@@ -108,6 +109,14 @@ func TestJSON(t *testing.T) {
 	}
 }
 
+func render(v subnet.Values, text string) (string, error) {
+	tmpl, err := gotemplate.Parse(text)
+	if err != nil {
+		return "", err
+	}
+	return tmpl.Lines(v.Fields())
+}
+
 func TestTemplate(t *testing.T) {
 	for _, tc := range []struct {
 		v          subnet.Values
@@ -125,12 +134,12 @@ func TestTemplate(t *testing.T) {
 		{noDNS(), "[{{.DNS}}]", "[]\n"},
 		{subnet.Default().Values(), "{{if .IPv6}}six{{else}}four{{end}}", "four\n"},
 	} {
-		if got, err := tc.v.Template(tc.text); err != nil || got != tc.want {
+		if got, err := render(tc.v, tc.text); err != nil || got != tc.want {
 			t.Errorf("%s: got %q, %v; want %q", tc.text, got, err, tc.want)
 		}
 	}
 	for _, text := range []string{"{{", "{{.Guest", "{{.NoSuch}}", "{{nosuch}}", "{{.IPv6.Guest}}"} {
-		if got, err := subnet.Default().Values().Template(text); err == nil || got != "" {
+		if got, err := render(subnet.Default().Values(), text); err == nil || got != "" {
 			t.Errorf("%s: got %q, %v; want an error", text, got, err)
 		}
 	}

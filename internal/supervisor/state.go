@@ -1,10 +1,7 @@
 package supervisor
 
 import (
-	"fmt"
-	"net/netip"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/slirpctl/slirpctl/internal/instance"
@@ -70,19 +67,4 @@ func (s *supervisor) saveState() {
 	if err := s.inst.WriteState(&st); err != nil {
 		s.log.Warn(err)
 	}
-}
-
-// resolvConf is what a namespace's /etc/resolv.conf holds: the built-in DNS, and the host's
-// search list and options, which don't depend on who answers.
-func resolvConf(dns netip.Addr) string {
-	host, _ := os.ReadFile("/etc/resolv.conf")
-	var b strings.Builder
-	fmt.Fprintf(&b, "nameserver %s\n", dns)
-	for line := range strings.Lines(string(host)) {
-		line = strings.TrimSpace(line)
-		if word, _, _ := strings.Cut(line, " "); word == "search" || word == "domain" || word == "options" {
-			fmt.Fprintln(&b, line)
-		}
-	}
-	return b.String()
 }

@@ -302,7 +302,7 @@ func (s *supervisor) startCommand(ctx context.Context) (err error) {
 		cfg.Stdio = [3]*os.File{nil, s.logFile, s.logFile}
 	}
 	if !o.DisableDNS {
-		cfg.ResolvConf = resolvConf(s.net.DNS())
+		cfg.ResolvConf = nscommand.ResolvConf(s.net.DNS())
 	}
 	if s.cmd, err = nscommand.Start(cfg); err != nil {
 		return explainNamespaces(err)
@@ -375,6 +375,18 @@ type backend struct{ s *supervisor }
 func (b backend) State() instance.State      { return b.s.State() }
 func (b backend) Forwards() *hostfwd.Manager { return b.s.fwd }
 func (b backend) Down()                      { b.s.requestDown() }
+
+func (b backend) Traffic() (instance.Traffic, error) {
+	pid := b.s.tgt.PID
+	if pid == 0 { // a path: the helper is a process in there
+		a, err := b.s.guestAgent()
+		if err != nil {
+			return instance.Traffic{}, err
+		}
+		pid = a.PID()
+	}
+	return instance.ReadTraffic(pid, b.s.req.Options.TapName)
+}
 func (b backend) Explain(err error) (string, int) {
 	if b.s.env.Explain == nil {
 		return "", 0

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/slirpctl/slirpctl/internal/control"
+	"github.com/slirpctl/slirpctl/internal/instance"
+	"github.com/slirpctl/slirpctl/internal/options"
+	"github.com/slirpctl/slirpctl/internal/probe"
+	"github.com/slirpctl/slirpctl/internal/target"
+)
+
+type completer = cobra.CompletionFunc
+
+const noFiles = cobra.ShellCompDirectiveNoFileComp
+
+// states returns what runs, as far as it can be told: a completion that fails is silent.
+func (a *app) states(cmd *cobra.Command) []instance.State {
+	if cfg, err := options.Load(cmd.Flags(), options.SystemSources()); err == nil {
+		a.cfg = cfg
+	}
+	ctx := cmd.Context()
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	// A look must not make the directory.
+	if _, err := os.Stat(a.stateDir()); err != nil {
+		return nil
+	}
+	base, err := a.openBase()
+	if err != nil {
+		return nil
+	}
+	entries, err := base.List(ctx)
+	if err != nil {
+		return nil
+	}
+	return control.Query(ctx, entries)
+}
+
+// completeInstances completes names of instances, each once, for at most limit arguments (0:
+// any number).
+func (a *app) completeInstances(limit int) completer {
+	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if limit > 0 && len(args) >= limit {
+			return nil, noFiles
+		}
+		var out []cobra.Completion
+		for _, st := range a.states(cmd) {
+			if !slices.Contains(args, st.Name) {
+				out = append(out, cobra.CompletionWithDesc(st.Name, targetText(st)))
+			}
+		}
+		return out, noFiles
+	}
+}
+
+// completeForwards completes NAME, then its forwards: ids, and specs.
+func (a *app) completeForwards(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) == 0 && !cmd.Flags().Changed("api-socket") {
+		return a.completeInstances(1)(cmd, args, toComplete)
+	}
+	var out []cobra.Completion
+	for _, st := range a.states(cmd) {
+		if len(args) == 0 || st.Name != args[0] {
+			continue
+		}
+		for _, p := range st.Ports {
+			out = append(out, cobra.CompletionWithDesc(strconv.Itoa(p.ID), portText(p)))
+		}
+		for _, p := range st.Ports {
+			out = append(out, specText(p))
+		}
+	}
+	return out, noFiles
+}
+
+// specText is a forward as a spec on a command line.
+func specText(p instance.PortState) string {
+	join := func(ip string, port int) string { return net.JoinHostPort(ip, strconv.Itoa(port)) }
+	return fmt.Sprintf("%s:%s/%s", join(p.HostIP.String(), p.HostPort), join(p.GuestIP.String(), p.GuestPort), p.Proto)
+}
+
+// completeProcesses completes ids of processes that `up` can be given: those in another network
+// namespace than this one.
+func completeProcesses(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, noFiles
+	}
+	var out []cobra.Completion
+	for _, p := range target.Candidates() {
+		out = append(out, cobra.CompletionWithDesc(strconv.Itoa(p.PID), p.Command))
+	}
+	return out, noFiles
+}
+
+// completeNetns completes the names below /run/netns, and paths.
+func completeNetns(_ *cobra.Command, _ []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if strings.Contains(toComplete, "/") {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	entries, _ := os.ReadDir("/run/netns")
+	var out []cobra.Completion
+	for _, e := range entries {
+		out = append(out, e.Name())
+	}
+	return out, cobra.ShellCompDirectiveDefault
+}
+
+// completeOption completes KEY=VALUE of -o.
+func completeOption(_ *cobra.Command, _ []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	name, _, hasValue := strings.Cut(toComplete, "=")
+	var out []cobra.Completion
+	for _, k := range options.Keys() {
+		if k.Podman == "" || hasValue && k.Podman != name {
+			continue
+		}
+		if !hasValue {
+			usage := strings.ReplaceAll(k.Usage, "`", "")
+			out = append(out, cobra.CompletionWithDesc(k.Podman+"=", usage))
+			continue
+		}
+		values := k.Values
+		if k.Kind == options.KindBool {
+			values = []string{"true", "false"}
+		}
+		for _, v := range values {
+			out = append(out, name+"="+v)
+		}
+	}
+	return out, noFiles | cobra.ShellCompDirectiveNoSpace
+}
+
+// completeFeatures completes the comma-separated list of --require.
+func completeFeatures(_ *cobra.Command, _ []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	done := ""
+	if i := strings.LastIndexByte(toComplete, ','); i >= 0 {
+		done = toComplete[:i+1]
+	}
+	var out []cobra.Completion
+	for _, f := range probe.Requirable() {
+		if !slices.Contains(strings.Split(done, ","), f) {
+			out = append(out, done+f)
+		}
+	}
+	return out, noFiles | cobra.ShellCompDirectiveNoSpace
+}
+
+// completeInterfaces completes the names of this host's interfaces.
+func completeInterfaces(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	links, _ := filepath.Glob("/sys/class/net/*")
+	var out []cobra.Completion
+	for _, l := range links {
+		out = append(out, filepath.Base(l))
+	}
+	return out, noFiles
+}
+
+// complete gives every command below cmd its completions. It comes last, when all are there.
+func (a *app) complete(cmd *cobra.Command) {
+	none := cobra.NoFileCompletions
+	flags := map[string]completer{
+		"netns": completeNetns, "option": completeOption, "require": completeFeatures,
+		"outbound-addr": completeInterfaces, "outbound-addr6": completeInterfaces,
+		"network": cobra.FixedCompletions([]string{"slirp4netns"}, noFiles|cobra.ShellCompDirectiveNoSpace),
+		"cidr":    none, "mtu": none, "publish": none, "timeout": none, "wait-netns": none, "guest-ip": none,
+		"tap-name": none, "macaddress": none, "ready-fd": none, "exit-fd": none, "format": none,
+	}
+	for _, k := range options.Keys() {
+		if len(k.Values) > 0 {
+			flags[k.Name] = cobra.FixedCompletions(k.Values, noFiles)
+		}
+	}
+	args := map[string]completer{
+		"slirpctl up": completeProcesses, "slirpctl down": a.completeInstances(0), "slirpctl list": a.completeInstances(0),
+		"slirpctl forward add": a.completeInstances(1), "slirpctl forward set": a.completeInstances(1),
+		"slirpctl forward list": a.completeInstances(1), "slirpctl forward reload": a.completeInstances(1),
+		"slirpctl forward remove": a.completeForwards,
+	}
+	a.completeTree(cmd, flags, args)
+}
+
+func (a *app) completeTree(cmd *cobra.Command, flags, args map[string]completer) {
+	path := cmd.CommandPath()
+	if cmd.ValidArgsFunction == nil {
+		cmd.ValidArgsFunction = args[path]
+	}
+	set := func(f *pflag.Flag) {
+		complete := flags[f.Name]
+		if path == "slirpctl ip" && f.Name == "name" {
+			complete = a.completeInstances(0)
+		}
+		if complete != nil {
+			// It fails only where the command has done it itself.
+			_ = cmd.RegisterFlagCompletionFunc(f.Name, complete)
+		}
+	}
+	cmd.Flags().VisitAll(set)
+	cmd.PersistentFlags().VisitAll(set)
+	for _, sub := range cmd.Commands() {
+		a.completeTree(sub, flags, args)
+	}
+}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+)
+
+func newLogsCmd(a *app) *cobra.Command {
+	var follow bool
+	cmd := &cobra.Command{
+		Use:   "logs NAME",
+		Short: "Show what an instance and its slirp4netns have said",
+		Long: `Show what an instance and its slirp4netns have said, and the output of a
+detached COMMAND. An instance's log goes with the instance.`,
+		Example:           `  slirpctl logs -f web`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeInstances(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runLogs(cmd.Context(), a, args[0], follow)
+		},
+	}
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what is said from now on, until the instance ends")
+	return cmd
+}
+
+func runLogs(ctx context.Context, a *app, name string, follow bool) error {
+	base, err := a.openBase()
+	if err != nil {
+		return err
+	}
+	e, err := base.Find(ctx, name)
+	if err != nil {
+		return err
+	}
+	return e.CopyLog(ctx, a.out, follow)
+}

@@ -1,0 +1,218 @@
+package nscommand
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/nsexec"
+)
+
+// ExecStage is the hidden argument that makes slirpctl the process that becomes the command of
+// `slirpctl exec`. It enters the mount namespace itself, once it has found its own files.
+const ExecStage = "__exec"
+
+// Join says what to run in namespaces that are there already.
+type Join struct {
+	Argv  []string
+	Stdio [3]*os.File
+	// Netns is entered; so are Userns, before it, and Mount, after it, unless they are nil.
+	Netns, Userns, Mount *os.File
+	// ResolvConf is what /etc/resolv.conf shall hold where the command would see the caller's;
+	// "" leaves it alone.
+	ResolvConf string
+	// Terminal says that signals from the keyboard reach the command by themselves.
+	Terminal func() bool
+}
+
+type joinSetup struct {
+	setup
+	Mount  bool `json:"mount"` // the descriptor after the socket is a mount namespace
+	Userns bool `json:"userns"`
+	Dir    string
+}
+
+// Run runs the command, passes signals on to it, and returns its status once it has ended: its
+// exit code, or 128+N for signal N. Error: [*ExecError], or one of slirpctl's own.
+func (j Join) Run() (status int, err error) {
+	c, err := j.start()
+	if err != nil {
+		return StatusFailed, err
+	}
+	signals := make(chan os.Signal, 32)
+	for _, sig := range []os.Signal{
+		syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT,
+		syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGWINCH,
+	} {
+		if !signal.Ignored(sig) {
+			signal.Notify(signals, sig)
+		}
+	}
+	defer signal.Stop(signals)
+	if err := c.Release(); err != nil {
+		return StatusFailed, err
+	}
+	for {
+		select {
+		case <-c.Done():
+			return c.Status(), nil
+		case sig := <-signals:
+			keyboard := sig == syscall.SIGINT || sig == syscall.SIGQUIT || sig == syscall.SIGWINCH
+			if !keyboard || j.Terminal == nil || !j.Terminal() {
+				_ = c.Signal(sig)
+			}
+		}
+	}
+}
+
+func (j Join) start() (*Command, error) {
+	exe, err := os.OpenFile("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open own executable: %w", err)
+	}
+	defer exe.Close()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socketpair: %w", err)
+	}
+	_ = unix.SetNonblock(pair[0], true)
+	conn, child := os.NewFile(uintptr(pair[0]), "command"), os.NewFile(uintptr(pair[1]), "command")
+	defer child.Close()
+	num := highestFD() + 1
+	files := make([]*os.File, num+2)
+	copy(files, j.Stdio[:])
+	files[num], files[num+1] = child, j.Mount
+	cmd := nsexec.Cmd{
+		Path:     fmt.Sprintf("/proc/self/fd/%d", exe.Fd()),
+		Args:     []string{"slirpctl", ExecStage, strconv.Itoa(num)},
+		Env:      os.Environ(),
+		Files:    files,
+		KeepFDs:  true,
+		JoinUser: j.Userns,
+		JoinNet:  j.Netns,
+		// For the mounts; a command that isn't root in there loses them again.
+		KeepCaps:  j.Userns != nil,
+		Pdeathsig: syscall.SIGKILL,
+	}
+	proc, err := cmd.Start()
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("enter the namespaces: %w", err)
+	}
+	c := &Command{proc: proc, conn: conn, done: make(chan struct{})}
+	go func() {
+		c.st, _ = proc.Wait()
+		close(c.done)
+	}()
+	dir, _ := os.Getwd()
+	data, err := json.Marshal(joinSetup{setup{j.Argv, j.ResolvConf}, j.Mount != nil, j.Userns != nil, dir})
+	if err == nil {
+		_, err = conn.Write(append(data, '\n'))
+	}
+	if err != nil {
+		c.Kill()
+		return nil, fmt.Errorf("enter the namespaces: %w", err)
+	}
+	return c, nil
+}
+
+// RunExecStage is the life of the stage of `slirpctl exec`. It returns only on failure.
+func RunExecStage(args []string) int {
+	// The mount namespace is this thread's alone; the exec makes it the process's.
+	runtime.LockOSThread()
+	if len(args) != 1 {
+		return StatusFailed
+	}
+	fd, err := strconv.Atoi(args[0])
+	if err != nil {
+		return StatusFailed
+	}
+	unix.CloseOnExec(fd)
+	unix.CloseOnExec(fd + 1)
+	conn := os.NewFile(uintptr(fd), "command")
+	dec := json.NewDecoder(conn)
+	var s joinSetup
+	if dec.Decode(&s) != nil || len(s.Argv) == 0 {
+		return StatusFailed
+	}
+	var word strings.Builder
+	if _, err := io.Copy(&word, io.LimitReader(io.MultiReader(dec.Buffered(), conn), int64(len("\ngo\n")))); err != nil ||
+		strings.TrimSpace(word.String()) != "go" {
+		return StatusFailed
+	}
+	fail := func(status int, format string, a ...any) int {
+		data, _ := json.Marshal(failure{status, fmt.Sprintf(format, a...)})
+		_, _ = conn.Write(data)
+		return status
+	}
+	if err := s.enter(fd + 1); err != nil {
+		return fail(StatusFailed, "%v", err)
+	}
+	path, err := lookPath(s.Argv[0])
+	if err == nil {
+		err = syscall.Exec(path, s.Argv, os.Environ())
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return fail(StatusNotFound, "%s: command not found", s.Argv[0])
+	}
+	return fail(StatusCannotRun, "%s: %v", s.Argv[0], err)
+}
+
+// enter does what remains after the user and network namespaces: identity, mounts, directory.
+func (s *joinSetup) enter(mount int) error {
+	if s.Userns {
+		becomeRoot()
+	}
+	before, _ := os.Stat("/etc/resolv.conf")
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return fmt.Errorf("unshare(CLONE_FS): %w", err)
+	}
+	if s.Mount {
+		if err := unix.Setns(mount, unix.CLONE_NEWNS); err != nil {
+			return fmt.Errorf("setns(CLONE_NEWNS): %w", err)
+		}
+	}
+	after, _ := os.Stat("/etc/resolv.conf")
+	if callers := after == nil || before != nil && os.SameFile(before, after); !s.Mount || s.ResolvConf != "" && callers {
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			return fmt.Errorf("unshare(CLONE_NEWNS): %w", err)
+		}
+		if err := prepareMounts(s.ResolvConf); err != nil {
+			return err
+		}
+	}
+	if os.Chdir(s.Dir) != nil {
+		_ = os.Chdir("/")
+	}
+	if os.Geteuid() != 0 {
+		_ = unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+	}
+	return nil
+}
+
+// becomeRoot switches to root of the user namespace, where it has one.
+func becomeRoot() {
+	for _, m := range []struct {
+		file string
+		set  func() error
+	}{
+		{"gid_map", func() error { _ = syscall.Setgroups(nil); return syscall.Setresgid(0, 0, 0) }},
+		{"uid_map", func() error { return syscall.Setresuid(0, 0, 0) }},
+	} {
+		data, _ := os.ReadFile("/proc/self/" + m.file)
+		for line := range strings.Lines(string(data)) {
+			if f := strings.Fields(line); len(f) == 3 && f[0] == "0" {
+				_ = m.set() // it stays who it is
+			}
+		}
+	}
+}
