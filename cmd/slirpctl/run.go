@@ -80,7 +80,7 @@ the namespace, and say what this host can do.`,
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{err.Error(), fmt.Sprintf("%s --help shows the flags", cmd.CommandPath())}
 	})
-	cmd.AddCommand(newUpCmd(a), newDownCmd(a), newListCmd(a), newConfigCmd(), newIPCmd(a.lookupValues), newVersionCmd(a), newProbeCmd(func(*cobra.Command) string { return a.stateDir() }))
+	cmd.AddCommand(newUpCmd(a), newDownCmd(a), newListCmd(a), newConfigCmd(), newIPCmd(a.lookupValues), newVersionCmd(a), newHookCmd(a), newProbeCmd(func(*cobra.Command) string { return a.stateDir() }))
 	return cmd
 }
 

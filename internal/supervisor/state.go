@@ -28,6 +28,7 @@ func (s *supervisor) setState() {
 		Slirp:     instance.SlirpState{Path: s.bin.Path, Version: s.bin.Version.Version},
 		StartedAt: time.Now().Truncate(time.Millisecond),
 		Sandbox:   s.security.Sandbox, Seccomp: s.security.Seccomp, DisableDNS: o.DisableDNS,
+		Container: s.req.Container,
 	}
 	if !o.DisableDNS {
 		st.DNS = s.net.DNS()
@@ -72,9 +73,9 @@ func (s *supervisor) saveState() {
 	}
 }
 
-// resolvConf is what a namespace's /etc/resolv.conf holds: the built-in DNS, and the host's
+// ResolvConf is what a namespace's /etc/resolv.conf holds: the built-in DNS, and the host's
 // search list and options, which don't depend on who answers.
-func resolvConf(dns netip.Addr) string {
+func ResolvConf(dns netip.Addr) string {
 	host, _ := os.ReadFile("/etc/resolv.conf")
 	var b strings.Builder
 	fmt.Fprintf(&b, "nameserver %s\n", dns)

@@ -53,6 +53,8 @@ type Request struct {
 	Netns   string
 	Userns  string
 	Command []string
+	// Container is noted in the state, for an OCI container's PID; nil otherwise.
+	Container *instance.Container
 	// DefaultName is used where Options.Name is "" and the target has no better one.
 	DefaultName string
 }
@@ -299,7 +301,7 @@ func (s *supervisor) startCommand(ctx context.Context) (err error) {
 		cfg.Stdio = [3]*os.File{nil, s.logFile, s.logFile}
 	}
 	if !o.DisableDNS {
-		cfg.ResolvConf = resolvConf(s.net.DNS())
+		cfg.ResolvConf = ResolvConf(s.net.DNS())
 	}
 	if s.cmd, err = nscommand.Start(cfg); err != nil {
 		return explainNamespaces(err)
