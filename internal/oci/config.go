@@ -31,10 +31,9 @@ type Config struct {
 
 // ParseConfig checks that data is a JSON object. path is for errors. Error: [*ConfigError].
 func ParseConfig(path string, data []byte) (*Config, error) {
-	body := bytes.TrimSpace(data)
-	if !json.Valid(body) {
-		var v any
-		err := json.Unmarshal(body, &v)
+	body := bytes.Trim(data, " \t\r\n") // what JSON takes for white space
+	var v json.RawMessage
+	if err := json.Unmarshal(body, &v); err != nil {
 		return nil, &ConfigError{path, jsonReason(err), err}
 	}
 	if body[0] != '{' {

@@ -60,7 +60,7 @@ func ReadState(r io.Reader) (*State, error) {
 // could be misread is refused: one that is no object, lacks its id, has a negative pid, or is
 // followed by something else. Error: [*StateError].
 func ParseState(data []byte) (*State, error) {
-	trimmed := bytes.TrimSpace(data)
+	trimmed := bytes.Trim(data, " \t\r\n") // what JSON takes for white space
 	if len(trimmed) == 0 {
 		return nil, &StateError{"empty", io.ErrUnexpectedEOF}
 	}
