@@ -63,6 +63,9 @@ func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os
 		cmd.ExtraFiles = append(cmd.ExtraFiles, exit)
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if req.Container != nil {
+		cmd.Dir = "/" // not the bundle
+	}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start supervisor: %w", err)
 	}

@@ -13,19 +13,21 @@ import (
 )
 
 type downOptions struct {
-	names []string
-	all   bool
+	names    []string
+	all      bool
+	ociState string
 }
 
 // AddFlags registers the flags of `slirpctl down`.
 func (o *downOptions) AddFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.all, "all", false, "end every instance of this user")
+	fs.StringVar(&o.ociState, "oci-state", "", "end the instance of the OCI container whose state is in `FILE`, or on standard input (-); that there is none is no error")
 }
 
 func newDownCmd(a *app) *cobra.Command {
 	opts := &downOptions{}
 	cmd := &cobra.Command{
-		Use:   "down NAME... | --all",
+		Use:   "down NAME... | --all | --oci-state FILE|-",
 		Short: "End instances, and wait until everything of them is gone",
 		Long: `End instances, and wait until everything of them is gone. For an instance of
 "up -- COMMAND" that includes COMMAND, which gets TERM and, after 10 seconds,
@@ -41,6 +43,14 @@ KILL. Any other target process is left alone.`,
 
 func runDown(ctx context.Context, a *app, o *downOptions) error {
 	switch {
+	case o.ociState != "" && (o.all || len(o.names) > 0):
+		return usagef("--oci-state excludes names and --all")
+	case o.ociState != "":
+		st, err := a.readState(o.ociState)
+		if err != nil {
+			return err
+		}
+		return downContainer(ctx, a, st)
 	case o.all && len(o.names) > 0:
 		return usagef("names and --all exclude each other")
 	case !o.all && len(o.names) == 0:

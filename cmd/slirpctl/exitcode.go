@@ -12,6 +12,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/launcher"
 	"github.com/slirpctl/slirpctl/internal/nscommand"
+	"github.com/slirpctl/slirpctl/internal/oci"
 	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 	"github.com/slirpctl/slirpctl/internal/supervisor"
@@ -55,7 +56,8 @@ func exitCode(err error) int {
 		return exitOK
 	case isA[*usageError](err), isA[*options.Error](err), isA[*subnet.CIDRError](err), isA[*hostfwd.SpecError](err),
 		isA[*instance.PathTooLongError](err), isA[*launcher.SocketPathError](err), isA[*launcher.OutboundError](err),
-		isA[*hostfwd.ForwardError](err), isA[*slirpapi.FieldError](err), errors.Is(err, slirpapi.ErrNetworkUnknown), errors.Is(err, target.ErrOwnNetns):
+		isA[*hostfwd.ForwardError](err), isA[*slirpapi.FieldError](err), errors.Is(err, slirpapi.ErrNetworkUnknown), errors.Is(err, target.ErrOwnNetns),
+		isA[*oci.StateError](err), isA[*oci.ConfigError](err):
 		return exitUsage
 	case isA[*launcher.MissingFeatureError](err), isA[*launcher.SecurityError](err), isA[*launcher.BinaryError](err),
 		isA[*supervisor.NoIPv6Error](err), isA[*target.UsernsError](err), isA[*nscommand.MapError](err),
@@ -63,7 +65,7 @@ func exitCode(err error) int {
 		isA[*slirpapi.UnsupportedError](err), isA[*hostfwd.NoIPv6Error](err), isA[*hostfwd.FileLimitError](err),
 		isA[*rootlesskit.TransparentError](err):
 		return exitUnsupported
-	case errors.Is(err, target.ErrGone), errors.Is(err, instance.ErrNotFound), isA[*hostfwd.NotFoundError](err),
+	case errors.Is(err, target.ErrGone), errors.Is(err, oci.ErrNoProcess), errors.Is(err, instance.ErrNotFound), isA[*hostfwd.NotFoundError](err),
 		isA[*hostfwd.NoMatchError](err), isA[*slirpapi.UnreachableError](err):
 		return exitNotFound
 	case errors.Is(err, instance.ErrInUse), isA[*hostfwd.PortInUseError](err), isA[*hostfwd.ConflictError](err),

@@ -73,9 +73,10 @@ func runList(ctx context.Context, a *app, o *listOptions) error {
 
 // statePrinter prints states as the user wants them.
 type statePrinter struct {
-	out  io.Writer
-	json bool
-	tmpl *gotemplate.Template
+	out   io.Writer
+	json  bool
+	tmpl  *gotemplate.Template
+	quiet bool // nothing but what was asked for
 }
 
 func newStatePrinter(out io.Writer, asJSON bool, format string) (*statePrinter, error) {
@@ -167,6 +168,8 @@ func (p *statePrinter) up(st instance.State, command bool, notes io.Writer) erro
 		return json.NewEncoder(p.out).Encode(st)
 	case p.tmpl != nil:
 		return p.byTemplate(st)
+	case p.quiet:
+		return nil
 	case command:
 		for _, f := range st.Ports {
 			fmt.Fprintf(notes, "slirpctl: forwarding %s\n", portText(f))

@@ -13,6 +13,7 @@ import (
 
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/nscommand"
+	"github.com/slirpctl/slirpctl/internal/oci"
 	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/supervisor"
 )
@@ -20,12 +21,14 @@ import (
 // upOptions is what `up` is told besides the options that are configuration keys.
 type upOptions struct {
 	netns, userns string
+	ociState      string
 	dryRun        bool
 	json          bool
 	format        string
 
-	pid     int
-	command []string
+	pid       int
+	command   []string
+	container *oci.State // with --oci-state, once read
 }
 
 // AddFlags registers the flags of `slirpctl up`.
@@ -33,6 +36,7 @@ func (o *upOptions) AddFlags(fs *pflag.FlagSet) {
 	options.AddFlags(fs)
 	fs.StringVar(&o.netns, "netns", "", "the network namespace at `PATH`, or NAME for /run/netns/NAME")
 	fs.StringVar(&o.userns, "userns", "", "the user namespace at `PATH` to enter first [the one that owns the network namespace]")
+	fs.StringVar(&o.ociState, "oci-state", "", "the OCI container whose state is in `FILE`, or on standard input (-)")
 	fs.BoolVar(&o.dryRun, "dry-run", false, "print the slirp4netns command line, and change nothing")
 	fs.BoolVar(&o.json, "json", false, "print a JSON object when the network is ready")
 	fs.StringVar(&o.format, "format", "", "print by the Go `TEMPLATE` when the network is ready")
@@ -41,10 +45,16 @@ func (o *upOptions) AddFlags(fs *pflag.FlagSet) {
 func newUpCmd(a *app) *cobra.Command {
 	opts := &upOptions{}
 	cmd := &cobra.Command{
-		Use:   "up [flags] PID | --netns PATH|NAME | -- COMMAND [ARG...]",
+		Use:   "up [flags] PID | --netns PATH|NAME | --oci-state FILE|- | -- COMMAND [ARG...]",
 		Short: "Give a namespace a network",
 		Long: `Give a namespace a network: that of a process, one given by path, or a new one
 for COMMAND. Stays in the foreground until the target ends, unless --detach.
+
+With --oci-state the target is the container whose state runc or crun hand to
+their hooks: the instance has the container's id for a name, the container's
+annotations io.slirpctl.publish and io.slirpctl.options add to the flags, and
+slirpctl detaches. With - it prints only what --json or --format ask for,
+because a hook's stdout may be the container's.
 
 With COMMAND, the exit status is COMMAND's own (128+N for signal N); 125 when
 slirpctl failed, 126 when COMMAND can't be run, 127 when it isn't found.`,
@@ -53,6 +63,15 @@ slirpctl failed, 126 when COMMAND can't be run, 127 when it isn't found.`,
   slirpctl up -d --json --netns blue`,
 		Args: func(cmd *cobra.Command, args []string) error { return opts.setTarget(cmd, args) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if opts.ociState != "" {
+				var err error
+				if opts.container, err = a.readState(opts.ociState); err != nil {
+					return err
+				}
+				if err := a.loadContainer(cmd, opts.container); err != nil {
+					return err
+				}
+			}
 			err := runUp(cmd.Context(), a, opts)
 			return opts.wrap(err)
 		},
@@ -76,7 +95,7 @@ func (o *upOptions) setTarget(cmd *cobra.Command, args []string) error {
 		}
 	}
 	kinds := 0
-	for _, given := range []bool{len(before) > 0, o.netns != "", len(o.command) > 0} {
+	for _, given := range []bool{len(before) > 0, o.netns != "", o.ociState != "", len(o.command) > 0} {
 		if given {
 			kinds++
 		}
@@ -85,7 +104,7 @@ func (o *upOptions) setTarget(cmd *cobra.Command, args []string) error {
 	case kinds == 0:
 		return &usageError{"no target", "name one: slirpctl up PID, slirpctl up --netns NAME, or slirpctl up -- COMMAND"}
 	case kinds > 1:
-		return &usageError{"more than one target", "give a PID, or --netns, or -- COMMAND"}
+		return &usageError{"more than one target", "give a PID, or --netns, or --oci-state, or -- COMMAND"}
 	case o.userns != "" && o.netns == "":
 		return usagef("--userns goes with --netns")
 	case len(before) > 1:
@@ -134,6 +153,12 @@ func runUp(ctx context.Context, a *app, o *upOptions) error {
 	if err != nil {
 		return err
 	}
+	if o.container != nil {
+		if err := aimAtContainer(&req, o.container); err != nil {
+			return err
+		}
+		printer.quiet = o.ociState == "-"
+	}
 	ready, exit, err := openWrapperFDs(opt)
 	if err != nil {
 		return err
@@ -150,6 +175,15 @@ func runUp(ctx context.Context, a *app, o *upOptions) error {
 		}
 		_, err = fmt.Fprintln(a.out, line)
 		return err
+	}
+	if o.container != nil {
+		name := opt.Name
+		if name == "" {
+			name = req.DefaultName
+		}
+		if err := waitForOld(ctx, req.Base, name, opt.Timeout); err != nil {
+			return err
+		}
 	}
 	onReady := func(st instance.State) error {
 		if err := printer.up(st, len(o.command) > 0 && !opt.Detach, a.err); err != nil {

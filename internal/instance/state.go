@@ -46,6 +46,7 @@ type State struct {
 	Sandbox       bool           `json:"sandbox"`
 	Seccomp       bool           `json:"seccomp"`
 	DisableDNS    bool           `json:"disableDns"`
+	Container     *Container     `json:"container,omitempty"`
 	Processes     []ProcessState `json:"processes"`
 }
 
@@ -56,6 +57,12 @@ type TargetState struct {
 	Netns   string   `json:"netns"`
 	Userns  string   `json:"userns"`
 	Command []string `json:"command,omitempty"`
+}
+
+// Container is the OCI container that an instance was made for.
+type Container struct {
+	ID     string `json:"id"`
+	Bundle string `json:"bundle"`
 }
 
 // IPv6State holds the addresses of the guest's IPv6 network.

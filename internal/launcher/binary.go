@@ -55,6 +55,9 @@ func (e *BinaryError) Error() string {
 	switch e.Problem {
 	case BinaryMissing:
 		if !strings.Contains(e.Path, "/") {
+			if os.Getenv("PATH") == "" {
+				return fmt.Sprintf("%s is in none of the usual directories (PATH is not set)", e.Path)
+			}
 			return fmt.Sprintf("%s is not on PATH", e.Path)
 		}
 		what = "does not exist"
@@ -81,13 +84,14 @@ func (e *BinaryError) Error() string {
 func (e *BinaryError) Unwrap() error { return e.Err }
 
 // Find returns the path that will be executed for path: itself if it has a slash, else
-// what PATH has for it; "" stands for [DefaultBinary]. It starts nothing.
+// what PATH has for it; "" stands for [DefaultBinary]. Where PATH is not set, as in the hooks
+// of some OCI runtimes, the usual directories are searched. It starts nothing.
 // The error is a [*BinaryError].
 func Find(path string) (string, error) {
 	if path == "" {
 		path = DefaultBinary
 	}
-	found, err := exec.LookPath(path)
+	found, err := lookPath(path)
 	switch {
 	case errors.Is(err, exec.ErrDot):
 		// PATH has a relative entry and the user chose to have it.
@@ -101,6 +105,18 @@ func Find(path string) (string, error) {
 		return "", &BinaryError{Path: path, Problem: BinaryMissing, Err: err}
 	}
 	return "", &BinaryError{Path: path, Problem: BinaryNotExecutable, Detail: lookDetail(path, err), Err: err}
+}
+
+func lookPath(name string) (string, error) {
+	if os.Getenv("PATH") != "" || strings.Contains(name, "/") {
+		return exec.LookPath(name)
+	}
+	for _, dir := range filepath.SplitList(strings.TrimPrefix(childPath, "PATH=")) {
+		if found, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return found, nil
+		}
+	}
+	return "", &exec.Error{Name: name, Err: exec.ErrNotFound}
 }
 
 // lookDetail names why a file that exists is no program.

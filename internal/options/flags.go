@@ -116,3 +116,61 @@ func flagLayer(fs *pflag.FlagSet) []assignment {
 	}
 	return as
 }
+
+// Given returns the flags that were given and that [Load] knows, as arguments that say the same
+// to another slirpctl, in an order in which the last one still wins.
+func Given(fs *pflag.FlagSet) []string {
+	var args []string
+	for _, k := range table {
+		f := fs.Lookup(k.Name)
+		if f == nil || !f.Changed {
+			continue
+		}
+		if v, ok := f.Value.(*keyFlag); ok {
+			for _, text := range v.texts {
+				args = append(args, "--"+k.Name+"="+text)
+			}
+		}
+	}
+	if f := fs.Lookup(flagConfig); f != nil && f.Changed {
+		args = append(args, "--"+flagConfig+"="+f.Value.String())
+	}
+	if f := fs.Lookup(flagOption); f != nil {
+		if v, ok := f.Value.(*podmanFlag); ok {
+			for _, given := range v.order.given {
+				args = append(args, "--"+given.flag+"="+given.text)
+			}
+		}
+	}
+	return args
+}
+
+// GivenGeneral is [Given] for the flags that every command takes.
+func GivenGeneral(fs *pflag.FlagSet) []string {
+	general := pflag.NewFlagSet("", pflag.ContinueOnError)
+	for _, k := range table {
+		if f := fs.Lookup(k.Name); f != nil && k.Scope == ScopeGeneral {
+			general.AddFlag(f)
+		}
+	}
+	if f := fs.Lookup(flagConfig); f != nil {
+		general.AddFlag(f)
+	}
+	return Given(general)
+}
+
+// Environ returns those variables of environ that decide what slirpctl does, in their order.
+func Environ(environ []string) []string {
+	var kept []string
+	for _, kv := range environ {
+		name, _, _ := strings.Cut(kv, "=")
+		known := name == envConfig
+		for _, k := range table {
+			known = known || name != "" && name == k.Env()
+		}
+		if known {
+			kept = append(kept, kv)
+		}
+	}
+	return kept
+}

@@ -21,6 +21,8 @@ type Sources struct {
 	// Rootless makes containers_conf read the user's files after the system's, as Podman does
 	// for everyone but root.
 	Rootless bool
+	// Annotations are those of an OCI container; nil where there is none.
+	Annotations map[string]string
 }
 
 // SystemSources are the caller's environment and files.
@@ -120,9 +122,8 @@ func (a assignment) errorf(reason string) *Error {
 }
 
 // Load merges every source, the lowest first: defaults, containers.conf (if asked for),
-// /etc/slirpctl, the user's configuration file, environment, Podman's option strings, flags. (An OCI
-// container's annotations will stand between the environment and Podman's strings.) A value that
-// is set wins over every lower one, also when it equals the default; a value that can't be
+// /etc/slirpctl, the user's configuration file, environment, an OCI container's annotations, Podman's
+// option strings, flags. Ports that annotations publish come on top of the others. A value that is set wins over every lower one, also when it equals the default; a value that can't be
 // parsed is refused even if a higher one hides it. A list replaces the lower list as a whole.
 //
 // fs may lack any flag, or be nil. The error is always an *[Error].
@@ -136,6 +137,7 @@ func Load(fs *pflag.FlagSet, src Sources) (Merged, error) {
 		src.systemLayer,
 		func() ([]assignment, error) { return src.userLayer(fs, env) },
 		env.layer,
+		func() ([]assignment, error) { return annotationLayer(src.Annotations) },
 		func() ([]assignment, error) { return podmanLayer(fs) },
 		func() ([]assignment, error) { return flagLayer(fs), nil },
 	} {
@@ -149,7 +151,14 @@ func Load(fs *pflag.FlagSet, src Sources) (Merged, error) {
 	if err != nil {
 		return Merged{}, err
 	}
-	return merge(append(lowest, layers...))
+	m, err := merge(append(lowest, layers...))
+	if err != nil {
+		return Merged{}, err
+	}
+	if err := addAnnotatedPorts(&m, src.Annotations); err != nil {
+		return Merged{}, err
+	}
+	return m, nil
 }
 
 // merge applies assignments to the defaults, the last one of a key winning, and checks the whole.

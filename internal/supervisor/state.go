@@ -25,6 +25,7 @@ func (s *supervisor) setState() {
 		Slirp:     instance.SlirpState{Path: s.bin.Path, Version: s.bin.Version.Version},
 		StartedAt: time.Now().Truncate(time.Millisecond),
 		Sandbox:   s.security.Sandbox, Seccomp: s.security.Seccomp, DisableDNS: o.DisableDNS,
+		Container: s.req.Container,
 	}
 	if !o.DisableDNS {
 		st.DNS = s.net.DNS()

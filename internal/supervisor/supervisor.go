@@ -53,6 +53,8 @@ type Request struct {
 	Netns   string
 	Userns  string
 	Command []string
+	// Container is noted in the state, for an OCI container's PID; nil otherwise.
+	Container *instance.Container
 	// DefaultName is used where Options.Name is "" and the target has no better one.
 	DefaultName string
 }

@@ -266,6 +266,17 @@ func sameNS(f *os.File, path string) (bool, error) {
 	return os.SameFile(a, b), nil
 }
 
+// IsOwnNetns reports whether a process is in the caller's network namespace. False also where
+// that can't be told.
+func IsOwnNetns(pid int) bool {
+	a, err := os.Stat(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if err != nil {
+		return false
+	}
+	b, err := os.Stat("/proc/self/ns/net")
+	return err == nil && os.SameFile(a, b)
+}
+
 // Gone reports whether the target has ended: its process, or the path's being that namespace.
 func (t *Target) Gone() bool {
 	if t.pidfd != nil {

@@ -1,0 +1,271 @@
+package oci
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"path"
+	"path/filepath"
+	"slices"
+)
+
+// MaxConfig is the size in bytes up to which a config.json is read.
+const MaxConfig = 16 << 20
+
+// ConfigError says what is wrong with a bundle's config.json.
+type ConfigError struct {
+	Path   string
+	Reason string
+	Err    error // the cause, where there is one
+}
+
+func (e *ConfigError) Error() string { return fmt.Sprintf("%s: %s", e.Path, e.Reason) }
+func (e *ConfigError) Unwrap() error { return e.Err }
+
+// Config is a config.json as text: whatever slirpctl doesn't know is kept as it was written.
+type Config struct {
+	path string
+	text []byte
+	layout
+}
+
+// ParseConfig checks that data is a JSON object. path is for errors. Error: [*ConfigError].
+func ParseConfig(path string, data []byte) (*Config, error) {
+	body := bytes.Trim(data, " \t\r\n") // what JSON takes for white space
+	var v json.RawMessage
+	if err := json.Unmarshal(body, &v); err != nil {
+		return nil, &ConfigError{path, jsonReason(err), err}
+	}
+	if body[0] != '{' {
+		return nil, &ConfigError{path, "not a JSON object", nil}
+	}
+	return &Config{path, data, layoutOf(body)}, nil
+}
+
+// Bytes returns the text.
+func (c *Config) Bytes() []byte { return c.text }
+
+// Annotations returns the container's annotations. Error: [*ConfigError].
+func (c *Config) Annotations() (map[string]string, error) {
+	var doc struct {
+		Annotations map[string]string `json:"annotations"`
+	}
+	if err := json.Unmarshal(c.text, &doc); err != nil {
+		return nil, &ConfigError{c.path, jsonReason(err), err}
+	}
+	return doc.Annotations, nil
+}
+
+// Hook is one hook (config.md, "POSIX-platform Hooks").
+type Hook struct {
+	Path string   `json:"path"` // absolute
+	Args []string `json:"args"` // with argv[0]
+	Env  []string `json:"env,omitempty"`
+}
+
+// The hooks that slirpctl uses.
+const (
+	CreateRuntime = "createRuntime" // the namespaces are made, the program isn't started; in the runtime's namespaces
+	Poststop      = "poststop"      // the container is deleted
+)
+
+// ours recognises a hook that an earlier [Config.SetHook] made, whatever its flags and wherever
+// slirpctl was then.
+func ours(raw json.RawMessage, command string) bool {
+	var h Hook
+	if json.Unmarshal(raw, &h) != nil || len(h.Args) < 3 {
+		return false
+	}
+	return path.Base(h.Args[0]) == "slirpctl" && h.Args[1] == command && h.Args[2] == "--oci-state"
+}
+
+// SetHook makes h slirpctl's hook of that kind: in the place of an earlier one, else behind the hooks of
+// others. h.Args must begin with slirpctl, its command and --oci-state. Error: [*ConfigError].
+func (c *Config) SetHook(kind string, h Hook) error {
+	hooks, err := c.member("hooks")
+	if err != nil {
+		return err
+	}
+	if hooks == nil {
+		hooks = json.RawMessage("{}")
+	}
+	list, err := value(hooks, kind)
+	if err != nil {
+		return &ConfigError{c.path, "hooks: " + err.Error(), err}
+	}
+	old, err := elements(list)
+	if err != nil {
+		return &ConfigError{c.path, "hooks: " + kind + ": not a list", err}
+	}
+	raw, err := marshal(h)
+	if err != nil {
+		return err
+	}
+	placed := false
+	var all []json.RawMessage
+	for _, e := range old {
+		if !ours(e, h.Args[1]) {
+			all = append(all, e)
+		} else if !placed {
+			placed = true
+			all = append(all, raw)
+		}
+	}
+	if !placed {
+		all = append(all, raw)
+	}
+	return c.set(hooks, "hooks", kind, all, old)
+}
+
+// AddNetworkNamespace gives the container a network namespace, unless it has one, new or by
+// path. Error: [*ConfigError].
+func (c *Config) AddNetworkNamespace() error {
+	linux, err := c.member("linux")
+	if err != nil {
+		return err
+	}
+	if linux == nil {
+		linux = json.RawMessage("{}")
+	}
+	raw, err := value(linux, "namespaces")
+	if err != nil {
+		return &ConfigError{c.path, "linux: " + err.Error(), err}
+	}
+	list, err := elements(raw)
+	if err != nil {
+		return &ConfigError{c.path, "linux: namespaces: not a list", err}
+	}
+	for _, e := range list {
+		var ns struct {
+			Type string `json:"type"`
+		}
+		if err := json.Unmarshal(e, &ns); err != nil {
+			return &ConfigError{c.path, "linux: namespaces: " + jsonReason(err), err}
+		}
+		if ns.Type == "network" {
+			return nil
+		}
+	}
+	return c.set(linux, "linux", "namespaces", append(list, json.RawMessage(`{"type":"network"}`)), list)
+}
+
+// mountOptions of a file that is only read. The last three keep the bind mount possible in a
+// user namespace, where flags of the file system below can't be taken off (mount_namespaces(7)).
+var mountOptions = []string{"bind", "ro", "nosuid", "nodev", "noexec"}
+
+const resolvConf = "/etc/resolv.conf"
+
+// MountResolvConf mounts the file source at /etc/resolv.conf, unless the container has something
+// mounted there. It reports whether source is what is mounted. Error: [*ConfigError].
+func (c *Config) MountResolvConf(source string) (bool, error) {
+	raw, err := c.member("mounts")
+	if err != nil {
+		return false, err
+	}
+	list, err := elements(raw)
+	if err != nil {
+		return false, &ConfigError{c.path, "mounts: not a list", err}
+	}
+	type mount struct {
+		Destination string   `json:"destination"`
+		Type        string   `json:"type"`
+		Source      string   `json:"source"`
+		Options     []string `json:"options"`
+	}
+	for _, e := range list {
+		var m mount
+		if err := json.Unmarshal(e, &m); err != nil {
+			return false, &ConfigError{c.path, "mounts: " + jsonReason(err), err}
+		}
+		if path.Join("/", m.Destination) == resolvConf {
+			return filepath.Clean(m.Source) == filepath.Clean(source), nil
+		}
+	}
+	e, err := marshal(mount{resolvConf, "bind", source, mountOptions})
+	if err != nil {
+		return false, err
+	}
+	return true, c.setTop("mounts", array(append(list, e)))
+}
+
+// member returns a top-level member's value; nil if it is missing or null.
+func (c *Config) member(key string) (json.RawMessage, error) {
+	v, err := value(c.text, key)
+	if err != nil {
+		return nil, &ConfigError{c.path, err.Error(), err}
+	}
+	if bytes.Equal(v, []byte("null")) {
+		return nil, nil
+	}
+	return v, nil
+}
+
+// set makes list the member inner of the top-level object outer, whose text is obj, unless it is
+// what was there.
+func (c *Config) set(obj json.RawMessage, outer, inner string, list, old []json.RawMessage) error {
+	if slices.EqualFunc(list, old, sameValue) {
+		return nil
+	}
+	obj, err := c.setMember(obj, inner, array(list), 1)
+	if err != nil {
+		return &ConfigError{c.path, outer + ": " + err.Error(), err}
+	}
+	text, err := c.splice(outer, obj)
+	if err != nil {
+		return err
+	}
+	c.text = text
+	return nil
+}
+
+// splice puts an object that is laid out already into its place.
+func (c *Config) splice(key string, obj []byte) ([]byte, error) {
+	list, err := members(c.text)
+	if err != nil {
+		return nil, &ConfigError{c.path, err.Error(), err}
+	}
+	for i := len(list) - 1; i >= 0; i-- {
+		if m := list[i]; m.key == key {
+			return splice(c.text, m.start, m.end, obj), nil
+		}
+	}
+	return c.setMember(c.text, key, obj, 0)
+}
+
+func (c *Config) setTop(key string, v json.RawMessage) error {
+	text, err := c.setMember(c.text, key, v, 0)
+	if err != nil {
+		return &ConfigError{c.path, err.Error(), err}
+	}
+	c.text = text
+	return nil
+}
+
+// sameValue compares two texts of JSON but for their white space.
+func sameValue(a, b json.RawMessage) bool {
+	var x, y bytes.Buffer
+	return json.Compact(&x, a) == nil && json.Compact(&y, b) == nil && bytes.Equal(x.Bytes(), y.Bytes())
+}
+
+// marshal is json.Marshal that leaves <, > and & readable.
+func marshal(v any) (json.RawMessage, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSpace(b.Bytes()), nil
+}
+
+// array joins elements without touching them, which json.Marshal would.
+func array(list []json.RawMessage) json.RawMessage {
+	b := []byte("[")
+	for i, e := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, e...)
+	}
+	return append(b, ']')
+}

@@ -1,0 +1,140 @@
+package oci
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// member is one member of a JSON object: its key, and where its value lies in the object's text.
+type member struct {
+	key        string
+	start, end int
+}
+
+// members lists the members of an object in order. data must be valid JSON.
+func members(data []byte) ([]member, error) {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	if tok, err := dec.Token(); err != nil || tok != json.Delim('{') {
+		return nil, fmt.Errorf("not a JSON object")
+	}
+	var list []member
+	for dec.More() {
+		tok, err := dec.Token()
+		if err != nil {
+			return nil, err
+		}
+		key, _ := tok.(string)
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); err != nil {
+			return nil, err
+		}
+		end := int(dec.InputOffset())
+		list = append(list, member{key, end - len(raw), end})
+	}
+	return list, nil
+}
+
+// value returns the value of a member, or nil. Of several with the same key the last one
+// counts, as it does for encoding/json and for the runtimes.
+func value(obj []byte, key string) (json.RawMessage, error) {
+	list, err := members(obj)
+	if err != nil {
+		return nil, err
+	}
+	var found json.RawMessage
+	for _, m := range list {
+		if m.key == key {
+			found = obj[m.start:m.end]
+		}
+	}
+	return found, nil
+}
+
+// layout is how a text is broken into lines.
+type layout struct{ indent string } // of one level; "" means all on one line
+
+// layoutOf takes a text's layout from the line that its first member is on.
+func layoutOf(obj []byte) layout {
+	rest, ok := bytes.CutPrefix(obj, []byte("{"))
+	if !ok {
+		return layout{}
+	}
+	blank := rest[:len(rest)-len(bytes.TrimLeft(rest, " \t\r\n"))]
+	if i := bytes.LastIndexByte(blank, '\n'); i >= 0 && i+1 < len(blank) {
+		return layout{string(blank[i+1:])}
+	}
+	return layout{}
+}
+
+// format lays a value out at a depth of nesting.
+func (l layout) format(v json.RawMessage, depth int) json.RawMessage {
+	var b bytes.Buffer
+	var err error
+	if l.indent == "" {
+		err = json.Compact(&b, v)
+	} else {
+		err = json.Indent(&b, v, strings.Repeat(l.indent, depth), l.indent)
+	}
+	if err != nil {
+		return v // not reached: what is laid out has been parsed or made by encoding/json
+	}
+	return b.Bytes()
+}
+
+// setMember puts a value into an object: in the place of the old one, or behind the last member.
+// Everything else keeps its bytes. depth is the object's own.
+func (l layout) setMember(obj []byte, key string, v json.RawMessage, depth int) ([]byte, error) {
+	list, err := members(obj)
+	if err != nil {
+		return nil, err
+	}
+	v = l.format(v, depth+1)
+	for i := len(list) - 1; i >= 0; i-- {
+		if m := list[i]; m.key == key {
+			return splice(obj, m.start, m.end, v), nil
+		}
+	}
+	name, err := json.Marshal(key)
+	if err != nil {
+		return nil, err
+	}
+	var b []byte
+	at := bytes.IndexByte(obj, '{') + 1
+	until := at
+	if len(list) > 0 {
+		b = append(b, ',')
+		at = list[len(list)-1].end
+		until = at
+	} else {
+		until = bytes.LastIndexByte(obj, '}')
+	}
+	sep := ":"
+	if l.indent != "" {
+		b = append(append(b, '\n'), strings.Repeat(l.indent, depth+1)...)
+		sep = ": "
+	}
+	b = append(append(append(b, name...), sep...), v...)
+	if l.indent != "" && len(list) == 0 {
+		b = append(append(b, '\n'), strings.Repeat(l.indent, depth)...)
+	}
+	return splice(obj, at, until, b), nil
+}
+
+func splice(text []byte, start, end int, with []byte) []byte {
+	out := make([]byte, 0, len(text)-(end-start)+len(with))
+	out = append(out, text[:start]...)
+	out = append(out, with...)
+	return append(out, text[end:]...)
+}
+
+// elements returns the elements of an array, nil for null and for none.
+func elements(arr json.RawMessage) ([]json.RawMessage, error) {
+	if arr == nil {
+		return nil, nil
+	}
+	var list []json.RawMessage
+	err := json.Unmarshal(arr, &list)
+	return list, err
+}

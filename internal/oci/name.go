@@ -1,0 +1,45 @@
+package oci
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"unicode"
+)
+
+// maxName is the length of an instance's name (package instance).
+const maxName = 64
+
+// InstanceName returns the instance's name for a container id: the id itself where it can be one,
+// as it nearly always can. Runtimes also take ids with other characters (runc: "+", and any
+// character first; crun: nearly all) and longer ones; for those it is as much of the id as fits,
+// with _ in place of the others, and eight digits of the id's SHA-256, so that different ids never share
+// a name. Every hook of a container arrives at the same name. Error: a [*StateError] for what
+// no runtime takes: a slash, a control character, "" or "..".
+func InstanceName(id string) (string, error) {
+	if id == "" || id == "." || id == ".." || strings.ContainsFunc(id, func(r rune) bool {
+		return r == '/' || unicode.IsControl(r) || r == unicode.ReplacementChar
+	}) {
+		return "", &StateError{fmt.Sprintf("%.80q is not a container id", id), nil}
+	}
+	clean := strings.Map(func(r rune) rune {
+		if alphanumeric(r) || strings.ContainsRune("_.-", r) {
+			return r
+		}
+		return '_'
+	}, id)
+	if clean == id && len(id) <= maxName && alphanumeric(rune(id[0])) {
+		return id, nil
+	}
+	if !alphanumeric(rune(clean[0])) {
+		clean = "c" + clean
+	}
+	sum := sha256.Sum256([]byte(id))
+	suffix := "-" + hex.EncodeToString(sum[:4])
+	return clean[:min(len(clean), maxName-len(suffix))] + suffix, nil
+}
+
+func alphanumeric(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+}

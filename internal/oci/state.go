@@ -1,0 +1,99 @@
+// Package oci knows the two documents through which OCI runtimes and slirpctl meet: the state that
+// a runtime hands to its hooks, and the bundle's config.json that names the hooks. It exists so
+// that neither is trusted further than it was checked, and so that config.json is edited without
+// disturbing what others wrote there.
+package oci
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// MaxState is the size in bytes up to which a state is read. Runtimes write a few hundred; the
+// annotations are the only part that grows.
+const MaxState = 1 << 20
+
+// State is what the runtime specification calls the state of a container (runtime.md, "State"),
+// as far as it matters here.
+type State struct {
+	ID          string            `json:"id"`
+	Status      string            `json:"status"` // creating, created, running, stopped, or the runtime's own
+	PID         int               `json:"pid"`    // in the runtime's PID namespace; 0 if there is no process
+	Bundle      string            `json:"bundle"`
+	Annotations map[string]string `json:"annotations"`
+}
+
+// StateError says why a text is not the state of a container.
+type StateError struct {
+	Reason string
+	Err    error // the cause, where there is one
+}
+
+func (e *StateError) Error() string { return "OCI state: " + e.Reason }
+func (e *StateError) Unwrap() error { return e.Err }
+
+// Hint says where a state comes from.
+func (e *StateError) Hint() string {
+	return "runtimes hand it to their hooks, and runc state ID prints it"
+}
+
+// ErrNoProcess: the container has no process, so there is no namespace to be found.
+var ErrNoProcess = errors.New("has no process")
+
+// ReadState reads a state from r, at most [MaxState] bytes. Error: [*StateError].
+func ReadState(r io.Reader) (*State, error) {
+	data, err := io.ReadAll(io.LimitReader(r, MaxState+1))
+	if err != nil {
+		return nil, &StateError{"can't be read: " + err.Error(), err}
+	}
+	if len(data) > MaxState {
+		return nil, &StateError{fmt.Sprintf("longer than %d bytes", MaxState), nil}
+	}
+	return ParseState(data)
+}
+
+// ParseState parses a state. Unknown fields are ignored: runtimes add their own. A state that
+// could be misread is refused: one that is no object, lacks its id, has a negative pid, or is
+// followed by something else. Error: [*StateError].
+func ParseState(data []byte) (*State, error) {
+	trimmed := bytes.Trim(data, " \t\r\n") // what JSON takes for white space
+	if len(trimmed) == 0 {
+		return nil, &StateError{"empty", io.ErrUnexpectedEOF}
+	}
+	if trimmed[0] != '{' {
+		return nil, &StateError{"not a JSON object", nil}
+	}
+	var st State
+	if err := json.Unmarshal(trimmed, &st); err != nil {
+		return nil, &StateError{jsonReason(err), err}
+	}
+	switch {
+	case st.ID == "":
+		return nil, &StateError{"no id", nil}
+	case st.PID < 0 || st.PID > 1<<22: // PID_MAX_LIMIT, proc(5)
+		return nil, &StateError{fmt.Sprintf("pid %d is not a process id", st.PID), nil}
+	case strings.ContainsRune(st.Bundle, 0):
+		return nil, &StateError{"a bundle with a NUL byte", nil}
+	}
+	if _, err := InstanceName(st.ID); err != nil {
+		return nil, err
+	}
+	return &st, nil
+}
+
+// jsonReason words an error of encoding/json for people.
+func jsonReason(err error) string {
+	var syntax *json.SyntaxError
+	var typ *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		return fmt.Sprintf("not JSON: %v at byte %d", syntax, syntax.Offset)
+	case errors.As(err, &typ):
+		return fmt.Sprintf("%s is a %s, want %s", typ.Field, typ.Value, typ.Type)
+	}
+	return err.Error()
+}
