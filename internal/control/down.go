@@ -62,8 +62,8 @@ func Down(ctx context.Context, base instance.Base, name string) error {
 	return err
 }
 
-// settled waits for an instance that is still starting to have a state. One that has lost its
-// state file and its socket is known by who holds its lock.
+// settled finds an instance and what is known of it. One that still starts, or that has lost its
+// state file and its socket, is known by who holds its lock.
 func settled(ctx context.Context, base instance.Base, name string) (instance.Entry, error) {
 	deadline := time.Now().Add(downPatience)
 	for {
@@ -75,7 +75,7 @@ func settled(ctx context.Context, base instance.Base, name string) (instance.Ent
 			e.State = st
 			return e, nil
 		}
-		if !e.Starting() && e.Holder.Alive() {
+		if e.Holder.Alive() {
 			return e, nil
 		}
 		if time.Now().After(deadline) {
@@ -84,7 +84,7 @@ func settled(ctx context.Context, base instance.Base, name string) (instance.Ent
 		select {
 		case <-ctx.Done():
 			return e, ctx.Err()
-		case <-time.After(20 * time.Millisecond): // a start takes about that long
+		case <-time.After(5 * time.Millisecond): // between taking the lock and writing into it
 		}
 	}
 }
