@@ -54,7 +54,7 @@ func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os
 	ours, theirs := os.NewFile(uintptr(pair[0]), "supervisor"), os.NewFile(uintptr(pair[1]), "supervisor")
 	defer ours.Close()
 	defer theirs.Close()
-	closeOthersOnExec()
+	closeOnExec(inheritedFDs())
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", superviseCommand)
 	cmd.Args[0] = "slirpctl"
 	cmd.Stderr = fileOf(a.err)
@@ -87,17 +87,6 @@ func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os
 		return nil, r.Error
 	}
 	return r.State, nil
-}
-
-// closeOthersOnExec keeps the caller's descriptors from the supervisor, which would hold its
-// pipes open for as long as it lives.
-func closeOthersOnExec() {
-	if unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC) == nil {
-		return
-	}
-	for fd := 3; fd < 1024; fd++ { // before Linux 5.11
-		unix.CloseOnExec(fd)
-	}
 }
 
 // runDetached is the life of a detached supervisor. It returns its exit status.

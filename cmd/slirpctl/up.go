@@ -198,8 +198,11 @@ func runUp(ctx context.Context, a *app, o *upOptions) error {
 		}
 		return onReady(*st)
 	}
+	// For COMMAND alone: slirp4netns and the helpers would hold the caller's pipes open.
+	inherited := inheritedFDs()
+	closeOnExec(inherited)
 	status, err := supervisor.Run(ctx, req, supervisor.Env{
-		Log: a.log, Stdio: [3]*os.File{a.in, fileOf(a.out), fileOf(a.err)}, KeepFDs: true,
+		Log: a.log, Stdio: [3]*os.File{a.in, fileOf(a.out), fileOf(a.err)}, KeepFDs: inherited,
 		ExitFD: exit, Ready: onReady, Explain: explain, Terminal: inForeground,
 	})
 	if err != nil {

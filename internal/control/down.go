@@ -29,7 +29,11 @@ func Down(ctx context.Context, base instance.Base, name string) error {
 			p.close()
 		}
 	}()
-	for _, id := range e.State.Processes {
+	ids := []instance.ProcessState{e.Holder}
+	if e.State != nil {
+		ids = e.State.Processes
+	}
+	for _, id := range ids {
 		if p := watchProcess(id); p != nil {
 			procs = append(procs, p)
 		}
@@ -46,17 +50,20 @@ func Down(ctx context.Context, base instance.Base, name string) error {
 		}
 	}
 	// The directory: gone by now, or cleaned up by this look at it.
-	_, err = base.Find(ctx, name)
+	now, err := base.Find(ctx, name)
 	switch {
 	case errors.Is(err, instance.ErrNotFound):
 		return nil
-	case err == nil:
+	case err == nil && now.Holder != e.Holder:
 		return nil // somebody has taken the name again meanwhile
+	case err == nil:
+		return fmt.Errorf("%q: its supervisor is not what its files say, and still runs", name)
 	}
 	return err
 }
 
-// settled waits for an instance that is still starting to have a state.
+// settled finds an instance and what is known of it. One that still starts, or that has lost its
+// state file and its socket, is known by who holds its lock.
 func settled(ctx context.Context, base instance.Base, name string) (instance.Entry, error) {
 	deadline := time.Now().Add(downPatience)
 	for {
@@ -68,13 +75,16 @@ func settled(ctx context.Context, base instance.Base, name string) (instance.Ent
 			e.State = st
 			return e, nil
 		}
+		if e.Holder.Alive() {
+			return e, nil
+		}
 		if time.Now().After(deadline) {
 			return e, fmt.Errorf("%q is neither up nor down: %w", name, context.DeadlineExceeded)
 		}
 		select {
 		case <-ctx.Done():
 			return e, ctx.Err()
-		case <-time.After(20 * time.Millisecond): // a start takes about that long
+		case <-time.After(5 * time.Millisecond): // between taking the lock and writing into it
 		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -69,6 +70,9 @@ func OpenBase(dir string) (Base, error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return Base{}, fmt.Errorf("make state directory: %w", err)
 	}
+	if err := verifyParents(dir); err != nil {
+		return Base{}, err
+	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return Base{}, fmt.Errorf("make state directory: %w", err)
 	}
@@ -80,6 +84,58 @@ func OpenBase(dir string) (Base, error) {
 
 // Dir returns the directory's absolute path.
 func (b Base) Dir() string { return b.dir }
+
+// verifyParents refuses a directory above dir in which another user could put something else in
+// dir's place: one that belongs to neither the caller nor root, or that others may write to
+// without the sticky bit, which keeps them from renaming what is not theirs (inode(7)). Links on
+// the way are resolved first; who could change a link could change its directory, so those
+// are looked at too.
+func verifyParents(dir string) error {
+	seen := map[string]bool{}
+	for _, start := range []string{filepath.Dir(dir), resolved(filepath.Dir(dir))} {
+		for d := start; !seen[d]; d = filepath.Dir(d) {
+			seen[d] = true
+			fi, err := os.Stat(d)
+			if err != nil {
+				return err
+			}
+			st, ok := fi.Sys().(*syscall.Stat_t)
+			if !ok {
+				return &UnsafeDirError{dir, fmt.Sprintf("the owner of %s can't be told", d)}
+			}
+			if owner := int(st.Uid); owner != 0 && owner != os.Geteuid() && owner != overflowUID() {
+				return &UnsafeDirError{dir, fmt.Sprintf("%s above it belongs to user %d", d, owner)}
+			}
+			if fi.Mode().Perm()&0o002 != 0 && fi.Mode()&os.ModeSticky == 0 {
+				return &UnsafeDirError{dir, fmt.Sprintf("everybody may write to %s above it", d)}
+			}
+		}
+	}
+	return nil
+}
+
+func resolved(dir string) string {
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		return real
+	}
+	return dir
+}
+
+// overflowUID is how an owner looks that the caller's user namespace has no number for, such as
+// the real root (user_namespaces(7)); there is no such owner in the initial one.
+func overflowUID() int {
+	var first, under, count uint64
+	data, err := os.ReadFile("/proc/self/uid_map")
+	if n, _ := fmt.Sscan(string(data), &first, &under, &count); err != nil || n < 3 || count == 1<<32-1 {
+		return 0
+	}
+	text, err := os.ReadFile("/proc/sys/kernel/overflowuid")
+	uid, cerr := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || cerr != nil {
+		return 0
+	}
+	return uid
+}
 
 func verifyPrivate(dir string) error {
 	fi, err := os.Lstat(dir)

@@ -78,7 +78,12 @@ func (b Base) Create(ctx context.Context, name string) (*Instance, error) {
 	}
 	f, err := openLock(filepath.Join(dir, lockFile))
 	if err == nil {
-		err = tryLock(f)
+		if err = tryLock(f); err == nil {
+			err = writeHolder(f)
+		}
+		if err != nil {
+			f.Close()
+		}
 	}
 	if err != nil {
 		os.RemoveAll(dir)
@@ -97,7 +102,11 @@ func (b Base) sweep(name string) error {
 	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	if alive(dir) {
+	held, err := alive(dir)
+	if err != nil {
+		return fmt.Errorf("%q: %w", name, err)
+	}
+	if held {
 		return fmt.Errorf("%q: %w", name, ErrInUse)
 	}
 	return b.discard(name)
@@ -115,10 +124,17 @@ func (b Base) discard(name string) error {
 	return os.RemoveAll(gone)
 }
 
-// alive reports whether a supervisor holds the lock below dir.
-func alive(dir string) bool {
+// alive reports whether a supervisor holds the lock below dir. What can't be told is an error,
+// never "dead": the living must not be swept away because this process ran out of descriptors.
+func alive(dir string) (bool, error) {
 	held, err := locked(filepath.Join(dir, lockFile))
-	return err == nil && held
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP), errors.Is(err, unix.EISDIR):
+		return false, nil // not a lock that a supervisor made
+	case err != nil:
+		return false, fmt.Errorf("ask for the instance's lock: %w", err)
+	}
+	return held, nil
 }
 
 // Name returns the instance's name.
@@ -142,11 +158,32 @@ func (i *Instance) WriteState(st *State) error { return writeState(i.Dir(), st) 
 func (i *Instance) Remove(ctx context.Context) error {
 	defer i.lock.Close()
 	unlock, err := i.base.lockBase(ctx)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // the base directory was removed, with all below it
+	}
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if !i.owns() {
+		return nil // removed by somebody, and perhaps made anew by another supervisor
+	}
 	return i.base.discard(i.name)
+}
+
+// owns reports whether the directory at the instance's path is still this one's.
+func (i *Instance) owns() bool {
+	ours, err := i.lock.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Lstat(i.Path(lockFile))
+	if err != nil {
+		// The lock alone is gone: then the directory is nobody else's, who would have made one.
+		_, derr := os.Lstat(i.Dir())
+		return derr == nil
+	}
+	return os.SameFile(ours, there)
 }
 
 // Entry is an instance as another process sees it.
@@ -155,6 +192,8 @@ type Entry struct {
 	Dir  string
 	// State is nil while the instance starts, or if its state file is unreadable.
 	State *State
+	// Holder is the supervisor, as its lock file names it; PID 0 if that is unreadable.
+	Holder ProcessState
 }
 
 // Find returns the running instance of that name. Error: [ErrNotFound].
@@ -166,12 +205,16 @@ func (b Base) Find(ctx context.Context, name string) (Entry, error) {
 	if _, err := os.Lstat(dir); err != nil {
 		return Entry{}, fmt.Errorf("%q: %w", name, ErrNotFound)
 	}
-	if !alive(dir) {
+	held, err := alive(dir)
+	if err != nil {
+		return Entry{}, fmt.Errorf("%q: %w", name, err)
+	}
+	if !held {
 		b.clean(ctx, name)
 		return Entry{}, fmt.Errorf("%q: %w", name, ErrNotFound)
 	}
 	st, _ := readState(dir, name)
-	return Entry{Name: name, Dir: dir, State: st}, nil
+	return Entry{Name: name, Dir: dir, State: st, Holder: readHolder(dir)}, nil
 }
 
 // List returns the running instances by name, and cleans up after dead ones on the way.
@@ -185,8 +228,12 @@ func (b Base) List(ctx context.Context) ([]Entry, error) {
 		if strings.HasPrefix(de.Name(), ".") {
 			continue
 		}
-		if e, err := b.Find(ctx, de.Name()); err == nil {
+		e, err := b.Find(ctx, de.Name())
+		switch {
+		case err == nil:
 			out = append(out, e)
+		case !errors.Is(err, ErrNotFound):
+			return nil, err
 		}
 	}
 	return out, nil
@@ -206,7 +253,10 @@ func (b Base) clean(ctx context.Context, name string) {
 func (e Entry) Socket() string { return filepath.Join(e.Dir, ControlSocket) }
 
 // Alive reports whether its supervisor still lives.
-func (e Entry) Alive() bool { return alive(e.Dir) }
+func (e Entry) Alive() bool {
+	held, err := alive(e.Dir)
+	return held || err != nil
+}
 
 // Starting reports whether the instance has no state file yet.
 func (e Entry) Starting() bool {

@@ -1,11 +1,13 @@
 package instance
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,7 +27,7 @@ func tryLock(f *os.File) error {
 
 // locked reports whether anybody else holds the lock of the file at path, without taking it.
 func locked(path string) (bool, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return false, err
 	}
@@ -65,4 +67,34 @@ func (b Base) lockBase(ctx context.Context) (unlock func(), err error) {
 			pause = min(2*pause, 20*time.Millisecond)
 		}
 	}
+}
+
+// writeHolder notes in the lock file who holds it. The lock itself says only that somebody
+// does: F_OFD_GETLK gives no process (fcntl(2)).
+func writeHolder(f *os.File) error {
+	id := Identify("supervisor", os.Getpid())
+	_, err := f.WriteAt(fmt.Appendf(nil, "%d %d\n", id.PID, id.Start), 0)
+	return err
+}
+
+// readHolder reads what writeHolder wrote; PID 0 if it is not that.
+func readHolder(dir string) ProcessState {
+	data, err := readSmall(filepath.Join(dir, lockFile))
+	if err != nil {
+		return ProcessState{}
+	}
+	return parseHolder(data)
+}
+
+func parseHolder(data []byte) ProcessState {
+	f := bytes.Fields(data)
+	if len(f) != 2 {
+		return ProcessState{}
+	}
+	pid, err1 := strconv.Atoi(string(f[0]))
+	start, err2 := strconv.ParseUint(string(f[1]), 10, 64)
+	if err1 != nil || err2 != nil || pid <= 0 {
+		return ProcessState{}
+	}
+	return ProcessState{Role: "supervisor", PID: pid, Start: start}
 }

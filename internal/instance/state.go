@@ -2,11 +2,15 @@ package instance
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Status is what `list` shows of an instance.
@@ -108,6 +112,7 @@ func writeState(dir string, st *State) error {
 		return fmt.Errorf("write state: %w", err)
 	}
 	if err := os.Rename(tmp, filepath.Join(dir, "state.json")); err != nil {
+		os.Remove(tmp)
 		return fmt.Errorf("write state: %w", err)
 	}
 	return nil
@@ -120,16 +125,36 @@ func ParseState(data []byte, name string) (*State, error) {
 	if err := json.Unmarshal(data, &st); err != nil {
 		return nil, fmt.Errorf("state file: %w", err)
 	}
-	if st.Name != name || st.SupervisorPID <= 0 {
+	if st.Name != name || st.SupervisorPID <= 0 || len(st.Processes) == 0 {
 		return nil, fmt.Errorf("state file: not the state of %q", name)
+	}
+	if p := st.Processes[0]; p.Role != "supervisor" || p.PID != st.SupervisorPID {
+		return nil, fmt.Errorf("state file: it names no supervisor")
 	}
 	return &st, nil
 }
 
 func readState(dir, name string) (*State, error) {
-	data, err := os.ReadFile(filepath.Join(dir, "state.json"))
+	data, err := readSmall(filepath.Join(dir, "state.json"))
 	if err != nil {
 		return nil, err
 	}
 	return ParseState(data, name)
+}
+
+// mostState bounds what is read of a state file, in bytes. A real one has a few KB, and up to
+// 150 for each forward.
+const mostState = 16 << 20
+
+// readSmall reads a plain file, and never waits for one that is none.
+func readSmall(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return nil, errors.Join(err, fmt.Errorf("%s is not a plain file", path))
+	}
+	return io.ReadAll(io.LimitReader(f, mostState))
 }

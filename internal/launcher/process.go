@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/childwait"
 )
 
 // Descriptors of the started slirp4netns, as [Start] lays them out.
@@ -51,6 +53,9 @@ type StartConfig struct {
 	// OwnMounts gives slirp4netns a mount namespace of its own, so that its sandbox's mounts
 	// don't reach the host (upstream pull request 153). It needs CAP_SYS_ADMIN.
 	OwnMounts bool
+	// Stopped, if not nil, is told from another goroutine that a signal had stopped slirp4netns,
+	// which then carries nothing, and whether it was let go on or, stopped again and again, killed.
+	Stopped func(sig syscall.Signal, killed bool)
 }
 
 // Start starts slirp4netns in a process group of its own and closes the child's ends of the
@@ -94,12 +99,42 @@ func Start(cfg StartConfig) (*Process, error) {
 		ready: make(chan struct{}), readEOF: make(chan struct{}), done: make(chan struct{}),
 	}
 	go p.waitReady(readyR)
-	go func() {
-		p.err = cmd.Wait()
-		close(p.done)
-	}()
+	go p.wait(cfg.Stopped)
 	return p, nil
 }
+
+// wait is the one waiter: it sees every stop, and reaps.
+func (p *Process) wait(stopped func(syscall.Signal, bool)) {
+	defer close(p.done)
+	var since time.Time // when it was stopped first
+	stops := 0
+	for {
+		sig, err := childwait.Next(p.PID())
+		if err != nil {
+			p.err = p.cmd.Wait()
+			return
+		}
+		if stops == 0 || time.Since(since) > stopsWithin {
+			since, stops = time.Now(), 0
+		}
+		stops++
+		kill := stops > mostStops
+		if kill {
+			_ = p.Signal(syscall.SIGKILL)
+		} else {
+			_ = p.Signal(syscall.SIGCONT)
+		}
+		if stopped != nil {
+			stopped(sig, kill)
+		}
+	}
+}
+
+// What slirp4netns may be stopped before it is taken for hopeless and killed.
+const (
+	mostStops   = 3
+	stopsWithin = 10 * time.Second
+)
 
 // raiseOpenFiles lifts slirp4netns's limit on open files to the hard one: every connection and
 // every forward is a descriptor of its. It is no failure if that can't be done.

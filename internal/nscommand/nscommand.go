@@ -49,7 +49,7 @@ type Config struct {
 	Argv     []string
 	Stdio    [3]*os.File // nil: /dev/null
 	MapUsers bool        // add the caller's ranges of /etc/subuid and /etc/subgid
-	KeepFDs  bool        // hand on descriptors above 2 that the caller inherited
+	KeepFDs  []int       // descriptors above 2 that COMMAND gets under the same numbers
 	Setsid   bool        // for a detached COMMAND
 	// ResolvConf is what /etc/resolv.conf shall hold; "" leaves it alone.
 	ResolvConf string

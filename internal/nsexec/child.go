@@ -105,6 +105,11 @@ func enter(p *plan) (step, syscall.Errno) {
 		}
 	}
 	if p.askMap >= 0 {
+		// While it waits for its maps too: no end of file would tell of the parent's death,
+		// because this copy of the parent holds the other end as well.
+		if s, e := dieWithParent(p); e != 0 {
+			return s, e
+		}
 		syscall.RawSyscall(unix.SYS_WRITE, uintptr(p.askMap), uintptr(unsafe.Pointer(&p.byte1)), 1)
 		n, _, e := syscall.RawSyscall(unix.SYS_READ, uintptr(p.askMap), uintptr(unsafe.Pointer(&p.byte1)), 1)
 		if n != 1 {
@@ -147,19 +152,31 @@ func become(p *plan) (step, syscall.Errno) {
 		}
 	}
 	// After every change of credentials, which clears it (prctl(2)).
-	if p.pdeathsig != 0 {
-		if _, _, e := syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, p.pdeathsig, 0, 0, 0, 0); e != 0 {
-			return stepPdeathsig, e
-		}
-		// The parent may have died before the line above.
-		if ppid, _, _ := syscall.RawSyscall(unix.SYS_GETPPID, 0, 0, 0); int(ppid) != p.parent {
-			return stepPdeathsig, unix.ESRCH
-		}
+	if s, e := dieWithParent(p); e != 0 {
+		return s, e
 	}
 	if p.dir != nil {
 		if _, _, e := syscall.RawSyscall(unix.SYS_CHDIR, uintptr(unsafe.Pointer(p.dir)), 0, 0); e != 0 {
 			return stepChdir, e
 		}
+	}
+	return 0, 0
+}
+
+// dieWithParent asks for the signal that comes when the parent dies.
+//
+//go:norace
+//go:nosplit
+func dieWithParent(p *plan) (step, syscall.Errno) {
+	if p.pdeathsig == 0 {
+		return 0, 0
+	}
+	if _, _, e := syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, p.pdeathsig, 0, 0, 0, 0); e != 0 {
+		return stepPdeathsig, e
+	}
+	// The parent may have died before the line above.
+	if ppid, _, _ := syscall.RawSyscall(unix.SYS_GETPPID, 0, 0, 0); int(ppid) != p.parent {
+		return stepPdeathsig, unix.ESRCH
 	}
 	return 0, 0
 }
@@ -187,7 +204,7 @@ func files(p *plan) (step, syscall.Errno) {
 	}
 	for i := 0; i < n; i++ {
 		if p.fds[i] < 0 {
-			if !p.keepFDs {
+			if !p.keeps(i) {
 				syscall.RawSyscall(unix.SYS_CLOSE, uintptr(i), 0, 0)
 			}
 			continue
@@ -196,14 +213,26 @@ func files(p *plan) (step, syscall.Errno) {
 			return stepFiles, e
 		}
 	}
-	if !p.keepFDs {
-		const closeRangeCloexec = 4 // CLOSE_RANGE_CLOEXEC, Linux 5.11
-		_, _, e := syscall.RawSyscall(unix.SYS_CLOSE_RANGE, uintptr(n), ^uintptr(0)>>1, closeRangeCloexec)
-		if e != 0 {
-			for fd := n; fd < 4096; fd++ { // older kernels
-				syscall.RawSyscall(unix.SYS_FCNTL, uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC)
-			}
+	const closeRangeCloexec = 4 // CLOSE_RANGE_CLOEXEC, Linux 5.11
+	_, _, e = syscall.RawSyscall(unix.SYS_CLOSE_RANGE, uintptr(n), ^uintptr(0)>>1, closeRangeCloexec)
+	if e != 0 {
+		for fd := n; fd < 4096; fd++ { // older kernels
+			syscall.RawSyscall(unix.SYS_FCNTL, uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC)
 		}
 	}
+	for i := 0; i < len(p.keep); i++ {
+		syscall.RawSyscall(unix.SYS_FCNTL, uintptr(p.keep[i]), unix.F_SETFD, 0)
+	}
 	return 0, 0
+}
+
+//go:norace
+//go:nosplit
+func (p *plan) keeps(fd int) bool {
+	for i := 0; i < len(p.keep); i++ {
+		if p.keep[i] == fd {
+			return true
+		}
+	}
+	return false
 }

@@ -44,10 +44,10 @@ type Cmd struct {
 	Dir  string   // working directory; "" means the caller's
 
 	// Files become descriptors 0, 1, 2, …; nil leaves a number closed, except that nil at 0 to
-	// 2 means /dev/null. Every other descriptor of the caller is closed in the program,
-	// unless KeepFDs is set: then those that are not close-on-exec stay.
+	// 2 means /dev/null. Every other descriptor of the caller is closed in the program, except
+	// KeepFDs, which keep their numbers whether they are close-on-exec here or not.
 	Files   []*os.File
-	KeepFDs bool
+	KeepFDs []int
 
 	// JoinUser, JoinMount and JoinNet are namespaces to enter, in that order; nil: stay.
 	JoinUser, JoinMount, JoinNet *os.File
@@ -107,10 +107,10 @@ type plan struct {
 	argv, envv []*byte
 	dir        *byte
 
-	fds     []int // fds[i] becomes descriptor i; -1: closed
-	keepFDs bool
-	report  int // pipe: the failure, or EOF
-	askMap  int // socket: one byte each way around the maps; -1: none
+	fds    []int // fds[i] becomes descriptor i; -1: closed
+	keep   []int
+	report int // pipe: the failure, or EOF
+	askMap int // socket: one byte each way around the maps; -1: none
 
 	joinUser, joinMount, joinNet int
 	unshare                      int
@@ -218,7 +218,7 @@ func pipe() (r, w *os.File, err error) {
 }
 
 func (c *Cmd) prepare() (p *plan, cleanup func(), err error) {
-	p = &plan{keepFDs: c.KeepFDs, become: c.BecomeRoot, keepCaps: c.KeepCaps, setsid: c.Setsid, setpgid: c.Setpgid}
+	p = &plan{keep: c.KeepFDs, become: c.BecomeRoot, keepCaps: c.KeepCaps, setsid: c.Setsid, setpgid: c.Setpgid}
 	if p.path, err = syscall.BytePtrFromString(c.Path); err != nil {
 		return nil, nil, err
 	}

@@ -63,8 +63,8 @@ type Request struct {
 type Env struct {
 	Log   *logrus.Logger
 	Stdio [3]*os.File // for COMMAND
-	// KeepFDs hands descriptors that the caller inherited on to COMMAND.
-	KeepFDs bool
+	// KeepFDs are descriptors above 2 that are handed on to COMMAND.
+	KeepFDs []int
 	// Session puts COMMAND into a session of its own (detached).
 	Session bool
 	// ExitFD ends the instance when it hangs up; nil: none.
