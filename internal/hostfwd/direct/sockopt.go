@@ -1,17 +1,50 @@
 package direct
 
-import "golang.org/x/sys/unix"
+import (
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// bulkBuffer is what a socket may buffer of a bulk stream, bytes: the more, the fewer times
+// the loop has to be woken per byte.
+const bulkBuffer = 4 << 20
 
 // udpBuffer is asked for on both sides of UDP, bytes; net.core.rmem_max and wmem_max cut it.
 // A burst that arrives while the loop carries something else waits there.
 const udpBuffer = 4 << 20
 
 // tuneTCP sets what both sides of a connection need. An accepted socket has it from its
-// listener. Buffer sizes are left to the kernel, which grows them further than an ordinary
-// user may.
+// listener. Buffer sizes are left to the kernel until the connection turns out to be bulk.
 func tuneTCP(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 }
+
+// growTCP gives the two ends of a bulk direction larger buffers.
+func growTCP(src, dst int) {
+	// Asking for so much before a wake-up makes the kernel raise buffer and window up to
+	// half of tcp_rmem's limit, which SO_RCVBUF can't do for an ordinary user, and leaves it
+	// free to raise them further (tcp_set_rcvlowat in net/ipv4/tcp.c).
+	_ = unix.SetsockoptInt(src, unix.SOL_SOCKET, unix.SO_RCVLOWAT, bulkBuffer)
+	_ = unix.SetsockoptInt(src, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 1)
+	// SO_SNDBUF fixes the size, so a lower limit would be a step back.
+	if sendLimit() >= bulkBuffer {
+		_ = unix.SetsockoptInt(dst, unix.SOL_SOCKET, unix.SO_SNDBUF, bulkBuffer)
+	}
+}
+
+// sendLimit is net.core.wmem_max, bytes; 0 if it can't be read.
+var sendLimit = sync.OnceValue(func() int {
+	b, err := os.ReadFile("/proc/sys/net/core/wmem_max")
+	if err != nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+	return n
+})
 
 func tuneUDP(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, udpBuffer)

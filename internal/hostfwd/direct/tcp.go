@@ -7,6 +7,8 @@ const (
 	bulkFrom = 16 << 10
 	// turn bounds how many moves one direction makes before others have theirs.
 	turn = 16
+	// growFrom is how much a direction carries in bulk, bytes, before its buffers are grown.
+	growFrom = 1 << 20
 )
 
 // conn is one forwarded TCP connection.
@@ -34,6 +36,7 @@ type half struct {
 	readable bool // read has not said EAGAIN since the last event
 	writable bool
 	ending   bool // the peer has ended or failed: read on until that shows
+	muted    bool // epoll does not report bytes to read
 	broken   bool // a write failed; what it sent before may still be read
 }
 
@@ -42,6 +45,7 @@ type flow struct {
 	pend   []byte // read and not yet written
 	pipe   *pipe  // spliced in and not yet out; nil when empty
 	bulk   bool
+	moved  int  // bytes spliced, up to growFrom
 	eof    bool // the source has sent FIN
 	failed bool // the source was reset
 	done   bool // the end was passed on
@@ -92,6 +96,9 @@ func (c *conn) dial(l *loop, again bool) {
 
 func (h *half) ready(l *loop, ev uint32) {
 	if ev&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		if d := &h.c.dir[h.side]; h.readable && (d.pipe != nil || d.pend != nil) {
+			h.mute(l, true) // more to read, while what was read can't be written
+		}
 		h.readable = true
 	}
 	if ev&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
@@ -101,6 +108,20 @@ func (h *half) ready(l *loop, ev uint32) {
 		h.writable, h.up = true, true
 	}
 	h.c.run(l)
+}
+
+// mute keeps a fast sender from waking the loop for every piece while the other side is full,
+// which would cost as much as carrying it. Unmuting reports what came meanwhile.
+func (h *half) mute(l *loop, on bool) {
+	if h.muted == on {
+		return
+	}
+	h.muted = on
+	events := uint32(tcpEvents)
+	if on {
+		events &^= unix.EPOLLIN
+	}
+	epollCtl(l.ep, unix.EPOLL_CTL_MOD, h.fd, events, h.slot, l.slots[h.slot].gen)
 }
 
 // run carries what can be carried, both ways, and ends the connection when it is over.
@@ -154,11 +175,16 @@ func (c *conn) fetch(l *loop, src, dst *half, d *flow) {
 		if n > 0 {
 			d.pipe.n = n
 			d.bulk = n >= bulkFrom
+			if d.moved < growFrom {
+				if d.moved += n; d.moved >= growFrom {
+					growTCP(src.fd, dst.fd)
+				}
+			}
 			return
 		}
 		l.release(d.pipe)
 		d.pipe = nil
-		src.failedRead(d, e)
+		src.failedRead(l, d, e)
 		return
 	}
 	if l.piece == nil {
@@ -166,11 +192,11 @@ func (c *conn) fetch(l *loop, src, dst *half, d *flow) {
 	}
 	n, e := read(src.fd, l.piece)
 	if n <= 0 || e != 0 {
-		src.failedRead(d, e)
+		src.failedRead(l, d, e)
 		return
 	}
 	d.bulk = n >= bulkFrom
-	if n < len(l.piece) && !src.ending {
+	if n < len(l.piece) && !src.ending && !src.muted {
 		src.readable = false // the rest, if it comes, is an event
 	}
 	p := l.piece[:n]
@@ -195,10 +221,11 @@ func (c *conn) fetch(l *loop, src, dst *half, d *flow) {
 }
 
 // failedRead notes why a read from h gave nothing.
-func (h *half) failedRead(d *flow, e unix.Errno) {
+func (h *half) failedRead(l *loop, d *flow, e unix.Errno) {
 	switch {
 	case e == unix.EAGAIN:
 		h.readable = false
+		h.mute(l, false)
 	case e == 0 && !h.broken:
 		d.eof = true
 	default:

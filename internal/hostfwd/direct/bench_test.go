@@ -1,0 +1,154 @@
+package direct
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+)
+
+// BenchmarkOpen opens and closes 1,000 forwards an iteration.
+func BenchmarkOpen(b *testing.B) {
+	h := newHandler(b, newNetns(b))
+	f := hostfwd.Forward{Proto: hostfwd.TCP, HostIP: netip.MustParseAddr("127.0.0.1"), GuestIP: guestIP, GuestPort: 80}
+	for b.Loop() {
+		open := make([]hostfwd.Listener, 1000)
+		for i := range open {
+			ln, err := h.Open(context.Background(), f)
+			if err != nil {
+				b.Fatal(err)
+			}
+			open[i] = ln
+		}
+		for _, ln := range open {
+			ln.Close()
+		}
+	}
+}
+
+// BenchmarkConnections connects, sends four bytes, reads them back and closes.
+func BenchmarkConnections(b *testing.B) {
+	for name, clients := range map[string]int{"1": 1, "16": 16} {
+		b.Run(name, func(b *testing.B) {
+			ns := newNetns(b)
+			guest := ns.listen(b, "10.0.2.100:0")
+			echo(guest)
+			h := newHandler(b, ns)
+			ln := open(b, h, hostfwd.TCP, guest.Addr())
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			done := make(chan error)
+			b.ResetTimer()
+			for range clients {
+				go func() {
+					var err error
+					for err == nil && left.Add(-1) >= 0 {
+						err = fourBytes(hostAddr(ln))
+					}
+					done <- err
+				}()
+			}
+			for range clients {
+				if err := <-done; err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func fourBytes(addr string) error {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	// A reset leaves no port in TIME_WAIT, of which a long run would run out.
+	_ = c.(*net.TCPConn).SetLinger(0)
+	p := []byte("ping")
+	if _, err := c.Write(p); err != nil {
+		return err
+	}
+	_, err = io.ReadFull(c, p)
+	return err
+}
+
+// BenchmarkRoundTrip is one byte there and back, with and without a forward between.
+func BenchmarkRoundTrip(b *testing.B) {
+	ns := newNetns(b)
+	guest := ns.listen(b, "10.0.2.100:0")
+	echo(guest)
+	h := newHandler(b, ns)
+	host, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer host.Close()
+	echo(host)
+	for name, addr := range map[string]string{
+		"loopback": host.Addr().String(),
+		"forward":  hostAddr(open(b, h, hostfwd.TCP, guest.Addr())),
+	} {
+		b.Run(name, func(b *testing.B) {
+			c, err := net.Dial("tcp", addr)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer c.Close()
+			p := []byte("x")
+			for b.Loop() {
+				if _, err := c.Write(p); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := io.ReadFull(c, p); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkThroughput sends 128 KiB an iteration, one way.
+func BenchmarkThroughput(b *testing.B) {
+	for _, way := range []string{"in", "out"} {
+		b.Run(way, func(b *testing.B) {
+			ns := newNetns(b)
+			guest := ns.listen(b, "10.0.2.100:0")
+			h := newHandler(b, ns)
+			c, err := net.Dial("tcp", hostAddr(open(b, h, hostfwd.TCP, guest.Addr())))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer c.Close()
+			g, err := guest.Accept()
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer g.Close()
+			from, to := c, g
+			if way == "out" {
+				from, to = g, c
+			}
+			p := make([]byte, 128<<10)
+			b.SetBytes(int64(len(p)))
+			b.ResetTimer()
+			go func() {
+				for range b.N {
+					if _, err := from.Write(p); err != nil {
+						return
+					}
+				}
+			}()
+			buf := make([]byte, len(p))
+			for range b.N {
+				if _, err := io.ReadFull(to, buf); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
