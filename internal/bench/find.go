@@ -1,0 +1,74 @@
+package main
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// findContestants looks for who is there. peers is a directory of programs newer than the
+// system's, "" for none.
+func (b *bench) findContestants(peers string) error {
+	w := b.w
+	slirp, err := exec.LookPath("slirp4netns")
+	if err != nil {
+		return fmt.Errorf("nothing works without slirp4netns: %w", err)
+	}
+	b.res.Slirp = strings.TrimPrefix(w.versionLine(slirp, "--version"), "slirp4netns version ")
+	b.res.Slirpctl = strings.TrimPrefix(w.versionLine(w.slirpctl, "version"), "slirpctl ")
+	add := func(c contestant) { b.res.Contestants = append(b.res.Contestants, &c) }
+	add(contestant{ID: "loopback", Name: "loopback, no namespace", path: w.self, start: startLoopback})
+	open := []string{"--configure", "--mtu=65520", "--enable-sandbox", "--enable-seccomp"}
+	for _, c := range []contestant{
+		{ID: "slirpctl", Name: "slirpctl"},
+		{ID: "direct", Name: "slirpctl, direct", start: startSlirpctl("direct")},
+		{ID: "handler-rootlesskit", Name: "slirpctl, rootlesskit handler", start: startSlirpctl("rootlesskit")},
+		{ID: "handler-slirp4netns", Name: "slirpctl, slirp4netns handler", start: startSlirpctl("slirp4netns")},
+		{ID: "slirp-open", Name: "slirpctl", start: startSlirpctl("slirp4netns", "--allow-host-loopback")},
+	} {
+		c.path, c.Version = w.slirpctl, b.res.Slirpctl
+		add(c)
+	}
+	for _, c := range []contestant{
+		{ID: "bare", Name: "bare slirp4netns", start: startBare(slirpFlags...)},
+		{ID: "bare-open", Name: "bare slirp4netns", start: startBare(open...)},
+	} {
+		c.path, c.Version = slirp, b.res.Slirp
+		add(c)
+	}
+	b.addPeer(peers, "rootlesskit", "RootlessKit", startRootlesskit)
+	b.addPeer(peers, "pasta", "pasta", startPasta)
+	return nil
+}
+
+// addPeer adds a peer twice: the newest from peers, and the one that the system has.
+func (b *bench) addPeer(peers, program, name string, start func(*world, *contestant, int) (*forwarder, error)) {
+	w := b.w
+	newest := contestant{ID: program, Name: name, start: start, Missing: "no newer one than the system's was fetched"}
+	if peers != "" {
+		if path, err := filepath.EvalSymlinks(filepath.Join(peers, program)); err == nil {
+			newest.Missing = ""
+			if newest.path, err = w.copyProgram(path); err != nil {
+				newest.Missing = err.Error()
+			} else if newest.Version = w.versionLine(newest.path, "--version"); newest.Version == "" {
+				newest.Missing = path + " does not run"
+			}
+		}
+	}
+	system := contestant{ID: program + "-debian", Name: name + " of the system", start: start}
+	if path, err := exec.LookPath(program); err == nil {
+		system.path, system.Version = path, w.versionLine(path, "--version")
+	} else {
+		system.Missing = "not installed"
+	}
+	if ctl := filepath.Join(peers, "rootlessctl"); program == "rootlesskit" && newest.Missing == "" {
+		if _, err := w.copyProgram(ctl); err != nil {
+			newest.Missing = err.Error()
+		}
+	}
+	for _, c := range []*contestant{&newest, &system} {
+		c.Version = strings.TrimPrefix(strings.TrimPrefix(c.Version, program+" "), "version ")
+		b.res.Contestants = append(b.res.Contestants, c)
+	}
+}
