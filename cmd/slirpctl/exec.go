@@ -55,7 +55,9 @@ func runExec(ctx context.Context, a *app, name string, argv []string) error {
 	if err != nil {
 		return err
 	}
-	status, err := enter.Exec(ctx, base, name, argv, [3]*os.File{a.in, fileOf(a.out), fileOf(a.err)}, inForeground)
+	status, err := enter.Exec(ctx, base, name, argv, enter.Caller{
+		Stdio: [3]*os.File{a.in, fileOf(a.out), fileOf(a.err)}, KeepFDs: inheritedFDs(), Terminal: inForeground,
+	})
 	if err != nil {
 		// Not to be taken for COMMAND's own status.
 		failed := &commandFailure{err, nscommand.StatusFailed}

@@ -14,13 +14,20 @@ import (
 	"github.com/slirpctl/slirpctl/internal/target"
 )
 
+// Caller is what a command gets of the caller's.
+type Caller struct {
+	Stdio    [3]*os.File
+	KeepFDs  []int       // descriptors above 2
+	Terminal func() bool // reports whether the keyboard's signals reach the command by themselves
+}
+
 // Exec runs argv in the namespaces of the instance of that name, and returns its status (its
 // exit code, or 128+N for signal N). The namespaces are the target's user, network and mount
 // namespace. A command that would see the caller's /etc/resolv.conf there sees the instance's
 // in its place, by a mount namespace of its own.
 //
 // Errors: [instance.ErrNotFound], [target.ErrGone], [*nscommand.ExecError].
-func Exec(ctx context.Context, base instance.Base, name string, argv []string, stdio [3]*os.File, terminal func() bool) (int, error) {
+func Exec(ctx context.Context, base instance.Base, name string, argv []string, caller Caller) (int, error) {
 	e, err := base.Find(ctx, name)
 	if err != nil {
 		return 0, err
@@ -44,8 +51,8 @@ func Exec(ctx context.Context, base instance.Base, name string, argv []string, s
 		return 0, fmt.Errorf("%q: %w", name, instance.ErrNotFound)
 	}
 	return nscommand.Join{
-		Argv: argv, Stdio: stdio, Netns: tgt.Netns, Userns: tgt.Userns, Mount: mount,
-		ResolvConf: nscommand.ResolvConf(st.DNS), Terminal: terminal,
+		Argv: argv, Stdio: caller.Stdio, KeepFDs: caller.KeepFDs, Netns: tgt.Netns, Userns: tgt.Userns, Mount: mount,
+		ResolvConf: nscommand.ResolvConf(st.DNS), Terminal: caller.Terminal,
 	}.Run()
 }
 

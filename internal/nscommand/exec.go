@@ -25,6 +25,8 @@ const ExecStage = "__exec"
 type Join struct {
 	Argv  []string
 	Stdio [3]*os.File
+	// KeepFDs are descriptors above 2 that the command gets under the same numbers.
+	KeepFDs []int
 	// Netns is entered; so are Userns, before it, and Mount, after it, unless they are nil.
 	Netns, Userns, Mount *os.File
 	// ResolvConf is what /etc/resolv.conf shall hold where the command would see the caller's;
@@ -96,7 +98,7 @@ func (j Join) start() (*Command, error) {
 		Args:     []string{"slirpctl", ExecStage, strconv.Itoa(num)},
 		Env:      os.Environ(),
 		Files:    files,
-		KeepFDs:  true,
+		KeepFDs:  j.KeepFDs,
 		JoinUser: j.Userns,
 		JoinNet:  j.Netns,
 		// For the mounts; a command that isn't root in there loses them again.
