@@ -121,6 +121,11 @@ func TestConfigCommand(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}
 	}
+	root := newRootCmd(&app{streams: streams{out: io.Discard, err: io.Discard}, log: newLogger(io.Discard)})
+	cmd, _, err := root.Find([]string{"config"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	complete, ok := cmd.GetFlagCompletionFunc("port-handler")
 	if !ok {
 		t.Fatal("no completion for --port-handler")

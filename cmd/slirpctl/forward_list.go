@@ -8,11 +8,11 @@ import (
 	"fmt"
 	"io"
 	"text/tabwriter"
-	"text/template"
 
 	"github.com/spf13/cobra"
 
 	"github.com/slirpctl/slirpctl/internal/control"
+	"github.com/slirpctl/slirpctl/internal/gotemplate"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/instance"
 )
@@ -118,7 +118,7 @@ type forwardPrinter struct {
 	out   io.Writer
 	json  bool
 	quiet bool // ids only
-	tmpl  *template.Template
+	tmpl  *gotemplate.Template
 }
 
 func newForwardPrinter(out io.Writer, asJSON bool, format string) (*forwardPrinter, error) {
@@ -126,7 +126,7 @@ func newForwardPrinter(out io.Writer, asJSON bool, format string) (*forwardPrint
 	if format == "" {
 		return p, nil
 	}
-	t, err := template.New("format").Parse(format)
+	t, err := gotemplate.Parse(format)
 	if err != nil {
 		return nil, usagef("--format: %v", err)
 	}

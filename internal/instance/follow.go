@@ -58,7 +58,8 @@ func (e Entry) CopyLog(ctx context.Context, w io.Writer, follow bool) error {
 			return err
 		}
 		fds := []unix.PollFd{
-			{Fd: int32(watch), Events: unix.POLLIN}, {Fd: int32(wake), Events: unix.POLLIN},
+			{Fd: int32(watch), Events: unix.POLLIN},
+			{Fd: int32(wake), Events: unix.POLLIN},
 			{Fd: int32(supervisor), Events: unix.POLLIN}, // ignored while negative
 		}
 		if _, err := unix.Poll(fds, patience); err != nil && !errors.Is(err, unix.EINTR) {

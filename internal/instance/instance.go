@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -65,14 +66,11 @@ func (b Base) Create(ctx context.Context, name string) (*Instance, error) {
 	if p := filepath.Join(dir, longestFile); len(p) > 107 {
 		return nil, &PathTooLongError{p}
 	}
-	unlock, err := b.lockBase(ctx)
+	unlock, err := b.lockFree(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	if err := b.sweep(name); err != nil {
-		return nil, err
-	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make instance directory: %w", err)
 	}
@@ -90,6 +88,31 @@ func (b Base) Create(ctx context.Context, name string) (*Instance, error) {
 		return nil, fmt.Errorf("lock instance: %w", err)
 	}
 	return &Instance{base: b, name: name, lock: f}, nil
+}
+
+// dying is how long a supervisor that was just killed may take to let go of its lock.
+const dying = 250 * time.Millisecond
+
+// lockFree takes BASE/.lock with the name free below it.
+func (b Base) lockFree(ctx context.Context, name string) (unlock func(), err error) {
+	deadline := time.Now().Add(dying)
+	for {
+		if unlock, err = b.lockBase(ctx); err != nil {
+			return nil, err
+		}
+		if err = b.sweep(name); err == nil {
+			return unlock, nil
+		}
+		unlock()
+		if !errors.Is(err, ErrInUse) || time.Now().After(deadline) {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 // sweep removes the leavings of a dead instance of that name. BASE/.lock must be held.

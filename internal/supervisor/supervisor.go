@@ -156,10 +156,14 @@ func (s *supervisor) bringUp(ctx context.Context, signals <-chan os.Signal) (err
 	defer cancel()
 	inner, interrupt := context.WithCancelCause(ctx)
 	defer interrupt(nil)
-	watched := make(chan struct{})
-	defer func() { <-watched }()
-	stop := make(chan struct{})
-	defer close(stop)
+	watched, stop := make(chan struct{}), make(chan struct{})
+	// From here on a signal is COMMAND's, or watch's; one that came before has won.
+	commit := sync.OnceValue(func() error {
+		close(stop)
+		<-watched
+		return context.Cause(inner)
+	})
+	defer commit()
 	go func() {
 		defer close(watched)
 		for {
@@ -176,7 +180,7 @@ func (s *supervisor) bringUp(ctx context.Context, signals <-chan os.Signal) (err
 			return
 		}
 	}()
-	err = s.start(inner)
+	err = s.start(inner, commit)
 	if err != nil && inner.Err() != nil {
 		if cause := context.Cause(inner); !errors.Is(err, cause) {
 			err = fmt.Errorf("%w: %w", cause, err)
@@ -196,7 +200,8 @@ func (timeoutError) Is(t error) bool {
 
 var errTimeout error = timeoutError{}
 
-func (s *supervisor) start(ctx context.Context) error {
+// start calls commit before the first step that others see.
+func (s *supervisor) start(ctx context.Context, commit func() error) error {
 	o := &s.req.Options
 	var err error
 	if s.net, err = subnet.New(o.CIDR); err != nil {
@@ -238,6 +243,9 @@ func (s *supervisor) start(ctx context.Context) error {
 	}
 	if s.tgt.Gone() {
 		return fmt.Errorf("%s: %w while the network was set up", s.tgt.NetnsPath, target.ErrGone)
+	}
+	if err := commit(); err != nil {
+		return err
 	}
 	if s.cmd != nil {
 		if err := s.cmd.Release(); err != nil {
@@ -389,6 +397,7 @@ func (b backend) Traffic() (instance.Traffic, error) {
 	}
 	return instance.ReadTraffic(pid, b.s.req.Options.TapName)
 }
+
 func (b backend) Explain(err error) (string, int) {
 	if b.s.env.Explain == nil {
 		return "", 0
