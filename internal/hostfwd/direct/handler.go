@@ -35,8 +35,9 @@ type Config struct {
 	// UDPIdle is how long a client's UDP session lives without a datagram in either
 	// direction; 0 means DefaultUDPIdle. It may live up to a quarter longer.
 	UDPIdle time.Duration
-	// UDPSessions bounds the sessions of the handler's each loop; the one idle longest makes
-	// room. 0 means DefaultUDPSessions, but never more than a quarter of RLIMIT_NOFILE.
+	// UDPSessions bounds the sessions of each loop (there are one or two); the one idle
+	// longest makes room. 0 means DefaultUDPSessions or a quarter of RLIMIT_NOFILE,
+	// whichever is less.
 	UDPSessions int
 }
 

@@ -45,18 +45,19 @@ type loop struct {
 	commands []func()
 	woken    bool
 
-	stopping bool
-	slots    []slot
-	vacant   []int32
-	conns    map[*conn]struct{}
-	starved  []*conn        // wait for a socket in the namespace
-	again    []*conn        // had more to carry than one turn allows
-	paused   []*tcpListener // wait for a free descriptor
-	pausedAt time.Time
-	pipes    []*pipe
-	piece    []byte
-	udp      udpState
-	events   [eventBatch]unix.EpollEvent
+	stopping   bool
+	slots      []slot
+	vacant     []int32
+	conns      map[*conn]struct{}
+	starved    []*conn        // wait for a socket in the namespace
+	again      []*conn        // had more to carry than one turn allows
+	paused     []*tcpListener // wait for a free descriptor
+	pausedAt   time.Time
+	complained time.Time
+	pipes      []*pipe
+	piece      []byte
+	udp        udpState
+	events     [eventBatch]unix.EpollEvent
 }
 
 func newLoop(h *Handler) (*loop, error) {
@@ -258,6 +259,14 @@ func (l *loop) accept(ln *tcpListener) {
 	}
 }
 
+// complain logs what may happen with every connection, once a second at most.
+func (l *loop) complain(format string, args ...any) {
+	if now := time.Now(); now.Sub(l.complained) >= time.Second {
+		l.complained = now
+		l.h.cfg.Log(format, args...)
+	}
+}
+
 // pause stops asking about ln for a while: the connection that could not be accepted would
 // be reported again at once, for ever.
 func (l *loop) pause(ln *tcpListener, why unix.Errno) {
@@ -267,7 +276,7 @@ func (l *loop) pause(ln *tcpListener, why unix.Errno) {
 	}
 	ln.mu.RUnlock()
 	if len(l.paused) == 0 {
-		l.h.cfg.Log("direct: accept: %v; waiting for a connection to end", why)
+		l.complain("direct: accept: %v; waiting for a connection to end", why)
 		l.pausedAt = time.Now()
 	}
 	l.paused = append(l.paused, ln)
@@ -278,7 +287,7 @@ func (l *loop) resume() {
 	l.paused = nil
 	for _, ln := range paused {
 		if err := l.addListener(ln); err != nil {
-			l.h.cfg.Log("direct: %v", err)
+			l.complain("direct: %v", err)
 		}
 	}
 }

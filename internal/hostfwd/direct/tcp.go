@@ -78,7 +78,7 @@ func (c *conn) dial(l *loop, again bool) {
 	to := newSockaddr(c.ln.fwd.GuestIP, c.ln.fwd.GuestPort)
 	if e := connect(fd, &to); e != 0 && e != unix.EINPROGRESS {
 		if e != unix.ECONNREFUSED {
-			l.h.cfg.Log("direct: connect to %s:%d: %v", c.ln.fwd.GuestIP, c.ln.fwd.GuestPort, e)
+			l.complain("direct: connect to %s:%d: %v", c.ln.fwd.GuestIP, c.ln.fwd.GuestPort, e)
 		}
 		c.reset(l)
 		return
@@ -87,7 +87,7 @@ func (c *conn) dial(l *loop, again bool) {
 		h := &c.side[i]
 		var e unix.Errno
 		if h.slot, e = l.add(h.fd, tcpEvents, h); e != 0 {
-			l.h.cfg.Log("direct: epoll_ctl: %v", e)
+			l.complain("direct: epoll_ctl: %v", e)
 			c.reset(l)
 			return
 		}

@@ -175,14 +175,14 @@ func (s *session) dial(l *loop, again bool) {
 		return
 	}
 	if e := connect(fd, &s.ln.to); e != 0 {
-		l.h.cfg.Log("direct: connect to %s:%d: %v", s.ln.fwd.GuestIP, s.ln.fwd.GuestPort, e)
+		l.complain("direct: connect to %s:%d: %v", s.ln.fwd.GuestIP, s.ln.fwd.GuestPort, e)
 		closeFD(fd)
 		s.close(l)
 		return
 	}
 	slot, e := l.add(fd, unix.EPOLLIN, s)
 	if e != 0 {
-		l.h.cfg.Log("direct: epoll_ctl: %v", e)
+		l.complain("direct: epoll_ctl: %v", e)
 		closeFD(fd)
 		s.close(l)
 		return
