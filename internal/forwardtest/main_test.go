@@ -1,0 +1,323 @@
+// Package forwardtest proves port forwarding from end to end: the slirpctl binary, the real
+// slirp4netns, real traffic. It exists apart from the packages it tests because one suite has to
+// hold for all port handlers, as root and as an ordinary user, and it needs programs of its own
+// inside the namespaces.
+package forwardtest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	// envBin names a directory of programs that another test process has made.
+	envBin = "FORWARDTEST_BIN"
+	// envInside says that this process runs one test in surroundings made for it.
+	envInside = "FORWARDTEST_INSIDE"
+)
+
+// patience is how long anything may take that has to happen; nothing is asserted about time.
+const patience = 20 * time.Second
+
+// TestMain lets a copy of the test binary stand in for the programs inside the namespaces.
+func TestMain(m *testing.M) {
+	switch filepath.Base(os.Args[0]) {
+	case "guest":
+		os.Exit(guestMain())
+	case "ask":
+		os.Exit(askMain(os.Args[1:]))
+	case "idle":
+		fmt.Println("ready")
+		time.Sleep(time.Hour)
+		os.Exit(1)
+	}
+	code := m.Run()
+	if programs.made {
+		os.RemoveAll(programs.dir)
+	}
+	os.Exit(code)
+}
+
+var programs struct {
+	once sync.Once
+	made bool
+	dir  string
+	err  error
+}
+
+// bin returns the path of one of the programs: slirpctl, guest, ask, idle.
+func bin(t testing.TB, name string) string {
+	t.Helper()
+	programs.once.Do(func() { programs.err = makePrograms() })
+	if programs.err != nil {
+		t.Fatal(programs.err)
+	}
+	return filepath.Join(programs.dir, name)
+}
+
+func makePrograms() (err error) {
+	if programs.dir = os.Getenv(envBin); programs.dir != "" {
+		return nil
+	}
+	if programs.dir, err = os.MkdirTemp("", "bin"); err != nil {
+		return err
+	}
+	programs.made = true
+	if err := os.Chmod(programs.dir, 0o755); err != nil {
+		return err
+	}
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", filepath.Join(programs.dir, "slirpctl"), "github.com/slirpctl/slirpctl/cmd/slirpctl")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	data, err := os.ReadFile(self)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(programs.dir, "test"), data, 0o755); err != nil {
+		return err
+	}
+	for _, name := range []string{"guest", "ask", "idle"} {
+		if err := os.Symlink("test", filepath.Join(programs.dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lacking ends a test for which the machine lacks something. Continuous integration has it all.
+func lacking(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+// asEverybody runs f as whoever runs the tests and, if that is root, the test that calls it
+// again as the ordinary user of .ci/testenv.
+func asEverybody(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	who := "user"
+	if os.Geteuid() == 0 {
+		who = "root"
+	}
+	t.Run(who, f)
+	if os.Geteuid() != 0 {
+		return
+	}
+	t.Run("user", func(t *testing.T) {
+		test, _, _ := strings.Cut(t.Name(), "/")
+		again(t, test, &syscall.Credential{Uid: testUser(t).uid, Gid: testUser(t).gid})
+	})
+}
+
+type account struct {
+	name, home string
+	uid, gid   uint32
+}
+
+// testUser is the ordinary user that root's tests turn into.
+func testUser(t *testing.T) account {
+	t.Helper()
+	name := os.Getenv("SLIRPCTL_TEST_USER")
+	if name == "" {
+		lacking(t, "there is no SLIRPCTL_TEST_USER to run as: use make test, or .ci/testenv go test")
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, _ := strconv.ParseUint(u.Uid, 10, 32)
+	gid, _ := strconv.ParseUint(u.Gid, 10, 32)
+	home := tempDir(t)
+	if err := os.Chown(home, int(uid), int(gid)); err != nil {
+		t.Fatal(err)
+	}
+	return account{name, home, uint32(uid), uint32(gid)}
+}
+
+// again runs one test of this binary in another process, with other credentials or, if there
+// are none, in a network namespace of its own.
+func again(t *testing.T, test string, as *syscall.Credential) {
+	t.Helper()
+	bin(t, "")
+	home := tempDir(t)
+	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	if as != nil {
+		attr = &syscall.SysProcAttr{Credential: as}
+		if err := os.Chown(home, int(as.Uid), int(as.Gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command(filepath.Join(programs.dir, "test"), "-test.run=^"+test+"$", "-test.v="+strconv.FormatBool(testing.Verbose()))
+	if deadline, ok := t.Deadline(); ok {
+		cmd.Args = append(cmd.Args, "-test.timeout="+max(time.Until(deadline)-5*time.Second, time.Second).String())
+	}
+	cmd.Dir = home
+	cmd.Env = []string{
+		"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin", "HOME=" + home, "TMPDIR=" + os.TempDir(), "CI=" + os.Getenv("CI"),
+		envBin + "=" + programs.dir, envInside + "=1",
+	}
+	cmd.SysProcAttr = attr
+	out, err := cmd.CombinedOutput()
+	if err != nil || testing.Verbose() {
+		t.Logf("%s", out)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(out, []byte("no tests to run")) {
+		t.Fatal("nothing ran")
+	}
+}
+
+// tempDir makes a directory with a path so short that sockets fit in.
+func tempDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// world is a place where slirpctl sees no other instances.
+type world struct {
+	t   testing.TB
+	dir string
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	w := &world{t, tempDir(t)}
+	t.Cleanup(func() {
+		w.run("down", "--all")
+		des, err := os.ReadDir(w.state())
+		if err != nil {
+			t.Error(err)
+		}
+		for _, de := range des {
+			if de.Name() != ".lock" {
+				t.Errorf("left behind: %s", de.Name())
+			}
+		}
+	})
+	return w
+}
+
+func (w *world) state() string { return filepath.Join(w.dir, "state") }
+
+func (w *world) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, bin(w.t, "slirpctl"), append([]string{"--state-dir", w.state()}, args...)...)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir, "XDG_CONFIG_HOME=" + w.dir, "TMPDIR=" + w.dir}
+	return cmd
+}
+
+type result struct {
+	code     int
+	out, err string
+}
+
+func (w *world) run(args ...string) result {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
+	defer cancel()
+	cmd := w.command(ctx, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		w.t.Fatal(err)
+	}
+	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+}
+
+// must runs a command that has to succeed, and returns what it prints.
+func (w *world) must(args ...string) string {
+	w.t.Helper()
+	r := w.run(args...)
+	if r.code != 0 {
+		w.t.Fatalf("slirpctl %s: exit status %d\n%s", strings.Join(args, " "), r.code, r.err)
+	}
+	return r.out
+}
+
+// refused runs a command that has to fail, with this status and these words.
+func (w *world) refused(code int, words string, args ...string) {
+	w.t.Helper()
+	r := w.run(args...)
+	if r.code != code || !strings.Contains(r.err, words) {
+		w.t.Errorf("slirpctl %s: exit status %d, want %d, and stderr with %q:\n%s", strings.Join(args, " "), r.code, code, words, r.err)
+	}
+}
+
+// row is one forward as slirpctl prints it.
+type row struct {
+	ID        int    `json:"id"`
+	Proto     string `json:"proto"`
+	HostIP    string `json:"hostIP"`
+	HostPort  int    `json:"hostPort"`
+	GuestIP   string `json:"guestIP"`
+	GuestPort int    `json:"guestPort"`
+}
+
+func (w *world) rows(args ...string) []row {
+	w.t.Helper()
+	var rows []row
+	text := w.must(append(args, "--json")...)
+	if err := json.Unmarshal([]byte(text), &rows); err != nil {
+		w.t.Fatalf("%v: %s", err, text)
+	}
+	return rows
+}
+
+func (w *world) add(name string, specs ...string) []row {
+	w.t.Helper()
+	return w.rows(append([]string{"forward", "add", name}, specs...)...)
+}
+
+func (w *world) list(name string) []row {
+	w.t.Helper()
+	return w.rows("forward", "list", name)
+}
+
+// eventually waits until f succeeds.
+func eventually(t testing.TB, f func() error) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		err := f()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
