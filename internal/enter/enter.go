@@ -80,7 +80,7 @@ func open(ctx context.Context, st *instance.State) (tgt *target.Target, mount *o
 		}
 	} else if !os.IsPermission(err) {
 		tgt.Close()
-		return nil, nil, fmt.Errorf("process %d: %w", st.Target.PID, target.ErrGone)
+		return nil, nil, tgt.Ended("just now")
 	}
 	return tgt, mount, nil
 }

@@ -86,7 +86,7 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 		exit := proc.Exit()
 		proc.Kill()
 		if s.tgt.Gone() {
-			return fmt.Errorf("%s: %w while the network was set up", s.tgt.NetnsPath, errGone(s.tgt.PID))
+			return s.tgt.Ended("while the network was set up")
 		}
 		words := launcher.Tail(s.logFile, offset)
 		switch {
@@ -218,11 +218,4 @@ func (s *supervisor) waitIPv6(ctx context.Context) error {
 	}
 	s.guest6, err = netip.ParseAddr(text)
 	return err
-}
-
-func errGone(pid int) error {
-	if pid > 0 {
-		return fmt.Errorf("process %d: %w", pid, targetGone)
-	}
-	return targetGone
 }

@@ -6,10 +6,7 @@ import (
 
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/subnet"
-	"github.com/slirpctl/slirpctl/internal/target"
 )
-
-var targetGone = target.ErrGone
 
 // setState fills the state in once slirp4netns runs.
 func (s *supervisor) setState() {

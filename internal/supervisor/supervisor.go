@@ -242,7 +242,7 @@ func (s *supervisor) start(ctx context.Context, commit func() error) error {
 		return err
 	}
 	if s.tgt.Gone() {
-		return fmt.Errorf("%s: %w while the network was set up", s.tgt.NetnsPath, target.ErrGone)
+		return s.tgt.Ended("while the network was set up")
 	}
 	if err := commit(); err != nil {
 		return err

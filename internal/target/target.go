@@ -20,7 +20,7 @@ import (
 // Errors that callers act on.
 var (
 	// ErrGone: there is no such process (any more), or no such namespace.
-	ErrGone = errors.New("gone")
+	ErrGone = errors.New("no such target")
 	// ErrOwnNetns: the target is slirpctl's own network namespace; a tap would appear on the host.
 	ErrOwnNetns = errors.New("is slirpctl's own network namespace: the tap would appear on this host")
 )
@@ -65,7 +65,7 @@ func FromPID(ctx context.Context, pid int, wait time.Duration) (*Target, error) 
 	fd, err := unix.PidfdOpen(pid, 0)
 	switch {
 	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EINVAL):
-		return nil, fmt.Errorf("process %d: %w", pid, ErrGone)
+		return nil, &goneError{fmt.Sprintf("there is no process %d", pid)}
 	case err != nil:
 		return nil, fmt.Errorf("process %d: pidfd_open: %w", pid, err)
 	}
@@ -79,7 +79,7 @@ func FromPID(ctx context.Context, pid int, wait time.Duration) (*Target, error) 
 
 // pin opens the namespaces of t.PID, again and again while it shares ours and wait lasts.
 func (t *Target) pin(ctx context.Context, wait time.Duration) error {
-	gone := fmt.Errorf("process %d: %w", t.PID, ErrGone)
+	gone := &goneError{fmt.Sprintf("process %d has ended", t.PID)}
 	deadline := time.Now().Add(wait)
 	for {
 		err := t.open(t.NetnsPath, "")
@@ -92,7 +92,7 @@ func (t *Target) pin(ctx context.Context, wait time.Duration) error {
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.ESRCH):
+		case errors.Is(err, ErrGone), errors.Is(err, unix.ESRCH):
 			return gone
 		case !errors.Is(err, ErrOwnNetns) || time.Now().After(deadline):
 			return err
@@ -141,7 +141,7 @@ func FromNetns(path, userns string) (*Target, error) {
 		t := &Target{PID: pid, NetnsPath: path}
 		fd, err := unix.PidfdOpen(pid, 0)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, ErrGone)
+			return nil, &goneError{fmt.Sprintf("%s: there is no process %d", path, pid)}
 		}
 		t.pidfd = os.NewFile(uintptr(fd), "pidfd")
 		if err := t.open(path, userns); err != nil {
@@ -221,7 +221,7 @@ func openNS(path string, want int) (*os.File, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-			return nil, fmt.Errorf("%s: %w", path, errors.Join(ErrGone, err))
+			return nil, &goneError{path + " does not exist"}
 		}
 		return nil, err
 	}
@@ -229,12 +229,16 @@ func openNS(path string, want int) (*os.File, error) {
 	if err != nil || typ != want {
 		f.Close()
 		kind := map[int]string{unix.CLONE_NEWNET: "network", unix.CLONE_NEWUSER: "user"}[want]
-		return nil, fmt.Errorf("%s is not a %s namespace: %w", path, kind, errNotNS)
+		return nil, &goneError{fmt.Sprintf("%s is not a %s namespace", path, kind)}
 	}
 	return f, nil
 }
 
-var errNotNS = errors.Join(ErrGone, errors.New("wrong kind of file"))
+// goneError is an [ErrGone] in words that fit.
+type goneError struct{ msg string }
+
+func (e *goneError) Error() string   { return e.msg }
+func (e *goneError) Is(t error) bool { return t == ErrGone }
 
 // owner returns the user namespace that owns a network namespace (ioctl_ns(2)).
 func owner(netns *os.File) (*os.File, error) {
@@ -290,6 +294,14 @@ func (t *Target) Gone() bool {
 	}
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	return ok && st.Ino != t.ino
+}
+
+// Ended returns the [ErrGone] to report once Gone is true, at a time described by when.
+func (t *Target) Ended(when string) error {
+	if t.PID > 0 {
+		return &goneError{fmt.Sprintf("process %d ended %s", t.PID, when)}
+	}
+	return &goneError{fmt.Sprintf("%s was removed %s", t.NetnsPath, when)}
 }
 
 func (t *Target) closeNamespaces() {
