@@ -83,6 +83,14 @@ func (e *BinaryError) Error() string {
 // Unwrap gives the system's error, for example fs.ErrNotExist.
 func (e *BinaryError) Unwrap() error { return e.Err }
 
+// Hint says what to do about it.
+func (e *BinaryError) Hint() string {
+	if e.Problem == BinaryMissing {
+		return "install slirp4netns (that is the name of its package everywhere), or say where it is with --slirp4netns-path"
+	}
+	return "name another with --slirp4netns-path"
+}
+
 // Find returns the path that will be executed for path: itself if it has a slash, else
 // what PATH has for it; "" stands for [DefaultBinary]. Where PATH is not set, as in the hooks
 // of some OCI runtimes, the usual directories are searched. It starts nothing.
