@@ -16,7 +16,8 @@ func newForwardRemoveCmd(a *app) *cobra.Command {
 		Aliases: []string{"rm"},
 		Short:   "Remove forwards by id or by port spec",
 		Long: `Remove forwards by id or by port spec; if one is not there, none is removed.
-Connections that are open go on until one side ends them.
+Connections that are open go on until one side ends them; the port handler
+rootlesskit ends them at once.
 
 A bare number is an id. A SPEC finds every forward that has what it says, so
 ":80" removes all TCP forwards to the guest's port 80.`,

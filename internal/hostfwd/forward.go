@@ -91,7 +91,7 @@ type Handler interface {
 }
 
 // Listener is one open forward of a [Handler]. Close stops listening; connections that are
-// already open go on until either side ends them.
+// already open go on until either side ends them, or end at once: the handler says which.
 type Listener interface {
 	Forward() Forward
 	Close() error

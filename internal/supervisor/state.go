@@ -4,6 +4,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/slirpctl/slirpctl/internal/control"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
@@ -43,6 +44,9 @@ func (s *supervisor) State() instance.State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.state
+	if s.fwd != nil {
+		st.Ports = control.Ports(s.fwd.List())
+	}
 	st.Processes = []instance.ProcessState{
 		instance.Identify("supervisor", os.Getpid()), instance.Identify("slirp4netns", st.SlirpPID),
 	}

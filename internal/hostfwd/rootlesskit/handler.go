@@ -219,7 +219,9 @@ type listener struct {
 }
 
 func (l *listener) Forward() hostfwd.Forward { return l.f }
-func (l *listener) Close() error             { return l.d.RemovePort(context.Background(), l.id) }
+
+// Close stops listening, and ends the forward's connections, as RootlessKit does.
+func (l *listener) Close() error { return l.d.RemovePort(context.Background(), l.id) }
 
 // freePort asks the kernel for a port that is free now.
 func freePort(f hostfwd.Forward) (uint16, error) {
