@@ -286,6 +286,22 @@ func (m *Manager) revive(ctx context.Context, es []*entry) error {
 }
 
 // openDown opens those of es that don't listen, as many as it can.
+// Revive opens the forwards that ought to listen and don't, after a [*DownError]; without any it
+// does nothing. The error is a [*DownError] again, unless ctx ended first or m is closed.
+func (m *Manager) Revive(ctx context.Context) error {
+	if err := m.lock(ctx); err != nil {
+		return err
+	}
+	defer m.unlock()
+	es := slices.DeleteFunc(m.sorted(), func(e *entry) bool { return e.l != nil })
+	if len(es) == 0 {
+		return nil
+	}
+	err := m.openDown(ctx, es)
+	m.commit(es, nil)
+	return err
+}
+
 func (m *Manager) openDown(ctx context.Context, es []*entry) error {
 	var down DownError
 	for _, e := range es {

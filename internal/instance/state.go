@@ -20,7 +20,9 @@ type Status string
 const (
 	Running    Status = "running"
 	Restarting Status = "restarting" // slirp4netns died and is being started again
-	Dead       Status = "dead"       // the supervisor lives, but doesn't answer and left no readable state
+	// Dead: the supervisor lives, but the network is lost and won't come back, or it doesn't
+	// answer and left no readable state.
+	Dead Status = "dead"
 )
 
 // State is what is known of an instance: the object that `up --json` and `list --json` print.
@@ -47,6 +49,7 @@ type State struct {
 	Slirp         SlirpState     `json:"slirp4netns"`
 	StartedAt     time.Time      `json:"startedAt"`
 	Restarts      int            `json:"restarts"`
+	Error         string         `json:"error,omitempty"` // why it is dead
 	Sandbox       bool           `json:"sandbox"`
 	Seccomp       bool           `json:"seccomp"`
 	DisableDNS    bool           `json:"disableDns"`

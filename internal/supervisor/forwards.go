@@ -2,8 +2,10 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/hostfwd/autoports"
@@ -17,7 +19,9 @@ func (s *supervisor) startForwards(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.mu.Lock()
 	s.handler = h
+	s.mu.Unlock()
 	s.fwd = hostfwd.NewManager(h, hostfwd.Config{Guest: s.net.Guest()})
 	s.atEnd(func() { s.fwd.Close() })
 	var fs []hostfwd.Forward
@@ -71,10 +75,40 @@ func (s *supervisor) followPorts(ctx context.Context) error {
 	return nil
 }
 
-// reopenForwards puts back what died with slirp4netns.
+// forgetForwards tells the handler that what was open in slirp4netns died with it.
+func (s *supervisor) forgetForwards() {
+	if h, ok := s.handler.(*slirpapi.Handler); ok {
+		h.Reset()
+	}
+}
+
+// reopenForwards puts back what died with slirp4netns. The listening sockets of the other
+// handlers are the supervisor's own and never closed.
 func (s *supervisor) reopenForwards(ctx context.Context) error {
 	if _, ok := s.handler.(*slirpapi.Handler); !ok {
 		return nil
 	}
 	return s.fwd.Reopen(ctx)
+}
+
+// reviveEvery is the pause between attempts to open forwards whose host port somebody else took
+// while slirp4netns was down.
+const reviveEvery = time.Second
+
+func (s *supervisor) reviveForwards(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(reviveEvery):
+		}
+		err := s.fwd.Revive(ctx)
+		switch {
+		case err == nil:
+			s.log.Info("every forward is back")
+			return
+		case errors.Is(err, hostfwd.ErrClosed):
+			return
+		}
+	}
 }

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/slirpctl/slirpctl/internal/guest"
@@ -60,12 +61,22 @@ type reviver interface{ Revive(context.Context) error }
 // watchAgent starts the helper again when it dies, where forwards depend on it.
 func (s *supervisor) watchAgent(a *guest.Agent) {
 	<-a.Done()
-	if s.stopping.Load() {
+	if s.stopping.Load() || s.tgt.Gone() {
 		return
 	}
-	if r, ok := s.handler.(reviver); ok {
-		if err := r.Revive(context.Background()); err != nil {
-			s.log.Errorf("the helper in the namespace: %v", err)
-		}
+	s.mu.Lock()
+	h := s.handler
+	s.mu.Unlock()
+	var err error
+	switch h := h.(type) {
+	case nil, *slirpapi.Handler:
+		return // the next who needs it starts it
+	case reviver:
+		err = h.Revive(context.Background())
+	default:
+		_, err = s.guestAgent()
+	}
+	if err != nil && !errors.Is(err, guest.ErrEnded) {
+		s.log.Errorf("the helper in the namespace: %v", err)
 	}
 }

@@ -27,8 +27,8 @@ func (h *fileHook) Fire(e *logrus.Entry) error {
 	if h.out == nil {
 		return nil
 	}
-	_, err = h.out.Write(line)
-	return err
+	_, _ = h.out.Write(line) // a full disk must not make every message two
+	return nil
 }
 
 func (h *fileHook) close() {

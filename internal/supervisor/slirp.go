@@ -6,8 +6,10 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"syscall"
 	"time"
 
+	"github.com/slirpctl/slirpctl/internal/crashpoint"
 	"github.com/slirpctl/slirpctl/internal/guest"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/launcher"
@@ -54,7 +56,7 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 		plan.APISocket = s.inst.Path(instance.APISocket)
 		_ = os.Remove(plan.APISocket) // a killed one leaves it
 	}
-	cfg := launcher.StartConfig{Path: s.bin.Path, Log: s.logFile, OwnMounts: os.Geteuid() == 0 && plan.Sandbox}
+	cfg := launcher.StartConfig{Path: s.bin.Path, Log: s.logFile, OwnMounts: os.Geteuid() == 0 && plan.Sandbox, Stopped: s.slirpStopped}
 	if err := s.aim(&plan, &cfg); err != nil {
 		return err
 	}
@@ -76,6 +78,7 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	crashpoint.Here("slirp4netns started")
 	err = proc.WaitReady(ctx)
 	if err == nil && s.req.Options.IPv6 {
 		err = s.waitIPv6(ctx)
@@ -100,7 +103,7 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 	}
 	s.slirpStarted = time.Now()
 	if s.proc == nil {
-		s.atEnd(func() { s.proc.Stop() })
+		s.atEnd(func() { s.proc.Stop() }) // the last one: healing has ended by then
 	}
 	s.proc = proc
 	s.mu.Lock()
@@ -109,12 +112,21 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 	return nil
 }
 
+// slirpStopped logs that slirp4netns was stopped by a signal.
+func (s *supervisor) slirpStopped(sig syscall.Signal, killed bool) {
+	if killed {
+		s.log.Warnf("slirp4netns was stopped again and again (%s): killing it", sig)
+		return
+	}
+	s.log.Warnf("slirp4netns was stopped (%s): letting it go on", sig)
+}
+
 // aim points slirp4netns at the target in the way that works for this caller and every
 // version: by PID where there is one that is certain; for root by the pinned namespace; else by
 // the PID of our own helper in it, because a netns path with a userns path fails in the
 // sandbox for ordinary users (upstream issue 317) and 0.2 and 0.3 know no paths.
 func (s *supervisor) aim(plan *launcher.Plan, cfg *launcher.StartConfig) error {
-	if s.tgt.ByPID() {
+	if s.tgt.ByPID() && s.tgt.Unmoved() {
 		plan.Target = launcher.Target{PID: s.tgt.PID}
 		return nil
 	}
@@ -154,6 +166,7 @@ func (s *supervisor) guestAgent() (*guest.Agent, error) {
 		s.atEnd(s.closeAgent)
 	}
 	s.agent = a
+	crashpoint.Here("helper started")
 	go s.watchAgent(a)
 	return a, nil
 }

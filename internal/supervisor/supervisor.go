@@ -30,6 +30,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/slirpctl/slirpctl/internal/control"
+	"github.com/slirpctl/slirpctl/internal/crashpoint"
 	"github.com/slirpctl/slirpctl/internal/guest"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/instance"
@@ -82,15 +83,16 @@ type supervisor struct {
 	env Env
 	log *logrus.Entry
 
-	inst    *instance.Instance
-	logFile *os.File
-	net     subnet.Network
-	tgt     *target.Target
-	cmd     *nscommand.Command // nil without COMMAND
-	bin     launcher.Binary
-	plan    launcher.Plan
-	fwd     *hostfwd.Manager
-	handler hostfwd.Handler
+	inst     *instance.Instance
+	logFile  *os.File
+	net      subnet.Network
+	tgt      *target.Target
+	cmd      *nscommand.Command // nil without COMMAND
+	bin      launcher.Binary
+	binStamp fileStamp
+	plan     launcher.Plan
+	fwd      *hostfwd.Manager
+	handler  hostfwd.Handler
 
 	agents sync.Mutex
 	agent  *guest.Agent // nil until needed
@@ -108,7 +110,10 @@ type supervisor struct {
 	downOnce sync.Once
 	stopping atomic.Bool
 
-	undo []func()
+	background sync.WaitGroup // ends with the context of watch
+
+	undoing sync.Mutex
+	undo    []func()
 }
 
 // Run brings the instance up, keeps it up, and takes it down. It returns COMMAND's status, or 0
@@ -117,8 +122,10 @@ func Run(ctx context.Context, req Request, env Env) (status int, err error) {
 	s := &supervisor{req: req, env: env, log: logrus.NewEntry(env.Log), down: make(chan struct{})}
 	defer func() {
 		s.stopping.Store(true)
-		for i := len(s.undo) - 1; i >= 0; i-- {
-			s.undo[i]()
+		crashpoint.Here("stop")
+		for f := s.lastUndo(); f != nil; f = s.lastUndo() {
+			f()
+			crashpoint.Here("undone")
 		}
 	}()
 	signals := s.catchSignals()
@@ -128,7 +135,23 @@ func Run(ctx context.Context, req Request, env Env) (status int, err error) {
 	return s.watch(ctx, signals)
 }
 
-func (s *supervisor) atEnd(f func()) { s.undo = append(s.undo, f) }
+func (s *supervisor) atEnd(f func()) {
+	s.undoing.Lock()
+	defer s.undoing.Unlock()
+	s.undo = append(s.undo, f)
+}
+
+func (s *supervisor) lastUndo() func() {
+	s.undoing.Lock()
+	defer s.undoing.Unlock()
+	n := len(s.undo) - 1
+	if n < 0 {
+		return nil
+	}
+	f := s.undo[n]
+	s.undo = s.undo[:n]
+	return f
+}
 
 // catchSignals catches what ends or reaches an instance, except what the caller chose to
 // ignore (nohup).
@@ -223,17 +246,21 @@ func (s *supervisor) start(ctx context.Context, commit func() error) error {
 	if d.err != nil {
 		return d.err
 	}
-	s.bin = d.bin
+	s.bin, s.binStamp = d.bin, binaryStamp(d.bin.Path)
+	crashpoint.Here("detected")
 	if err := s.startSlirp(ctx); err != nil {
 		return err
 	}
 	s.setState()
+	crashpoint.Here("slirp4netns ready")
 	if err := s.startForwards(ctx); err != nil {
 		return err
 	}
+	crashpoint.Here("forwards open")
 	if err := s.serve(); err != nil {
 		return err
 	}
+	crashpoint.Here("serving")
 	st := s.State()
 	if err := s.inst.WriteState(&st); err != nil {
 		return err
@@ -241,6 +268,7 @@ func (s *supervisor) start(ctx context.Context, commit func() error) error {
 	if err := s.writePIDFile(); err != nil {
 		return err
 	}
+	crashpoint.Here("state written")
 	if s.tgt.Gone() {
 		return s.tgt.Ended("while the network was set up")
 	}
@@ -252,9 +280,13 @@ func (s *supervisor) start(ctx context.Context, commit func() error) error {
 			return err
 		}
 	}
+	crashpoint.Here("released")
 	if s.env.Ready != nil {
-		return s.env.Ready(s.State())
+		if err := s.env.Ready(s.State()); err != nil {
+			return err
+		}
 	}
+	crashpoint.Here("reported")
 	return nil
 }
 
@@ -298,6 +330,7 @@ func (s *supervisor) openTarget(ctx context.Context) (err error) {
 		return err
 	}
 	s.atEnd(func() { s.tgt.Close() })
+	crashpoint.Here("target open")
 	return nil
 }
 
@@ -318,6 +351,7 @@ func (s *supervisor) startCommand(ctx context.Context) (err error) {
 		return explainNamespaces(err)
 	}
 	s.atEnd(s.cmd.Kill)
+	crashpoint.Here("command held")
 	if s.tgt, err = target.FromPID(ctx, s.cmd.PID(), 0); err != nil {
 		return err
 	}
@@ -349,6 +383,7 @@ func (s *supervisor) createInstance(ctx context.Context, base instance.Base) (er
 			s.log.Errorf("remove state: %v", err)
 		}
 	})
+	crashpoint.Here("instance made")
 	if s.logFile, err = s.inst.OpenLog(); err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}

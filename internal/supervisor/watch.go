@@ -8,27 +8,40 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/slirpctl/slirpctl/internal/hostfwd/slirpapi"
+	"golang.org/x/sys/unix"
+
 	"github.com/slirpctl/slirpctl/internal/instance"
+	"github.com/slirpctl/slirpctl/internal/launcher"
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
 // ErrNetworkLost: slirp4netns died and was not, or could not be, started again.
 var ErrNetworkLost = errors.New("the network was lost")
 
-// watch keeps the instance up until something ends it.
+// watch keeps the instance up until something ends it. It never waits for anything but the next
+// event: slirp4netns is healed in a goroutine of its own.
 func (s *supervisor) watch(ctx context.Context, signals <-chan os.Signal) (int, error) {
 	w, err := s.tgt.Watch(s.env.ExitFD)
 	if err != nil {
 		return 0, err
 	}
 	s.atEnd(w.Stop)
+	s.dropPrivileges()
+	ctx, cancel := context.WithCancel(ctx)
+	var healed chan error // not nil while slirp4netns is being started again
+	defer func() {
+		cancel()
+		if healed != nil {
+			<-healed
+		}
+		s.background.Wait()
+	}()
 	var commandDone <-chan struct{}
 	if s.cmd != nil {
 		commandDone = s.cmd.Done()
 	}
 	var kill <-chan time.Time // COMMAND's grace is over
-	downReq, hungUp := s.down, w.HungUp
+	downReq, hungUp, slirpDone := s.down, w.HungUp, s.proc.Done()
 	var lost error
 	takeDown := func(why string) (end bool) {
 		s.log.Info(why)
@@ -43,10 +56,6 @@ func (s *supervisor) watch(ctx context.Context, signals <-chan os.Signal) (int, 
 		return false
 	}
 	for {
-		slirpDone := s.proc.Done()
-		if lost != nil {
-			slirpDone = nil
-		}
 		select {
 		case <-commandDone:
 			s.log.Infof("command ended with status %d", s.cmd.Status())
@@ -58,16 +67,16 @@ func (s *supervisor) watch(ctx context.Context, signals <-chan os.Signal) (int, 
 				return s.cmd.Status(), lost
 			}
 			s.log.Info("the target has ended")
-			return 0, nil
+			return 0, lost
 		case <-hungUp:
 			hungUp = nil
 			if takeDown("the exit descriptor hung up") {
-				return 0, nil
+				return 0, lost
 			}
 		case <-downReq:
 			downReq = nil
 			if takeDown("asked to end") {
-				return 0, nil
+				return 0, lost
 			}
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
@@ -80,19 +89,33 @@ func (s *supervisor) watch(ctx context.Context, signals <-chan os.Signal) (int, 
 				continue
 			}
 			s.log.Infof("ended by signal: %s", sig)
-			return 0, nil
+			return 0, lost
 		case <-kill:
 			s.log.Warn("the command did not end on TERM: killing it")
 			_ = s.cmd.Signal(syscall.SIGKILL)
 		case <-slirpDone:
-			if lost = s.heal(ctx, w.Target); lost == nil {
-				continue
+			slirpDone = nil
+			healed = make(chan error, 1)
+			go func() { healed <- s.heal(ctx) }()
+		case err := <-healed:
+			healed = nil
+			switch {
+			case err == nil:
+				slirpDone = s.proc.Done()
+			case errors.Is(err, targetGone):
+				// w.Target or commandDone tells, if they have not yet.
+			case s.cmd != nil:
+				lost = err
+				s.log.Error(lost)
+				takeDown("ending the command: it has no network any more")
+			case s.env.Session:
+				// Nobody waits for this process's status: stay, and show what happened.
+				lost = err
+				s.log.Error(lost)
+				s.markDead(lost)
+			default:
+				return 0, err
 			}
-			s.log.Error(lost)
-			if s.cmd == nil {
-				return 0, lost
-			}
-			takeDown("ending the command: it has no network any more")
 		}
 	}
 }
@@ -111,23 +134,31 @@ func (s *supervisor) forward(sig os.Signal) {
 	_ = s.cmd.Signal(sig)
 }
 
-// How often slirp4netns is started again: at once, then with a growing pause; one that ran for
-// healthyAfter starts the count anew.
+// How often slirp4netns is started again: the first deaths in a row cost nothing, the next ones a
+// growing pause, and after restartLimit of them, which takes a quarter of a minute, there is no
+// point in going on. One that ran for healthyAfter starts the count anew.
 const (
-	restartLimit = 8
-	healthyAfter = 30 * time.Second
+	restartLimit = 12
+	restartFree  = 2
+	healthyAfter = 5 * time.Second
 	restartPause = 50 * time.Millisecond
 	restartMost  = 2 * time.Second
 )
 
+// pauseBefore returns the pause before slirp4netns is started again after n deaths in a row.
+func pauseBefore(n int) time.Duration {
+	if n <= restartFree {
+		return 0
+	}
+	return min(restartPause<<(n-restartFree-1), restartMost)
+}
+
 // heal starts slirp4netns again on the same namespace and puts the forwards back. It gives up
-// with [ErrNetworkLost], and returns nil where the target's end is the reason: the caller sees
-// that itself.
-func (s *supervisor) heal(ctx context.Context, targetGone <-chan struct{}) error {
+// with [ErrNetworkLost], and with [target.ErrGone] where the target's end is the reason.
+func (s *supervisor) heal(ctx context.Context) error {
 	exit := s.proc.Exit()
 	if s.tgt.Gone() {
-		<-targetGone
-		return nil
+		return targetGone
 	}
 	if s.req.Options.Restart == options.RestartNever {
 		return fmt.Errorf("%w: slirp4netns ended (%s) and --restart=never", ErrNetworkLost, exit)
@@ -137,42 +168,44 @@ func (s *supervisor) heal(ctx context.Context, targetGone <-chan struct{}) error
 	}
 	s.log.Warnf("slirp4netns ended (%s): starting it again", exit)
 	s.setStatus(instance.Restarting)
-	pause := restartPause
 	for {
 		s.failures++
 		if s.failures > restartLimit {
 			return fmt.Errorf("%w: slirp4netns died %d times in a row, the last time with %s", ErrNetworkLost, s.failures, exit)
 		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pauseBefore(s.failures)):
+		}
 		err := s.restart(ctx)
 		if err == nil {
 			return nil
 		}
+		if s.tgt.Gone() {
+			return targetGone
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		s.log.Errorf("start slirp4netns again: %v", err)
 		exit = err.Error()
-		select {
-		case <-targetGone:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-s.down:
-			return fmt.Errorf("%w: %v", ErrNetworkLost, err)
-		case <-time.After(pause):
-			pause = min(2*pause, restartMost)
-		}
 	}
 }
 
 func (s *supervisor) restart(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.req.Options.Timeout, errTimeout)
+	limited, cancel := context.WithTimeoutCause(ctx, s.req.Options.Timeout, errTimeout)
 	defer cancel()
-	if h, ok := s.handler.(*slirpapi.Handler); ok {
-		h.Reset() // its ids mean nothing to the next one
-	}
-	if err := s.startSlirp(ctx); err != nil {
+	if err := s.detectAgain(limited); err != nil {
 		return err
 	}
-	if err := s.reopenForwards(ctx); err != nil {
+	s.forgetForwards()
+	if err := s.startSlirp(limited); err != nil {
+		return err
+	}
+	if err := s.reopenForwards(limited); err != nil {
 		s.log.Errorf("put forwards back: %v", err)
+		s.background.Go(func() { s.reviveForwards(ctx) })
 	}
 	s.mu.Lock()
 	s.state.Restarts++
@@ -180,4 +213,56 @@ func (s *supervisor) restart(ctx context.Context) error {
 	s.setStatus(instance.Running)
 	s.log.Infof("slirp4netns runs again (pid %d)", s.proc.PID())
 	return nil
+}
+
+// detectAgain looks at the binary again if it was replaced since: the new one may know other
+// options.
+func (s *supervisor) detectAgain(ctx context.Context) error {
+	stamp := binaryStamp(s.bin.Path)
+	if stamp == s.binStamp {
+		return nil
+	}
+	bin, err := launcher.Detect(ctx, s.bin.Path)
+	if err != nil {
+		return err
+	}
+	sec, err := launcher.Decide(&s.req.Options, bin.Features)
+	if err != nil {
+		return err
+	}
+	s.log.Warnf("%s was replaced: version %s was started, it is %s now", bin.Path, s.bin.Version.Version, bin.Version.Version)
+	for _, why := range sec.Why {
+		s.log.Warn(why)
+	}
+	s.bin, s.security, s.binStamp = bin, sec, stamp
+	s.mu.Lock()
+	s.state.Slirp.Version = bin.Version.Version
+	s.state.Sandbox, s.state.Seccomp = sec.Sandbox, sec.Seccomp
+	s.mu.Unlock()
+	return nil
+}
+
+// fileStamp tells one file at a path from another that replaced it.
+type fileStamp struct {
+	dev, ino     uint64
+	size         int64
+	sec, nanosec int64
+}
+
+func binaryStamp(path string) fileStamp {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return fileStamp{}
+	}
+	return fileStamp{uint64(st.Dev), st.Ino, st.Size, int64(st.Ctim.Sec), int64(st.Ctim.Nsec)}
+}
+
+// markDead shows that the network is lost, for as long as the target lives and nobody takes the
+// instance down.
+func (s *supervisor) markDead(why error) {
+	s.fwd.Close()
+	s.mu.Lock()
+	s.state.Error = why.Error()
+	s.mu.Unlock()
+	s.setStatus(instance.Dead)
 }

@@ -161,6 +161,17 @@ func FromNetns(path, userns string) (*Target, error) {
 // ByPID reports whether slirp4netns finds these very namespaces when it is given t.PID.
 func (t *Target) ByPID() bool { return t.ofPID }
 
+// Unmoved reports whether the process is still in the network namespace that was pinned: it may
+// enter another at any time, our own too, where nothing must be started on its account.
+func (t *Target) Unmoved() bool {
+	fi, err := os.Stat(fmt.Sprintf("/proc/%d/ns/net", t.PID))
+	if err != nil {
+		return false
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	return ok && st.Ino == t.ino
+}
+
 // procPID takes N out of /proc/N/….
 func procPID(path string) (int, bool) {
 	rest, ok := strings.CutPrefix(path, "/proc/")

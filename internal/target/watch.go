@@ -27,7 +27,7 @@ func (t *Target) Watch(exitFD *os.File) (*Watch, error) {
 		return nil, err
 	}
 	gone, hungUp := make(chan struct{}), make(chan struct{})
-	l := &loop{t: t, gone: gone, hungUp: hungUp, exitFD: exitFD}
+	l := &loop{t: t, gone: gone}
 	l.add(r, unix.POLLIN, nil)
 	if err := l.addTarget(); err != nil {
 		r.Close()
@@ -36,7 +36,11 @@ func (t *Target) Watch(exitFD *os.File) (*Watch, error) {
 		return nil, err
 	}
 	if exitFD != nil {
-		l.add(exitFD, 0, func() { close(hungUp) }) // hang-up is always reported
+		at := len(l.fds)
+		l.add(exitFD, 0, func() { // hang-up is always reported
+			close(hungUp)
+			l.fds[at].Fd = -1 // and would be again; the target is still of interest
+		})
 	}
 	done := make(chan struct{})
 	go func() {
@@ -55,12 +59,11 @@ func (w *Watch) Stop() {
 }
 
 type loop struct {
-	t            *Target
-	gone, hungUp chan struct{}
-	exitFD       *os.File
-	owned        []*os.File // closed with the loop
-	fds          []unix.PollFd
-	acts         []func() // what to do when fds[i] is ready; nil: end
+	t     *Target
+	gone  chan struct{}
+	owned []*os.File // closed with the loop
+	fds   []unix.PollFd
+	acts  []func() // what to do when fds[i] is ready; nil: end
 }
 
 func (l *loop) add(f *os.File, events int16, act func()) {
@@ -137,8 +140,6 @@ func (l *loop) run() {
 			l.acts[i]()
 			select {
 			case <-l.gone:
-				return
-			case <-l.hungUp:
 				return
 			default:
 			}

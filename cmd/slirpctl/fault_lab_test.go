@@ -1,0 +1,339 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/instance"
+)
+
+// patience is how long a test waits for what must come; it is no measure of speed.
+const patience = 20 * time.Second
+
+// armedBinary is slirpctl with crash points, for as long as this process lives: the file itself
+// is removed at once.
+var armedBinary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "armed")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	file := filepath.Join(dir, "slirpctl")
+	cmd := exec.Command("go", "build", "-tags", "crashpoints", "-o", file, ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd), nil
+})
+
+// lab is a place to break slirpctl in: a state directory and a binary of its own.
+type lab struct {
+	t    testing.TB
+	bin  string
+	base string
+	env  []string // added to that of every command
+}
+
+// newLab fails the test, or outside CI skips it, if there is no slirp4netns or no tap device.
+func newLab(t testing.TB) *lab {
+	t.Helper()
+	need := func(ok bool, what string) {
+		if ok {
+			return
+		}
+		if os.Getenv("CI") != "" {
+			t.Fatal("this test needs " + what)
+		}
+		t.Skip("this test needs " + what)
+	}
+	_, err := exec.LookPath("slirp4netns")
+	need(err == nil, "slirp4netns")
+	need(unix.Access("/dev/net/tun", unix.R_OK|unix.W_OK) == nil, "/dev/net/tun, readable and writable")
+	_, err = exec.LookPath("socat")
+	need(err == nil, "socat")
+	bin, err := armedBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Short, because sockets live below it.
+	base, err := os.MkdirTemp("", "lab")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &lab{t: t, bin: bin, base: base + "/s"}
+	t.Cleanup(func() {
+		l.run("down", "--all")
+		for pid, what := range l.processes() {
+			t.Errorf("left behind: %s", what)
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		if err := os.RemoveAll(base); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+// command is a slirpctl command line that has not been started.
+func (l *lab) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(l.bin, append([]string{"--state-dir", l.base}, args...)...)
+	cmd.Args[0] = "slirpctl"
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent"}, l.env...)
+	if s := os.Getenv("SLIRP4NETNS"); s != "" {
+		cmd.Env = append(cmd.Env, "SLIRPCTL_SLIRP4NETNS_PATH="+s)
+	}
+	cmd.WaitDelay = patience
+	return cmd
+}
+
+// result is what a finished command gave.
+type result struct {
+	out, err string
+	code     int
+}
+
+func (l *lab) finish(cmd *exec.Cmd) result {
+	l.t.Helper()
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Start(); err != nil {
+		l.t.Fatal(err)
+	}
+	timer := time.AfterFunc(3*patience, func() { _ = cmd.Process.Signal(syscall.SIGQUIT) })
+	defer timer.Stop()
+	_ = cmd.Wait()
+	r := result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
+	if ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		r.code = 128 + int(ws.Signal())
+	}
+	return r
+}
+
+func (l *lab) run(args ...string) result {
+	l.t.Helper()
+	return l.finish(l.command(args...))
+}
+
+// must runs a command that has to succeed and returns its standard output.
+func (l *lab) must(args ...string) string {
+	l.t.Helper()
+	r := l.run(args...)
+	if r.code != 0 {
+		l.t.Fatalf("slirpctl %q: exit status %d\n%s", args, r.code, r.err)
+	}
+	return r.out
+}
+
+// up starts an instance in the background and returns its state.
+func (l *lab) up(args ...string) instance.State {
+	l.t.Helper()
+	out := l.must(append([]string{"up", "-d", "--json"}, args...)...)
+	var st instance.State
+	if err := json.Unmarshal([]byte(out), &st); err != nil {
+		l.t.Fatalf("%v in %q", err, out)
+	}
+	return st
+}
+
+// list returns what `list` shows.
+func (l *lab) list() []instance.State {
+	l.t.Helper()
+	var sts []instance.State
+	if err := json.Unmarshal([]byte(l.must("list", "--json")), &sts); err != nil {
+		l.t.Fatal(err)
+	}
+	return sts
+}
+
+func (l *lab) state(name string) instance.State {
+	l.t.Helper()
+	for _, st := range l.list() {
+		if st.Name == name {
+			return st
+		}
+	}
+	l.t.Fatalf("no instance %s", name)
+	return instance.State{}
+}
+
+func (l *lab) log(name string) string {
+	data, _ := os.ReadFile(filepath.Join(l.base, name, "log"))
+	return string(data)
+}
+
+// eventually waits until f holds.
+func eventually(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !f(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("did not come true: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// processes finds every living process that has to do with the lab: with the state directory in
+// its command line or among its open files. Zombies have neither.
+func (l *lab) processes() map[int]string {
+	return processesWith(l.base)
+}
+
+func processesWith(base string) map[int]string {
+	found := map[int]string{}
+	des, _ := os.ReadDir("/proc")
+	for _, de := range des {
+		pid, err := strconv.Atoi(de.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		cmdline, _ := os.ReadFile(filepath.Join("/proc", de.Name(), "cmdline"))
+		what := fmt.Sprintf("%d %q", pid, bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '}))
+		if bytes.Contains(cmdline, []byte(base)) {
+			found[pid] = what
+			continue
+		}
+		fds, _ := os.ReadDir(filepath.Join("/proc", de.Name(), "fd"))
+		for _, fd := range fds {
+			if to, err := os.Readlink(filepath.Join("/proc", de.Name(), "fd", fd.Name())); err == nil && strings.HasPrefix(to, base) {
+				found[pid] = what + " has " + to
+				break
+			}
+		}
+	}
+	return found
+}
+
+// noneLeft waits until no process of the lab is left, and then wants no instance on disk.
+func (l *lab) noneLeft() {
+	l.t.Helper()
+	deadline := time.Now().Add(patience)
+	for ps := l.processes(); len(ps) > 0; ps = l.processes() {
+		if time.Now().After(deadline) {
+			l.t.Fatalf("processes are left: %v", ps)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if sts := l.list(); len(sts) > 0 {
+		l.t.Errorf("listed though nothing runs: %+v", sts)
+	}
+	des, _ := os.ReadDir(l.base)
+	for _, de := range des {
+		if de.Name() != ".lock" {
+			l.t.Errorf("file left: %s", de.Name())
+		}
+	}
+}
+
+// target starts a process in user and network namespaces of its own that echoes on port 80.
+func (l *lab) target() int {
+	l.t.Helper()
+	return startTarget(l.t, "socat", "TCP-LISTEN:80,fork,reuseaddr", "EXEC:cat").Process.Pid
+}
+
+func startTarget(t testing.TB, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+		Setpgid:     true,
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		_ = cmd.Wait()
+	})
+	return cmd
+}
+
+// echo sends a line to a forward and wants it back; it tries once.
+func echo(port int) error {
+	c, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), time.Second)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(time.Second))
+	if _, err := io.WriteString(c, "hello\n"); err != nil {
+		return err
+	}
+	buf := make([]byte, 6)
+	if _, err := io.ReadFull(c, buf); err != nil {
+		return err
+	}
+	if string(buf) != "hello\n" {
+		return fmt.Errorf("got %q", buf)
+	}
+	return nil
+}
+
+func echoes(t testing.TB, port int) {
+	t.Helper()
+	var err error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if err = echo(port); err == nil {
+			return
+		}
+	}
+	t.Fatalf("nothing comes back through port %d: %v", port, err)
+}
+
+// fakeSlirp writes a slirp4netns that answers as the real one what it is asked, and otherwise
+// runs a bash script, which finds the real one's path in $real. It returns its path.
+func (l *lab) fakeSlirp(script string) string {
+	l.t.Helper()
+	real := os.Getenv("SLIRP4NETNS")
+	if real == "" {
+		var err error
+		if real, err = exec.LookPath("slirp4netns"); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	path := filepath.Join(filepath.Dir(l.base), "fake")
+	text := fmt.Sprintf("#!/bin/bash\nreal=%s\nbase=%s\ncase $1 in --help|--version) exec \"$real\" \"$1\";; esac\n%s\n", real, filepath.Dir(l.base), script)
+	tmp := path + ".new"
+	if err := os.WriteFile(tmp, []byte(text), 0o755); err != nil {
+		l.t.Fatal(err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		l.t.Fatal(err)
+	}
+	return path
+}
+
+func waitDone(t testing.TB, cmd *exec.Cmd) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	defer cancel()
+	done := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		_ = cmd.Process.Signal(syscall.SIGQUIT)
+		t.Fatalf("%q does not end", cmd.Args)
+	}
+}

@@ -1,0 +1,38 @@
+//go:build crashpoints
+
+package crashpoint
+
+import (
+	"os"
+	"strconv"
+	"sync"
+	"syscall"
+)
+
+// Variable names the environment variable that holds how many steps this process may take; the
+// next one kills it. With the value "trace", the steps are named on stderr.
+const Variable = "SLIRPCTL_CRASH_AFTER"
+
+var (
+	mu    sync.Mutex
+	taken int
+)
+
+// Here counts a step, and dies if it is the one.
+func Here(step string) {
+	v := os.Getenv(Variable)
+	if v == "" {
+		return
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	taken++
+	if v == "trace" {
+		os.Stderr.WriteString("crashpoint " + strconv.Itoa(taken) + ": " + step + "\n")
+		return
+	}
+	if n, err := strconv.Atoi(v); err == nil && taken > n {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	}
+}
