@@ -13,6 +13,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/launcher"
 	"github.com/slirpctl/slirpctl/internal/options"
+	"github.com/slirpctl/slirpctl/internal/target"
 )
 
 // ErrNetworkLost: slirp4netns died and was not, or could not be, started again.
@@ -102,7 +103,7 @@ func (s *supervisor) watch(ctx context.Context, signals <-chan os.Signal) (int, 
 			switch {
 			case err == nil:
 				slirpDone = s.proc.Done()
-			case errors.Is(err, targetGone):
+			case errors.Is(err, target.ErrGone):
 				// w.Target or commandDone tells, if they have not yet.
 			case s.cmd != nil:
 				lost = err
@@ -158,7 +159,7 @@ func pauseBefore(n int) time.Duration {
 func (s *supervisor) heal(ctx context.Context) error {
 	exit := s.proc.Exit()
 	if s.tgt.Gone() {
-		return targetGone
+		return target.ErrGone
 	}
 	if s.req.Options.Restart == options.RestartNever {
 		return fmt.Errorf("%w: slirp4netns ended (%s) and --restart=never", ErrNetworkLost, exit)
@@ -183,7 +184,7 @@ func (s *supervisor) heal(ctx context.Context) error {
 			return nil
 		}
 		if s.tgt.Gone() {
-			return targetGone
+			return target.ErrGone
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
