@@ -4,6 +4,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/slirpctl/slirpctl/internal/control"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 	"github.com/slirpctl/slirpctl/internal/target"
@@ -46,6 +47,9 @@ func (s *supervisor) State() instance.State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.state
+	if s.fwd != nil {
+		st.Ports = control.Ports(s.fwd.List())
+	}
 	st.Processes = []instance.ProcessState{
 		instance.Identify("supervisor", os.Getpid()), instance.Identify("slirp4netns", st.SlirpPID),
 	}
@@ -64,6 +68,8 @@ func (s *supervisor) setStatus(status instance.Status) {
 
 // saveState writes the state file. The instance works without: control.sock tells the same.
 func (s *supervisor) saveState() {
+	s.saving.Lock()
+	defer s.saving.Unlock()
 	st := s.State()
 	if err := s.inst.WriteState(&st); err != nil {
 		s.log.Warn(err)
