@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -107,8 +108,9 @@ func runDetached() int {
 		unix.CloseOnExec(detachedExitFD)
 		exit = os.NewFile(detachedExitFD, "exit-fd")
 	}
-	log := newLogger(os.Stderr)
-	if err := setLog(log, os.Stderr, o.LogLevel, o.LogFormat); err != nil {
+	screen := &callersStderr{}
+	log := newLogger(screen)
+	if err := setLog(log, screen, o.LogLevel, o.LogFormat); err != nil {
 		return exitUsage
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -133,6 +135,7 @@ func runDetached() int {
 			}
 			done = true
 			conn.Close()
+			screen.left.Store(true)
 			return leaveCaller(st.Log)
 		},
 	})
@@ -148,6 +151,17 @@ func runDetached() int {
 		_ = send(r)
 	}
 	return exitCode(err)
+}
+
+// callersStderr is where messages go until the caller of `up -d` has its answer; after that, the
+// instance's log has them alone.
+type callersStderr struct{ left atomic.Bool }
+
+func (w *callersStderr) Write(p []byte) (int, error) {
+	if w.left.Load() {
+		return len(p), nil
+	}
+	return os.Stderr.Write(p)
 }
 
 // leaveCaller exchanges the caller's stderr for the instance's log: what is said from now on,

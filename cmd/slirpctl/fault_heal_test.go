@@ -69,7 +69,7 @@ func TestSlirpDies(t *testing.T) {
 				{"segv", func() { _ = syscall.Kill(st.SlirpPID, syscall.SIGSEGV) }, "signal: segmentation fault"},
 				{"api", func() { crashBySocket(t, st) }, "signal: segmentation fault"},
 			} {
-				before := strings.Count(l.log("x"), death.log)
+				before := strings.Count(l.log("x"), "slirp4netns ended ("+death.log)
 				death.do()
 				eventually(t, death.name+": it is started again", func() bool {
 					now := l.state("x")
@@ -83,7 +83,7 @@ func TestSlirpDies(t *testing.T) {
 				if now.SlirpPID == st.SlirpPID {
 					t.Errorf("%s: still process %d", death.name, now.SlirpPID)
 				}
-				if n := strings.Count(l.log("x"), death.log); n != before+1 {
+				if n := strings.Count(l.log("x"), "slirp4netns ended ("+death.log); n != before+1 {
 					t.Errorf("%s: the log gives the reason %d times, want once more than %d:\n%s", death.name, n, before, l.log("x"))
 				}
 				if got := listenInode(t, port); handler != "slirp4netns" && got != inode {
@@ -105,7 +105,7 @@ func TestSlirpStopped(t *testing.T) {
 	echoes(t, port)
 	_ = syscall.Kill(st.SlirpPID, syscall.SIGSTOP)
 	echoes(t, port)
-	eventually(t, "the log tells", func() bool { return strings.Contains(l.log("x"), "was stopped (stopped (signal)): letting it go on") })
+	eventually(t, "the log tells", func() bool { return strings.Contains(l.log("x"), "slirp4netns was stopped by signal 19: letting it go on") })
 	if now := l.state("x"); now.Restarts != 0 || now.SlirpPID != st.SlirpPID {
 		t.Errorf("restarts %d, pid %d, want 0 and still %d", now.Restarts, now.SlirpPID, st.SlirpPID)
 	}
@@ -280,7 +280,7 @@ func TestSlirpReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	older := regexp.MustCompile(`(?m)^case .*$`).ReplaceAllString(string(text), `case $1 in
+	older := regexp.MustCompile(`(?m)^case .*$`).ReplaceAllLiteralString(string(text), `case $1 in
 --help) "$real" --help | grep -v -e sandbox -e seccomp; exit;;
 --version) echo "slirp4netns version 0.3.9"; exit;; esac
 case "$*" in *sandbox*|*seccomp*) echo "unrecognized option" >&2; exit 1;; esac`)

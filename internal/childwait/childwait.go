@@ -6,31 +6,58 @@ package childwait
 import (
 	"errors"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// ErrEnded: the child has ended and is there to be reaped.
-var ErrEnded = errors.New("ended")
+// What a child may be stopped before it is taken for hopeless and killed.
+const (
+	mostStops   = 3
+	stopsWithin = 10 * time.Second
+)
 
-// Next waits until the child is stopped by a signal, which it returns, or has ended: then the
-// error is [ErrEnded] and the child is left to be reaped (waitid(2), WNOWAIT), so that its PID
-// stays its own. It holds a thread while it waits.
-func Next(pid int) (syscall.Signal, error) {
+// Watch returns when the child has ended; it is left to be reaped (waitid(2), WNOWAIT), so that
+// its PID stays its own. Until then it holds a thread. A child that is stopped is sent SIGCONT at
+// once and, stopped again and again, SIGKILL; stopped, if not nil, is told which of the two.
+func Watch(pid int, send func(syscall.Signal) error, stopped func(by syscall.Signal, killed bool)) {
+	var since time.Time
+	stops := 0
+	for {
+		by, ok := nextStop(pid)
+		if !ok {
+			return
+		}
+		if stops == 0 || time.Since(since) > stopsWithin {
+			since, stops = time.Now(), 0
+		}
+		stops++
+		kill := stops > mostStops
+		if kill {
+			_ = send(syscall.SIGKILL)
+		} else {
+			_ = send(syscall.SIGCONT)
+		}
+		if stopped != nil {
+			stopped(by, kill)
+		}
+	}
+}
+
+// nextStop waits until the child is stopped by a signal, which it returns, or has ended.
+func nextStop(pid int) (syscall.Signal, bool) {
 	for {
 		info, err := waitid(pid, unix.WEXITED|unix.WSTOPPED|unix.WNOWAIT)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
-		case err != nil:
-			return 0, err
-		case info.code != cldStopped && info.code != cldTrapped:
-			return 0, ErrEnded
+		case err != nil || info.code != cldStopped && info.code != cldTrapped:
+			return 0, false
 		}
 		// Only now is the event taken, and none if the child goes on or is dead by now.
 		if info, err = waitid(pid, unix.WSTOPPED|unix.WNOHANG); err == nil && info.pid != 0 {
-			return syscall.Signal(info.status), nil
+			return syscall.Signal(info.status), true
 		}
 	}
 }

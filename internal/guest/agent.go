@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/slirpctl/slirpctl/internal/childwait"
 	"github.com/slirpctl/slirpctl/internal/nsexec"
 )
 
@@ -81,6 +82,9 @@ type Config struct {
 	Log    *os.File // the agent's stderr; nil: none
 	// NeedTools keeps PATH, for the programs that RootlessKit's transparent mode runs.
 	Env []string
+	// Stopped, if not nil, is told that a signal had stopped the agent, and whether it was let go on
+	// or killed.
+	Stopped func(by syscall.Signal, killed bool)
 }
 
 // Start starts an agent.
@@ -117,8 +121,9 @@ func Start(cfg Config) (*Agent, error) {
 	}
 	a := &Agent{proc: proc, done: make(chan struct{}), conn: conn}
 	go func() {
+		defer close(a.done)
+		childwait.Watch(proc.Pid, func(sig syscall.Signal) error { return proc.Signal(sig) }, cfg.Stopped)
 		_, _ = proc.Wait()
-		close(a.done)
 	}()
 	return a, nil
 }
@@ -194,6 +199,7 @@ func (a *Agent) call(ctx context.Context, req request) (reply, []int, error) {
 // answer the wrong question, so the agent is ended.
 func (a *Agent) failed(req request, err error) error {
 	a.conn.Close()
+	_ = a.proc.Kill() // it may be past noticing
 	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, os.ErrClosed) {
 		err = ErrEnded
 	}

@@ -106,35 +106,9 @@ func Start(cfg StartConfig) (*Process, error) {
 // wait is the one waiter: it sees every stop, and reaps.
 func (p *Process) wait(stopped func(syscall.Signal, bool)) {
 	defer close(p.done)
-	var since time.Time // when it was stopped first
-	stops := 0
-	for {
-		sig, err := childwait.Next(p.PID())
-		if err != nil {
-			p.err = p.cmd.Wait()
-			return
-		}
-		if stops == 0 || time.Since(since) > stopsWithin {
-			since, stops = time.Now(), 0
-		}
-		stops++
-		kill := stops > mostStops
-		if kill {
-			_ = p.Signal(syscall.SIGKILL)
-		} else {
-			_ = p.Signal(syscall.SIGCONT)
-		}
-		if stopped != nil {
-			stopped(sig, kill)
-		}
-	}
+	childwait.Watch(p.PID(), p.Signal, stopped)
+	p.err = p.cmd.Wait()
 }
-
-// What slirp4netns may be stopped before it is taken for hopeless and killed.
-const (
-	mostStops   = 3
-	stopsWithin = 10 * time.Second
-)
 
 // raiseOpenFiles lifts slirp4netns's limit on open files to the hard one: every connection and
 // every forward is a descriptor of its. It is no failure if that can't be done.

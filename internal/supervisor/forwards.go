@@ -21,8 +21,8 @@ func (s *supervisor) startForwards(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	s.handler = h
+	s.fwd = hostfwd.NewManager(h, hostfwd.Config{Guest: s.net.Guest(), OnChange: s.forwardsChanged})
 	s.mu.Unlock()
-	s.fwd = hostfwd.NewManager(h, hostfwd.Config{Guest: s.net.Guest()})
 	s.atEnd(func() { s.fwd.Close() })
 	var fs []hostfwd.Forward
 	for _, spec := range s.req.Options.Publish {
@@ -40,6 +40,13 @@ func (s *supervisor) startForwards(ctx context.Context) error {
 		return s.followPorts(ctx)
 	}
 	return nil
+}
+
+// forwardsChanged keeps the state file true for those who can't ask the supervisor.
+func (s *supervisor) forwardsChanged() {
+	if s.ready.Load() && !s.stopping.Load() {
+		s.saveState()
+	}
 }
 
 // followPorts forwards what programs inside listen on, from now until the end.

@@ -56,7 +56,7 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 		plan.APISocket = s.inst.Path(instance.APISocket)
 		_ = os.Remove(plan.APISocket) // a killed one leaves it
 	}
-	cfg := launcher.StartConfig{Path: s.bin.Path, Log: s.logFile, OwnMounts: os.Geteuid() == 0 && plan.Sandbox, Stopped: s.slirpStopped}
+	cfg := launcher.StartConfig{Path: s.bin.Path, Log: s.logFile, OwnMounts: os.Geteuid() == 0 && plan.Sandbox, Stopped: s.stopped("slirp4netns")}
 	if err := s.aim(&plan, &cfg); err != nil {
 		return err
 	}
@@ -112,13 +112,15 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 	return nil
 }
 
-// slirpStopped logs that slirp4netns was stopped by a signal.
-func (s *supervisor) slirpStopped(sig syscall.Signal, killed bool) {
-	if killed {
-		s.log.Warnf("slirp4netns was stopped again and again (%s): killing it", sig)
-		return
+// stopped logs that a child was stopped by a signal.
+func (s *supervisor) stopped(who string) func(syscall.Signal, bool) {
+	return func(sig syscall.Signal, killed bool) {
+		if killed {
+			s.log.Warnf("%s was stopped again and again by signal %d: killing it", who, sig)
+			return
+		}
+		s.log.Warnf("%s was stopped by signal %d: letting it go on", who, sig)
 	}
-	s.log.Warnf("slirp4netns was stopped (%s): letting it go on", sig)
 }
 
 // aim points slirp4netns at the target in the way that works for this caller and every
@@ -158,7 +160,7 @@ func (s *supervisor) guestAgent() (*guest.Agent, error) {
 	if s.stopping.Load() {
 		return nil, guest.ErrEnded
 	}
-	a, err := guest.Start(guest.Config{Netns: s.tgt.Netns, Userns: s.tgt.Userns, Log: s.logFile, Env: toolPath()})
+	a, err := guest.Start(guest.Config{Netns: s.tgt.Netns, Userns: s.tgt.Userns, Log: s.logFile, Env: toolPath(), Stopped: s.stopped("the helper in the namespace")})
 	if err != nil {
 		return nil, err
 	}

@@ -65,6 +65,8 @@ func (s *supervisor) setStatus(status instance.Status) {
 
 // saveState writes the state file. The instance works without: control.sock tells the same.
 func (s *supervisor) saveState() {
+	s.saving.Lock()
+	defer s.saving.Unlock()
 	st := s.State()
 	if err := s.inst.WriteState(&st); err != nil {
 		s.log.Warn(err)

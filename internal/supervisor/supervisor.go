@@ -106,9 +106,12 @@ type supervisor struct {
 	mu    sync.Mutex
 	state instance.State
 
+	saving sync.Mutex // one writer of the state file
+
 	down     chan struct{} // a request to end
 	downOnce sync.Once
 	stopping atomic.Bool
+	ready    atomic.Bool // the state file is there
 
 	background sync.WaitGroup // ends with the context of watch
 
@@ -268,6 +271,7 @@ func (s *supervisor) start(ctx context.Context, commit func() error) error {
 	if err := s.writePIDFile(); err != nil {
 		return err
 	}
+	s.ready.Store(true)
 	crashpoint.Here("state written")
 	if s.tgt.Gone() {
 		return s.tgt.Ended("while the network was set up")
