@@ -6,6 +6,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/slirpctl/slirpctl/internal/control"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/hostfwd/rootlesskit"
 	"github.com/slirpctl/slirpctl/internal/hostfwd/slirpapi"
@@ -47,9 +48,9 @@ func exitCode(err error) int {
 		}
 		return exitFailure
 	}
-	var coded interface{ ExitCode() int }
-	if errors.As(err, &coded) && coded.ExitCode() > 0 {
-		return coded.ExitCode()
+	// Of another slirpctl. Not whatever has an ExitCode method: *exec.ExitError has one too.
+	if told, ok := errorAs[*control.Error](err); ok && told.Code > 0 {
+		return told.Code
 	}
 	switch {
 	case err == nil:

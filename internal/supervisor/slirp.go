@@ -69,11 +69,11 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 		return err
 	}
 	defer restore()
-	offset := int64(0)
+	s.log.Debugf("start: slirp4netns %s", launcher.Quote(cfg.Args))
+	offset := int64(0) // what follows in the log is slirp4netns's own words
 	if fi, err := s.logFile.Stat(); err == nil {
 		offset = fi.Size()
 	}
-	s.log.Debugf("start: slirp4netns %s", launcher.Quote(cfg.Args))
 	proc, err := launcher.Start(cfg)
 	if err != nil {
 		return err

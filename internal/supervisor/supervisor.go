@@ -208,7 +208,11 @@ func (s *supervisor) bringUp(ctx context.Context, signals <-chan os.Signal) (err
 	}()
 	err = s.start(inner, commit)
 	if err != nil && inner.Err() != nil {
-		if cause := context.Cause(inner); !errors.Is(err, cause) {
+		switch cause := context.Cause(inner); {
+		case errors.Is(err, cause):
+		case err == context.Canceled, err == context.DeadlineExceeded:
+			err = cause // which says it better
+		default:
 			err = fmt.Errorf("%w: %w", cause, err)
 		}
 	}
