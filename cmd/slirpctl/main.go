@@ -33,5 +33,6 @@ func main() {
 			os.Exit(runDetached())
 		}
 	}
+	showHookErrors(os.Args[1:])
 	os.Exit(run(context.Background(), os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
 }
