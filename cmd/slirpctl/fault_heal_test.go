@@ -105,7 +105,9 @@ func TestSlirpStopped(t *testing.T) {
 	echoes(t, port)
 	_ = syscall.Kill(st.SlirpPID, syscall.SIGSTOP)
 	echoes(t, port)
-	eventually(t, "the log tells", func() bool { return strings.Contains(l.log("x"), "slirp4netns was stopped by signal 19: letting it go on") })
+	eventually(t, "the log tells", func() bool {
+		return strings.Contains(l.log("x"), "slirp4netns was stopped by signal 19: letting it go on")
+	})
 	if now := l.state("x"); now.Restarts != 0 || now.SlirpPID != st.SlirpPID {
 		t.Errorf("restarts %d, pid %d, want 0 and still %d", now.Restarts, now.SlirpPID, st.SlirpPID)
 	}

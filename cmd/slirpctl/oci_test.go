@@ -194,4 +194,3 @@ func TestOCIScripts(t *testing.T) {
 		})
 	}
 }
-
