@@ -147,6 +147,8 @@ func runUp(ctx context.Context, a *app, o *upOptions) error {
 	req := supervisor.Request{
 		Options: a.cfg.Options, Base: a.stateDir(),
 		PID: o.pid, Netns: o.netns, Userns: o.userns, Command: o.command,
+		// What we make is ours alone, and usable under the oddest umask.
+		Umask: unix.Umask(0o077),
 	}
 	opt := &req.Options
 	printer, err := newStatePrinter(a.out, o.json, o.format)

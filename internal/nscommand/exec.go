@@ -116,7 +116,7 @@ func (j Join) start() (*Command, error) {
 		close(c.done)
 	}()
 	dir, _ := os.Getwd()
-	data, err := json.Marshal(joinSetup{setup{j.Argv, j.ResolvConf}, j.Mount != nil, j.Userns != nil, dir})
+	data, err := json.Marshal(joinSetup{setup{Argv: j.Argv, ResolvConf: j.ResolvConf, Umask: umask()}, j.Mount != nil, j.Userns != nil, dir})
 	if err == nil {
 		_, err = conn.Write(append(data, '\n'))
 	}
@@ -217,4 +217,11 @@ func becomeRoot() {
 			}
 		}
 	}
+}
+
+// umask returns this process's file mode creation mask, which umask(2) only tells by changing it.
+func umask() int {
+	m := syscall.Umask(0o077)
+	syscall.Umask(m)
+	return m
 }

@@ -48,6 +48,7 @@ func (e *ExecError) Error() string { return e.Msg }
 type Config struct {
 	Argv     []string
 	Stdio    [3]*os.File // nil: /dev/null
+	Umask    int         // COMMAND's file mode creation mask
 	MapUsers bool        // add the caller's ranges of /etc/subuid and /etc/subgid
 	KeepFDs  []int       // descriptors above 2 that COMMAND gets under the same numbers
 	Setsid   bool        // for a detached COMMAND
@@ -58,6 +59,7 @@ type Config struct {
 type setup struct {
 	Argv       []string `json:"argv"`
 	ResolvConf string   `json:"resolvConf"`
+	Umask      int      `json:"umask"`
 }
 
 type failure struct {
@@ -123,7 +125,7 @@ func Start(cfg Config) (*Command, error) {
 		c.st, _ = proc.Wait()
 		close(c.done)
 	}()
-	data, err := json.Marshal(setup{cfg.Argv, cfg.ResolvConf})
+	data, err := json.Marshal(setup{cfg.Argv, cfg.ResolvConf, cfg.Umask})
 	if err == nil {
 		_, err = conn.Write(append(data, '\n'))
 	}
@@ -228,6 +230,7 @@ func RunStage(args []string) int {
 	if mountErr != nil {
 		return fail(StatusFailed, "%v", mountErr)
 	}
+	syscall.Umask(s.Umask)
 	path, err := lookPath(s.Argv[0])
 	if err == nil {
 		err = syscall.Exec(path, s.Argv, os.Environ())

@@ -54,6 +54,8 @@ type Request struct {
 	Netns   string
 	Userns  string
 	Command []string
+	// Umask is COMMAND's; the supervisor's own must keep its files private and usable.
+	Umask int
 	// Container is noted in the state, for an OCI container's PID; nil otherwise.
 	Container *instance.Container
 	// DefaultName is used where Options.Name is "" and the target has no better one.
@@ -346,7 +348,7 @@ func (s *supervisor) openTarget(ctx context.Context) (err error) {
 func (s *supervisor) startCommand(ctx context.Context) (err error) {
 	o := &s.req.Options
 	cfg := nscommand.Config{
-		Argv: s.req.Command, Stdio: s.env.Stdio, KeepFDs: s.env.KeepFDs, Setsid: s.env.Session,
+		Argv: s.req.Command, Stdio: s.env.Stdio, KeepFDs: s.env.KeepFDs, Setsid: s.env.Session, Umask: s.req.Umask,
 		MapUsers: o.MapUsers,
 	}
 	if s.env.Session {
