@@ -208,8 +208,9 @@ func (s *supervisor) bringUp(ctx context.Context, signals <-chan os.Signal) (err
 	}()
 	err = s.start(inner, commit)
 	if err != nil && inner.Err() != nil {
+		var start *launcher.StartError // says that it timed out, and more
 		switch cause := context.Cause(inner); {
-		case errors.Is(err, cause):
+		case errors.Is(err, cause), cause == errTimeout && errors.As(err, &start):
 		case err == context.Canceled, err == context.DeadlineExceeded:
 			err = cause // which says it better
 		default:
