@@ -22,6 +22,7 @@ import (
 // status.
 var helperPrograms = map[string]func(args []string) int{
 	"idle":    idle,
+	"hold":    hold,
 	"httpd":   httpd,
 	"fetch":   fetch,
 	"dnsd":    dnsd,
@@ -41,10 +42,22 @@ func failed(format string, args ...any) int {
 
 // idle says that it runs, and does nothing until it is killed.
 func idle([]string) int {
-	fmt.Println("ready")
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGTERM)
+	fmt.Println("ready")
 	<-c
+	return 0
+}
+
+// hold says that it runs, and when it is continued; else signals do to it what they do. A shell
+// won't do: dash waits in vfork(2), where a stop of its child alone is never noticed.
+func hold([]string) int {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGCONT)
+	fmt.Println("holding")
+	for range c {
+		fmt.Println("continued")
+	}
 	return 0
 }
 

@@ -56,6 +56,19 @@ type Instance struct {
 	lock *os.File
 }
 
+// CheckPath says whether the sockets of an instance of that name below base have paths that are
+// short enough, before anything is made. Error: [*PathTooLongError].
+func CheckPath(base, name string) error {
+	base, err := filepath.Abs(base)
+	if err != nil {
+		return err
+	}
+	if p := filepath.Join(base, name, longestFile); len(p) > 107 {
+		return &PathTooLongError{p}
+	}
+	return nil
+}
+
 // Create makes the directory of a new instance and takes its lock, after removing what a dead
 // one left there. Errors: [ErrInUse], [*PathTooLongError].
 func (b Base) Create(ctx context.Context, name string) (*Instance, error) {
@@ -63,8 +76,8 @@ func (b Base) Create(ctx context.Context, name string) (*Instance, error) {
 		return nil, fmt.Errorf("instance name %q: want a letter or digit, then up to 63 of A-Z a-z 0-9 _ . -", name)
 	}
 	dir := filepath.Join(b.dir, name)
-	if p := filepath.Join(dir, longestFile); len(p) > 107 {
-		return nil, &PathTooLongError{p}
+	if err := CheckPath(b.dir, name); err != nil {
+		return nil, err
 	}
 	unlock, err := b.lockFree(ctx, name)
 	if err != nil {

@@ -91,7 +91,7 @@ func (e *BinaryError) Hint() string {
 	return "name another with --slirp4netns-path"
 }
 
-// Find returns the path that will be executed for path: itself if it has a slash, else
+// Find returns the absolute path that will be executed for path: itself if it has a slash, else
 // what PATH has for it; "" stands for [DefaultBinary]. Where PATH is not set, as in the hooks
 // of some OCI runtimes, the usual directories are searched. It starts nothing.
 // The error is a [*BinaryError].
@@ -101,13 +101,11 @@ func Find(path string) (string, error) {
 	}
 	found, err := lookPath(path)
 	switch {
-	case errors.Is(err, exec.ErrDot):
-		// PATH has a relative entry and the user chose to have it.
+	case err == nil, errors.Is(err, exec.ErrDot): // PATH has a relative entry and the user chose to have it
+		// Absolute, because it is started in another directory.
 		if abs, absErr := filepath.Abs(found); absErr == nil {
 			return abs, nil
 		}
-		return found, nil
-	case err == nil:
 		return found, nil
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound) || errors.Is(err, syscall.ENOTDIR):
 		return "", &BinaryError{Path: path, Problem: BinaryMissing, Err: err}

@@ -198,3 +198,18 @@ func TestDetectCancelled(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// The program is started in another directory, so a relative path won't do.
+func TestFindRelative(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	if err := os.WriteFile("slirp4netns", []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", ".")
+	for _, path := range []string{"./slirp4netns", ""} {
+		if found, err := Find(path); err != nil || found != filepath.Join(dir, "slirp4netns") {
+			t.Errorf("Find(%q) = %q, %v", path, found, err)
+		}
+	}
+}

@@ -210,8 +210,9 @@ func (s *supervisor) bringUp(ctx context.Context, signals <-chan os.Signal) (err
 	}()
 	err = s.start(inner, commit)
 	if err != nil && inner.Err() != nil {
+		var start *launcher.StartError // says that it timed out, and more
 		switch cause := context.Cause(inner); {
-		case errors.Is(err, cause):
+		case errors.Is(err, cause), cause == errTimeout && errors.As(err, &start):
 		case err == context.Canceled, err == context.DeadlineExceeded:
 			err = cause // which says it better
 		default:
@@ -242,12 +243,8 @@ func (s *supervisor) start(ctx context.Context, commit func() error) error {
 	if s.plan, err = launcher.NewPlan(o); err != nil {
 		return err
 	}
-	base, err := instance.OpenBase(s.req.Base)
-	if err != nil {
-		return err
-	}
 	detected := detect(ctx, o.Slirp4netnsPath)
-	if err := s.prepare(ctx, base); err != nil {
+	if err := s.prepare(ctx); err != nil {
 		<-detected
 		return err
 	}
@@ -302,9 +299,9 @@ func (s *supervisor) start(ctx context.Context, commit func() error) error {
 
 // prepare pins the target and takes the name; COMMAND is a target that is made last, because
 // its output may have to go to the instance's log.
-func (s *supervisor) prepare(ctx context.Context, base instance.Base) error {
+func (s *supervisor) prepare(ctx context.Context) error {
 	if len(s.req.Command) > 0 {
-		if err := s.createInstance(ctx, base); err != nil {
+		if err := s.createInstance(ctx); err != nil {
 			return err
 		}
 		return s.startCommand(ctx)
@@ -312,7 +309,7 @@ func (s *supervisor) prepare(ctx context.Context, base instance.Base) error {
 	if err := s.openTarget(ctx); err != nil {
 		return err
 	}
-	return s.createInstance(ctx, base)
+	return s.createInstance(ctx)
 }
 
 type detection struct {
@@ -369,7 +366,7 @@ func (s *supervisor) startCommand(ctx context.Context) (err error) {
 	return nil
 }
 
-func (s *supervisor) createInstance(ctx context.Context, base instance.Base) (err error) {
+func (s *supervisor) createInstance(ctx context.Context) (err error) {
 	name := s.req.Options.Name
 	switch {
 	case name != "":
@@ -381,6 +378,13 @@ func (s *supervisor) createInstance(ctx context.Context, base instance.Base) (er
 		name = fmt.Sprintf("pid-%d", s.tgt.PID)
 	default:
 		name = filepath.Base(s.tgt.NetnsPath)
+	}
+	if err := instance.CheckPath(s.req.Base, name); err != nil {
+		return err
+	}
+	base, err := instance.OpenBase(s.req.Base)
+	if err != nil {
+		return err
 	}
 	if s.inst, err = base.Create(ctx, name); err != nil {
 		return err
