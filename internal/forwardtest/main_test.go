@@ -121,6 +121,16 @@ func asEverybody(t *testing.T, f func(t *testing.T)) {
 		return
 	}
 	t.Run("root", func(t *testing.T) { again(t, 0, 0) })
+	asUser(t, f)
+}
+
+// asUser runs f as an ordinary user.
+func asUser(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	if apart() {
+		f(t)
+		return
+	}
 	t.Run("user", func(t *testing.T) {
 		name := os.Getenv("SLIRPCTL_TEST_USER")
 		if name == "" {
