@@ -138,15 +138,3 @@ func helperOf(t *testing.T, supervisor int) (pid int) {
 	})
 	return pid
 }
-
-// TestTransparent: --source-ip-transparent works for TCP, or names what is missing.
-func TestTransparent(t *testing.T) { asCaller(t, testTransparent) }
-
-func testTransparent(t *testing.T) {
-	w := newWorld(t)
-	g := w.up("g", "--source-ip-transparent", "-p", "127.0.0.1::80")
-	port := g.listen("tcp4", "0.0.0.0:0", "echo")
-	if err := echo(dial(t, local(g.forward("127.0.0.1", port, "tcp").HostPort)), "x"); err != nil {
-		t.Error(err)
-	}
-}
