@@ -104,7 +104,9 @@ func TestForeign(t *testing.T) {
 
 // TestForeignRefuses: nothing that a user can type reaches slirp4netns unless it is right;
 // that it lives to the end is checked when it ends.
-func TestForeignRefuses(t *testing.T) {
+func TestForeignRefuses(t *testing.T) { asCaller(t, testForeignRefuses) }
+
+func testForeignRefuses(t *testing.T) {
 	w := newWorld(t)
 	api := "--api-socket=" + slirp4netns(t)
 	for _, c := range []struct {
@@ -145,7 +147,9 @@ func TestForeignRefuses(t *testing.T) {
 }
 
 // TestForeignMany lists more forwards than fit into any buffer.
-func TestForeignMany(t *testing.T) {
+func TestForeignMany(t *testing.T) { asCaller(t, testForeignMany) }
+
+func testForeignMany(t *testing.T) {
 	const n = 1100
 	w := newWorld(t)
 	api := "--api-socket=" + slirp4netns(t)
@@ -192,7 +196,9 @@ func fakeAPI(t *testing.T, answer func(request string) []byte) (socket string) {
 }
 
 // TestForeignOddities: what the real one can't be made to do.
-func TestForeignOddities(t *testing.T) {
+func TestForeignOddities(t *testing.T) { asCaller(t, testForeignOddities) }
+
+func testForeignOddities(t *testing.T) {
 	w := newWorld(t)
 	entry := map[string]any{"id": 7, "proto": "tcp", "host_addr": "0.0.0.0", "host_port": 8080, "guest_addr": "10.0.2.100", "guest_port": 80}
 	documented, err := json.Marshal(map[string]any{"return": map[string]any{"entries": []any{entry}}})

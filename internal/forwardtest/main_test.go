@@ -112,63 +112,67 @@ func lacking(t testing.TB, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
-// asEverybody runs f as whoever runs the tests and, if that is root, the test that calls it
-// again as the ordinary user of .ci/testenv.
+// asEverybody runs f as whoever runs the tests and, if that is root, as the ordinary user of
+// .ci/testenv as well.
 func asEverybody(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
-	who := "user"
-	if os.Geteuid() == 0 {
-		who = "root"
+	if apart() {
+		f(t)
+		return
 	}
-	t.Run(who, f)
-	if os.Geteuid() != 0 {
+	t.Run("root", func(t *testing.T) { again(t, 0, 0) })
+	asUser(t, f)
+}
+
+// asUser runs f as an ordinary user.
+func asUser(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	if apart() {
+		f(t)
 		return
 	}
 	t.Run("user", func(t *testing.T) {
-		test, _, _ := strings.Cut(t.Name(), "/")
-		again(t, test, &syscall.Credential{Uid: testUser(t).uid, Gid: testUser(t).gid})
+		name := os.Getenv("SLIRPCTL_TEST_USER")
+		if name == "" {
+			lacking(t, "there is no SLIRPCTL_TEST_USER to run as: use make test, or .ci/testenv go test")
+		}
+		u, err := user.Lookup(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		uid, _ := strconv.Atoi(u.Uid)
+		gid, _ := strconv.Atoi(u.Gid)
+		again(t, uid, gid)
 	})
 }
 
-type account struct {
-	name, home string
-	uid, gid   uint32
+// asCaller runs f as whoever runs the tests.
+func asCaller(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	if apart() {
+		f(t)
+		return
+	}
+	again(t, 0, 0)
 }
 
-// testUser is the ordinary user that root's tests turn into.
-func testUser(t *testing.T) account {
-	t.Helper()
-	name := os.Getenv("SLIRPCTL_TEST_USER")
-	if name == "" {
-		lacking(t, "there is no SLIRPCTL_TEST_USER to run as: use make test, or .ci/testenv go test")
-	}
-	u, err := user.Lookup(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	uid, _ := strconv.ParseUint(u.Uid, 10, 32)
-	gid, _ := strconv.ParseUint(u.Gid, 10, 32)
-	home := tempDir(t)
-	if err := os.Chown(home, int(uid), int(gid)); err != nil {
-		t.Fatal(err)
-	}
-	return account{name, home, uint32(uid), uint32(gid)}
-}
+// apart reports whether this process may run a test itself. Root runs them in a network
+// namespace of their own, where nobody else takes ports; others can't.
+func apart() bool { return os.Geteuid() != 0 || os.Getenv(envInside) != "" }
 
-// again runs one test of this binary in another process, with other credentials or, if there
-// are none, in a network namespace of its own.
-func again(t *testing.T, test string, as *syscall.Credential) {
+// again runs the test that calls it once more: another process, in a network namespace that
+// nothing else is in, with this user and group.
+func again(t *testing.T, uid, gid int) {
 	t.Helper()
-	bin(t, "")
+	test, _, _ := strings.Cut(t.Name(), "/")
 	home := tempDir(t)
-	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	if as != nil {
-		attr = &syscall.SysProcAttr{Credential: as}
-		if err := os.Chown(home, int(as.Uid), int(as.Gid)); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.Chown(home, uid, gid); err != nil {
+		t.Fatal(err)
 	}
-	cmd := exec.Command(filepath.Join(programs.dir, "test"), "-test.run=^"+test+"$", "-test.v="+strconv.FormatBool(testing.Verbose()))
+	host := idle(t, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET})
+	in(t, host, "ip", "link", "set", "lo", "up")
+	cmd := exec.Command("nsenter", "--net=/proc/"+strconv.Itoa(host)+"/ns/net", "--setuid="+strconv.Itoa(uid), "--setgid="+strconv.Itoa(gid),
+		bin(t, "test"), "-test.run=^"+test+"$", "-test.v="+strconv.FormatBool(testing.Verbose()))
 	if deadline, ok := t.Deadline(); ok {
 		cmd.Args = append(cmd.Args, "-test.timeout="+max(time.Until(deadline)-5*time.Second, time.Second).String())
 	}
@@ -177,7 +181,6 @@ func again(t *testing.T, test string, as *syscall.Credential) {
 		"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin", "HOME=" + home, "TMPDIR=" + os.TempDir(), "CI=" + os.Getenv("CI"),
 		envBin + "=" + programs.dir, envInside + "=1",
 	}
-	cmd.SysProcAttr = attr
 	out, err := cmd.CombinedOutput()
 	if err != nil || testing.Verbose() {
 		t.Logf("%s", out)

@@ -50,7 +50,9 @@ func TestUpPublish(t *testing.T) {
 }
 
 // TestDetachedPublish: `up -d --json` tells the ports that were picked.
-func TestDetachedPublish(t *testing.T) {
+func TestDetachedPublish(t *testing.T) { asCaller(t, testDetachedPublish) }
+
+func testDetachedPublish(t *testing.T) {
 	for _, h := range handlers {
 		t.Run(h, func(t *testing.T) {
 			w := newWorld(t)
@@ -71,7 +73,9 @@ func TestDetachedPublish(t *testing.T) {
 }
 
 // TestHelperKilled: forwards go on when the helper in the namespace is killed.
-func TestHelperKilled(t *testing.T) {
+func TestHelperKilled(t *testing.T) { asCaller(t, testHelperKilled) }
+
+func testHelperKilled(t *testing.T) {
 	for _, h := range []string{"rootlesskit", "direct"} {
 		t.Run(h, func(t *testing.T) {
 			w := newWorld(t)
@@ -133,14 +137,4 @@ func helperOf(t *testing.T, supervisor int) (pid int) {
 		return fmt.Errorf("process %d has no helper", supervisor)
 	})
 	return pid
-}
-
-// TestTransparent: --source-ip-transparent works for TCP, or names what is missing.
-func TestTransparent(t *testing.T) {
-	w := newWorld(t)
-	g := w.up("g", "--source-ip-transparent", "-p", "127.0.0.1::80")
-	port := g.listen("tcp4", "0.0.0.0:0", "echo")
-	if err := echo(dial(t, local(g.forward("127.0.0.1", port, "tcp").HostPort)), "x"); err != nil {
-		t.Error(err)
-	}
 }

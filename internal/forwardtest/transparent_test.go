@@ -1,0 +1,48 @@
+package forwardtest
+
+import (
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// TestTransparent: --source-ip-transparent works for an ordinary user too.
+// What the client's address looks like then is TestSourceAddress's business.
+func TestTransparent(t *testing.T) {
+	asEverybody(t, func(t *testing.T) {
+		w := newWorld(t)
+		g := w.up("g", "--source-ip-transparent", "-p", "127.0.0.1::80")
+		port := g.listen("tcp4", "0.0.0.0:0", "echo")
+		if err := echo(dial(t, local(g.forward("127.0.0.1", port, "tcp").HostPort)), "x"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestTransparentMissing: without the programs it needs, --source-ip-transparent is an error.
+func TestTransparentMissing(t *testing.T) {
+	if os.Geteuid() != 0 {
+		return // hiding programs needs root; root's run has it
+	}
+	asCaller(t, func(t *testing.T) {
+		w := newWorld(t)
+		hide := "mount --make-rprivate /"
+		for _, dir := range strings.Split(os.Getenv("PATH"), ":") {
+			for _, tool := range []string{"nft", "iptables", "ip6tables"} {
+				if _, err := os.Stat(dir + "/" + tool); err == nil {
+					// No program any more.
+					hide += " && mount --bind /dev/null " + dir + "/" + tool
+				}
+			}
+		}
+		up := w.command(t.Context(), "up", "-d", "--name", "g", "--source-ip-transparent", "-p", "127.0.0.1::80", strconv.Itoa(namespaces(t)))
+		cmd := exec.Command("unshare", append([]string{"--mount", "sh", "-c", hide + ` && exec "$0" "$@"`}, up.Args...)...)
+		cmd.Env = up.Env
+		out, _ := cmd.CombinedOutput()
+		if code := cmd.ProcessState.ExitCode(); code != 3 || !strings.Contains(string(out), "--source-ip-transparent needs nft or iptables") {
+			t.Errorf("exit status %d, want 3:\n%s", code, out)
+		}
+	})
+}
