@@ -88,6 +88,10 @@ lint: lint-deps ## go vet, staticcheck, gofumpt, shellcheck
 fmt: ## format the Go code
 	$(GOTOOL) gofumpt -w cmd internal
 
+.PHONY: generate
+generate: ## completions, manual pages and the table of keys, from the program
+	go test ./cmd/slirpctl -count=1 -run '^TestGenerated$$' -update
+
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME [10s]
 	@.ci/fuzz $(FUZZTIME) $(PKG)

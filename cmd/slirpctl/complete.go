@@ -28,6 +28,11 @@ const noFiles = cobra.ShellCompDirectiveNoFileComp
 func (a *app) states(cmd *cobra.Command) []instance.State {
 	if cfg, err := options.Load(cmd.Flags(), options.SystemSources()); err == nil {
 		a.cfg = cfg
+	} else { // all but what is needed here is none of a completion's business
+		a.cfg.StateDir = os.Getenv("SLIRPCTL_STATE_DIR")
+		if f := cmd.Flag("state-dir"); f != nil && f.Changed {
+			a.cfg.StateDir = f.Value.String()
+		}
 	}
 	ctx := cmd.Context()
 	if ctx == nil {

@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -72,8 +75,13 @@ func runDown(ctx context.Context, a *app, o *downOptions) error {
 	}
 	errs := make([]error, len(names))
 	var wg sync.WaitGroup
+	var ended atomic.Int32
+	stop := startProgress(a.err, func(time.Duration) string {
+		return fmt.Sprintf("ended %d of %d instances", ended.Load(), len(names))
+	})
 	for i, name := range names {
 		wg.Go(func() {
+			defer ended.Add(1)
 			errs[i] = control.Down(ctx, base, name)
 			if o.all && errors.Is(errs[i], instance.ErrNotFound) {
 				errs[i] = nil // it ended by itself meanwhile
@@ -81,5 +89,6 @@ func runDown(ctx context.Context, a *app, o *downOptions) error {
 		})
 	}
 	wg.Wait()
+	stop()
 	return errors.Join(errs...)
 }

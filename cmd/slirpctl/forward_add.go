@@ -44,7 +44,9 @@ func runForwardAdd(ctx context.Context, a *app, o *forwardTarget, name string, s
 		return err
 	}
 	defer cancel()
+	stop := startProgress(a.err, working("adding", len(fs)))
 	list, err := target.Add(ctx, fs)
+	stop()
 	if err != nil {
 		return inBatch(err, specs, from)
 	}

@@ -42,7 +42,9 @@ func runForwardSet(ctx context.Context, a *app, o *forwardTarget, name string, s
 		return err
 	}
 	defer cancel()
+	stop := startProgress(a.err, working("setting", len(fs)))
 	list, err := target.Set(ctx, fs)
+	stop()
 	if err != nil {
 		return inBatch(err, specs, from)
 	}

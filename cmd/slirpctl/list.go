@@ -6,28 +6,32 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"text/tabwriter"
 	"time"
-
-	"github.com/slirpctl/slirpctl/internal/gotemplate"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/slirpctl/slirpctl/internal/control"
+	"github.com/slirpctl/slirpctl/internal/gotemplate"
 	"github.com/slirpctl/slirpctl/internal/instance"
 )
 
 type listOptions struct {
-	names  []string
-	json   bool
-	format string
+	names    []string
+	json     bool
+	format   string
+	watch    bool
+	interval time.Duration
+	count    int
 }
 
 // AddFlags registers the flags of `slirpctl list`.
 func (o *listOptions) AddFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.json, "json", false, "print a JSON array")
 	fs.StringVar(&o.format, "format", "", "print each instance by the Go `TEMPLATE`")
+	fs.BoolVarP(&o.watch, "watch", "w", false, "show traffic per second too, again and again")
+	fs.DurationVar(&o.interval, "interval", time.Second, "how long --watch waits in between")
+	fs.IntVar(&o.count, "count", 0, "how often --watch shows it (0: until Ctrl-C)")
 }
 
 func newListCmd(a *app) *cobra.Command {
@@ -36,6 +40,14 @@ func newListCmd(a *app) *cobra.Command {
 		Use:     "list [NAME...]",
 		Aliases: []string{"ls"},
 		Short:   "Show what runs",
+		Long: `Show what runs: all instances, or those named.
+
+With --watch, show what they carry per second too, again and again: on a terminal
+in place, else one table after the other, or one JSON array a line with --json.`,
+		Example: `  slirpctl list
+  slirpctl list --json web
+  slirpctl list --format '{{.Name}} {{.Guest}}'
+  slirpctl list --watch`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.names = args
 			return runList(cmd.Context(), a, opts)
@@ -43,6 +55,7 @@ func newListCmd(a *app) *cobra.Command {
 	}
 	opts.AddFlags(cmd.Flags())
 	cmd.MarkFlagsMutuallyExclusive("json", "format")
+	cmd.MarkFlagsMutuallyExclusive("watch", "format")
 	return cmd
 }
 
@@ -55,20 +68,40 @@ func runList(ctx context.Context, a *app, o *listOptions) error {
 	if err != nil {
 		return err
 	}
+	query := func() ([]instance.State, error) { return queryInstances(ctx, base, o.names) }
+	if o.watch {
+		if o.interval <= 0 || o.count < 0 {
+			return usagef("--interval wants more than 0, --count at least 0")
+		}
+		return watchList(ctx, o, p, query)
+	}
+	sts, err := query()
+	if err != nil {
+		return err
+	}
+	if len(sts) == 0 && p.tmpl == nil && !p.json && isTerminal(a.err) {
+		fmt.Fprintln(a.err, "slirpctl: nothing runs; slirpctl up -- COMMAND starts something")
+	}
+	return p.list(sts)
+}
+
+// queryInstances returns the states of the instances named, or of all.
+func queryInstances(ctx context.Context, base instance.Base, names []string) ([]instance.State, error) {
 	var entries []instance.Entry
-	if len(o.names) == 0 {
+	var err error
+	if len(names) == 0 {
 		if entries, err = base.List(ctx); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	for _, name := range o.names {
+	for _, name := range names {
 		e, err := base.Find(ctx, name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		entries = append(entries, e)
 	}
-	return p.list(control.Query(ctx, entries))
+	return control.Query(ctx, entries), nil
 }
 
 // statePrinter prints states as the user wants them.
@@ -116,13 +149,14 @@ func (p *statePrinter) list(sts []instance.State) error {
 	case len(sts) == 0:
 		return nil
 	}
-	w := tabwriter.NewWriter(p.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tSTATE\tTARGET\tGUEST\tFORWARDS\tRESTARTS\tUP")
+	t := &table{}
+	t.add(cell{"NAME", bold}, cell{"STATE", bold}, cell{"TARGET", bold}, cell{"GUEST", bold}, cell{"FORWARDS", bold}, cell{"RESTARTS", bold}, cell{"UP", bold})
 	for _, st := range sts {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\n", st.Name, st.State, targetText(st), addrText(st),
-			len(st.Ports), st.Restarts, age(st.StartedAt))
+		t.add(plain(st.Name), stateCell(st.State), plain(targetText(st)), plain(addrText(st)),
+			plain(fmt.Sprint(len(st.Ports))), restartsCell(st.Restarts), plain(age(st.StartedAt)))
 	}
-	return w.Flush()
+	_, err := io.WriteString(p.out, t.render(wantColour(p.out), terminalWidth(p.out)))
+	return err
 }
 
 func addrText(st instance.State) string {
@@ -180,14 +214,20 @@ func (p *statePrinter) up(st instance.State, command bool, notes io.Writer) erro
 	if st.DNS.IsValid() {
 		dns = st.DNS.String()
 	}
-	fmt.Fprintf(p.out, "name     %s\nguest    %s\ngateway  %s\ndns      %s\n", st.Name, st.Guest, st.Gateway, dns)
+	t := &table{}
+	line := func(label, text, colour string) { t.add(cell{label, dim}, cell{text, colour}) }
+	line("name", st.Name, bold)
+	line("guest", st.Guest.String(), "")
+	line("gateway", st.Gateway.String(), "")
+	line("dns", dns, "")
 	if st.IPv6 != nil {
-		fmt.Fprintf(p.out, "ipv6     %s\n", st.IPv6.Guest)
+		line("ipv6", st.IPv6.Guest.String(), "")
 	}
 	for _, f := range st.Ports {
-		fmt.Fprintf(p.out, "forward  %s\n", portText(f))
+		line("forward", portText(f), green)
 	}
-	return nil
+	_, err := io.WriteString(p.out, t.render(wantColour(p.out), 0))
+	return err
 }
 
 func portText(f instance.PortState) string {

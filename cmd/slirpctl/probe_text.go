@@ -54,6 +54,7 @@ func plainReport(r probe.Report) string {
 // Colours of ECMA-48.
 const (
 	bold   = "\x1b[1m"
+	dim    = "\x1b[2m"
 	red    = "\x1b[31m"
 	green  = "\x1b[32m"
 	yellow = "\x1b[33m"

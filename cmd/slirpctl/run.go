@@ -73,7 +73,7 @@ the namespace, and say what this host can do.`,
   slirpctl forward add web 8443:443`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true}, // see newCompletionCmd
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.load(cmd) },
 	}
 	options.AddGeneralFlags(cmd.PersistentFlags())
@@ -92,6 +92,7 @@ the namespace, and say what this host can do.`,
 		newProbeCmd(func(*cobra.Command) string { return a.stateDir() }),
 		newConfigCmd(),
 		newVersionCmd(a),
+		newCompletionCmd(a),
 	)
 	a.complete(cmd)
 	return cmd
@@ -100,7 +101,7 @@ the namespace, and say what this host can do.`,
 // cobraUsage recognises the errors of cobra's own, which have no type.
 func cobraUsage(err error) error {
 	msg := err.Error()
-	for _, p := range []string{"unknown command", "accepts ", "requires at least", "if any flags in the group", "required flag", "unknown shorthand"} {
+	for _, p := range []string{"unknown command", "accepts ", "requires at least", "if any flags in the group", "required flag", "unknown shorthand", "invalid argument"} {
 		if strings.HasPrefix(msg, p) {
 			first, rest, _ := strings.Cut(msg, "\n")
 			hint := strings.Join(strings.Fields(rest), " ")
@@ -126,7 +127,7 @@ func oneLine(s string) string { return launcher.Printable(strings.ReplaceAll(s, 
 
 // load merges the configuration for a command, once, and sets the log up.
 func (a *app) load(cmd *cobra.Command) error {
-	if name := cmd.Name(); name == cobra.ShellCompRequestCmd || name == cobra.ShellCompNoDescRequestCmd || cmd.HasParent() && cmd.Parent().Name() == "completion" {
+	if name := cmd.Name(); name == cobra.ShellCompRequestCmd || name == cobra.ShellCompNoDescRequestCmd {
 		return nil // a mistake in the configuration is no reason to complete nothing
 	}
 	cfg, err := options.Load(cmd.Flags(), options.SystemSources())

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -194,7 +195,9 @@ func runUp(ctx context.Context, a *app, o *upOptions) error {
 		return signalReady(ready)
 	}
 	if opt.Detach {
+		stop := startProgress(a.err, func(d time.Duration) string { return fmt.Sprintf("starting … %.1f s", d.Seconds()) })
 		st, err := startDetached(ctx, a, req, exit)
+		stop()
 		if err != nil {
 			return err
 		}

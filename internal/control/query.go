@@ -31,6 +31,24 @@ func Query(ctx context.Context, entries []instance.Entry) []instance.State {
 	return out
 }
 
+// QueryTraffic returns what the instances' taps have carried, by name, as far as they answer.
+func QueryTraffic(ctx context.Context, sts []instance.State) map[string]instance.Traffic {
+	out := map[string]instance.Traffic{}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, st := range sts {
+		wg.Go(func() {
+			if t, err := NewClient(st.ControlSocket).Traffic(ctx); err == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				out[st.Name] = t
+			}
+		})
+	}
+	wg.Wait()
+	return out
+}
+
 func queryOne(ctx context.Context, e instance.Entry) *instance.State {
 	if st, err := NewClient(e.Socket()).State(ctx); err == nil {
 		return st

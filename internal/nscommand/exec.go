@@ -93,8 +93,15 @@ func (j Join) start() (*Command, error) {
 	files := make([]*os.File, num+2)
 	copy(files, j.Stdio[:])
 	files[num], files[num+1] = child, j.Mount
+	// The way to our own executable has to be above what the stage's descriptors replace.
+	self, err := unix.FcntlInt(exe.Fd(), unix.F_DUPFD_CLOEXEC, num+2)
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("open own executable: %w", err)
+	}
+	defer unix.Close(self)
 	cmd := nsexec.Cmd{
-		Path:     fmt.Sprintf("/proc/self/fd/%d", exe.Fd()),
+		Path:     fmt.Sprintf("/proc/self/fd/%d", self),
 		Args:     []string{"slirpctl", ExecStage, strconv.Itoa(num)},
 		Env:      os.Environ(),
 		Files:    files,

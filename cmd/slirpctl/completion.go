@@ -1,0 +1,47 @@
+package main
+
+import (
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+// shells are those that completions are made for, with the file that `make install` installs.
+var shells = []struct {
+	name, file string
+	generate   func(root *cobra.Command, w io.Writer) error
+}{
+	{"bash", "slirpctl.bash", func(root *cobra.Command, w io.Writer) error { return root.GenBashCompletionV2(w, true) }},
+	{"zsh", "_slirpctl", (*cobra.Command).GenZshCompletion},
+	{"fish", "slirpctl.fish", func(root *cobra.Command, w io.Writer) error { return root.GenFishCompletion(w, true) }},
+	{"powershell", "slirpctl.ps1", (*cobra.Command).GenPowerShellCompletionWithDesc},
+}
+
+func newCompletionCmd(a *app) *cobra.Command {
+	var names []string
+	for _, s := range shells {
+		names = append(names, s.name)
+	}
+	return &cobra.Command{
+		Use:   "completion bash|zsh|fish|powershell",
+		Short: "Print the completions for a shell",
+		Long: `Print the completions for a shell. "make install" and the packages install them
+for every shell; otherwise load them from the shell's start-up file.`,
+		Example: `  source <(slirpctl completion bash)
+  slirpctl completion zsh > "${fpath[1]}/_slirpctl"
+  slirpctl completion fish > ~/.config/fish/completions/slirpctl.fish
+  slirpctl completion powershell | Out-String | Invoke-Expression`,
+		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		ValidArgs: names,
+		// No configuration is read: it can't be wrong then.
+		PersistentPreRunE: func(*cobra.Command, []string) error { return nil },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, s := range shells {
+				if s.name == args[0] {
+					return s.generate(cmd.Root(), a.out)
+				}
+			}
+			return nil // OnlyValidArgs
+		},
+	}
+}

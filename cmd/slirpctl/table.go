@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+)
+
+// cell is a word of a table, in a colour or "".
+type cell struct{ text, colour string }
+
+// table is rows of cells in aligned columns. Colours don't count as width, which is why it is
+// not a tabwriter.
+type table struct{ rows [][]cell }
+
+func (t *table) add(cells ...cell) { t.rows = append(t.rows, cells) }
+
+func plain(text string) cell { return cell{text: text} }
+
+// render returns the table. Without colour the cells come bare; a limit above 0 cuts every line
+// to so many characters, which keeps a terminal's lines whole.
+func (t *table) render(colour bool, limit int) string {
+	var widths []int
+	for _, row := range t.rows {
+		for i, c := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], utf8.RuneCountInString(c.text))
+		}
+	}
+	var b strings.Builder
+	for _, row := range t.rows {
+		left := limit
+		for i, c := range row {
+			text := c.text
+			pad := widths[i] - utf8.RuneCountInString(text) + 2
+			if i == len(row)-1 {
+				pad = 0
+			}
+			if limit > 0 {
+				text = cut(text, left)
+				left -= utf8.RuneCountInString(text)
+				pad = min(pad, left)
+				left -= pad
+			}
+			b.WriteString(paint(colour, c.colour, text))
+			b.WriteString(strings.Repeat(" ", pad))
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+func cut(text string, limit int) string {
+	if utf8.RuneCountInString(text) <= limit {
+		return text
+	}
+	runes := []rune(text)
+	if limit < 1 {
+		return ""
+	}
+	return string(runes[:limit-1]) + "…"
+}
+
+func paint(colour bool, code, text string) string {
+	if !colour || code == "" || text == "" {
+		return text
+	}
+	return code + text + reset
+}
+
+// terminalWidth returns the columns of the terminal w, 0 if it is none or doesn't say.
+func terminalWidth(w io.Writer) int {
+	f := fileOf(w)
+	if f == nil {
+		return 0
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	return int(size.Col)
+}
+
+// byteRate is bytes per second, for people.
+func byteRate(perSecond float64) string {
+	units := []string{"B/s", "kB/s", "MB/s", "GB/s", "TB/s"}
+	i := 0
+	for perSecond >= 999.5 && i < len(units)-1 {
+		perSecond /= 1000
+		i++
+	}
+	if i == 0 || perSecond >= 99.95 {
+		return fmt.Sprintf("%.0f %s", perSecond, units[i])
+	}
+	return fmt.Sprintf("%.1f %s", perSecond, units[i])
+}

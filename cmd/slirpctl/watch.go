@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/slirpctl/slirpctl/internal/control"
+	"github.com/slirpctl/slirpctl/internal/instance"
+)
+
+// traffic is what `list --watch --json` adds to an instance. The rates are null the first time
+// an instance is seen.
+type traffic struct {
+	instance.Traffic
+	InPerSecond  *float64 `json:"inBytesPerSecond"`
+	OutPerSecond *float64 `json:"outBytesPerSecond"`
+}
+
+// watchedState is an instance as `list --watch --json` prints it.
+type watchedState struct {
+	instance.State
+	Traffic *traffic `json:"traffic"`
+}
+
+// meter turns counters into rates.
+type meter struct {
+	last map[string]reading
+}
+
+type reading struct {
+	at time.Time
+	instance.Traffic
+}
+
+// read returns what the instances carry at the time now; forgotten are those not among them.
+func (m *meter) read(now time.Time, sts []instance.State, counters map[string]instance.Traffic) []watchedState {
+	next := map[string]reading{}
+	var out []watchedState
+	for _, st := range sts {
+		w := watchedState{State: st}
+		if c, ok := counters[st.Name]; ok {
+			w.Traffic = &traffic{Traffic: c}
+			before, seen := m.last[st.Name]
+			if seconds := now.Sub(before.at).Seconds(); seen && seconds > 0 {
+				in, out := rate(before.InBytes, c.InBytes, seconds), rate(before.OutBytes, c.OutBytes, seconds)
+				w.Traffic.InPerSecond, w.Traffic.OutPerSecond = &in, &out
+			}
+			next[st.Name] = reading{now, c}
+		}
+		out = append(out, w)
+	}
+	m.last = next
+	return out
+}
+
+// rate is per second. A counter that went back started anew: slirp4netns was restarted.
+func rate(before, after uint64, seconds float64) float64 {
+	if after < before {
+		before = 0
+	}
+	return float64(after-before) / seconds
+}
+
+// watchList shows the instances again and again, count times, or until ctx ends if count is 0.
+func watchList(ctx context.Context, o *listOptions, p *statePrinter, query func() ([]instance.State, error)) error {
+	m := &meter{}
+	terminal := isTerminal(p.out)
+	for n := 1; ; n++ {
+		sts, err := query()
+		if err != nil {
+			return err
+		}
+		states := m.read(time.Now(), sts, control.QueryTraffic(ctx, sts))
+		if err := writeWatched(p.out, o.json, terminal, states, time.Now()); err != nil {
+			return err
+		}
+		if n == o.count {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(o.interval):
+		}
+	}
+}
+
+// Control sequences of ECMA-48: from the top left corner on; to the end of the line, of the
+// screen.
+const (
+	goHome     = "\x1b[H"
+	clearLine  = "\x1b[K"
+	clearBelow = "\x1b[J"
+)
+
+func writeWatched(w io.Writer, asJSON, terminal bool, states []watchedState, now time.Time) error {
+	if asJSON {
+		if states == nil {
+			states = []watchedState{}
+		}
+		return json.NewEncoder(w).Encode(states)
+	}
+	t := &table{}
+	t.add(cell{"NAME", bold}, cell{"STATE", bold}, cell{"GUEST", bold}, cell{"IN", bold}, cell{"OUT", bold}, cell{"FORWARDS", bold}, cell{"RESTARTS", bold})
+	for _, st := range states {
+		in, out := "-", "-"
+		if st.Traffic != nil && st.Traffic.InPerSecond != nil {
+			in, out = byteRate(*st.Traffic.InPerSecond), byteRate(*st.Traffic.OutPerSecond)
+		}
+		t.add(plain(st.Name), stateCell(st.State.State), plain(addrText(st.State)), plain(in), plain(out),
+			plain(fmt.Sprint(len(st.Ports))), restartsCell(st.Restarts))
+	}
+	text := t.render(wantColour(w), terminalWidth(w))
+	if terminal {
+		// Drawn over, not cleared first: that would flicker.
+		text = goHome + strings.ReplaceAll(now.Format("15:04:05")+"\n\n"+text, "\n", clearLine+"\n") + clearBelow
+	} else {
+		text += "\n"
+	}
+	_, err := io.WriteString(w, text)
+	return err
+}
+
+func stateCell(s instance.Status) cell {
+	return cell{string(s), map[instance.Status]string{instance.Running: green, instance.Restarting: yellow, instance.Dead: red}[s]}
+}
+
+func restartsCell(n int) cell {
+	if n > 0 {
+		return cell{fmt.Sprint(n), yellow}
+	}
+	return plain("0")
+}
