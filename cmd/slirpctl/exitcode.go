@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"syscall"
 
@@ -15,6 +16,8 @@ import (
 	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/oci"
 	"github.com/slirpctl/slirpctl/internal/options"
+	"github.com/slirpctl/slirpctl/internal/probe"
+	"github.com/slirpctl/slirpctl/internal/selftest"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 	"github.com/slirpctl/slirpctl/internal/supervisor"
 	"github.com/slirpctl/slirpctl/internal/target"
@@ -48,9 +51,15 @@ func exitCode(err error) int {
 		}
 		return exitFailure
 	}
-	// Of another slirpctl. Not whatever has an ExitCode method: *exec.ExitError has one too.
-	if told, ok := errorAs[*control.Error](err); ok && told.Code > 0 {
-		return told.Code
+	// Not by an interface: *exec.ExitError has a method ExitCode too.
+	if e, ok := errorAs[*control.Error](err); ok && e.Code > 0 {
+		return e.Code
+	}
+	if e, ok := errorAs[*selftest.Error](err); ok {
+		if exitCode(e.Err) == exitUnsupported {
+			return exitUnsupported
+		}
+		return exitFailure
 	}
 	switch {
 	case err == nil:
@@ -64,7 +73,7 @@ func exitCode(err error) int {
 		isA[*supervisor.NoIPv6Error](err), isA[*target.UsernsError](err), isA[*nscommand.MapError](err),
 		isA[*supervisor.NoUsernsError](err), isA[*hostfwd.PrivilegedPortError](err), isA[*hostfwd.NotLocalAddrError](err),
 		isA[*slirpapi.UnsupportedError](err), isA[*hostfwd.NoIPv6Error](err), isA[*hostfwd.FileLimitError](err),
-		isA[*rootlesskit.TransparentError](err):
+		isA[*rootlesskit.TransparentError](err), isA[*probe.MissingError](err):
 		return exitUnsupported
 	case errors.Is(err, target.ErrGone), errors.Is(err, oci.ErrNoProcess), errors.Is(err, instance.ErrNotFound), isA[*hostfwd.NotFoundError](err),
 		isA[*hostfwd.NoMatchError](err), isA[*slirpapi.UnreachableError](err):
@@ -83,8 +92,45 @@ func isA[T error](err error) bool {
 	return errors.As(err, &t)
 }
 
+// hostChecks returns the checks of the host that can tell why err came about.
+func hostChecks(err error) []string {
+	var start *launcher.StartError
+	switch {
+	case errors.As(err, &start):
+		switch start.Problem {
+		case launcher.TunDenied, launcher.TunMissing, launcher.TunNoDriver:
+			return []string{"tun-device"}
+		case launcher.SandboxFailed:
+			return []string{"sandbox"}
+		case launcher.SeccompFailed:
+			return []string{"seccomp"}
+		}
+	case isA[*supervisor.NoUsernsError](err):
+		return []string{"user-namespaces"}
+	case isA[*nscommand.MapError](err):
+		return []string{"user-namespaces", "subid-ranges", "id-map-tools"}
+	}
+	return nil
+}
+
+// hostHint returns what `slirpctl probe` says about the cause of err, or "".
+func hostHint(err error) string {
+	names := hostChecks(err)
+	if len(names) == 0 {
+		return ""
+	}
+	r, ok := probe.Explain(context.Background(), probe.NewEnv("", netip.Prefix{}, nil), names...)
+	if !ok {
+		return ""
+	}
+	return r.Hint()
+}
+
 // hintOf returns what the user can do about an error, or "".
 func hintOf(err error) string {
+	if hint := hostHint(err); hint != "" {
+		return hint
+	}
 	var h interface{ Hint() string }
 	if errors.As(err, &h) {
 		return h.Hint()

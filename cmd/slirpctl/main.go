@@ -9,6 +9,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/guest"
 	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/probe"
+	"github.com/slirpctl/slirpctl/internal/selftest"
 )
 
 // version is set by the linker (Makefile).
@@ -29,6 +30,8 @@ func main() {
 				os.Exit(exitFailure)
 			}
 			os.Exit(0)
+		case selftest.Command:
+			os.Exit(selftest.Guest())
 		case superviseCommand:
 			os.Exit(runDetached())
 		}

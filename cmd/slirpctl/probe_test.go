@@ -13,10 +13,10 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/spf13/cobra"
-
 	"github.com/slirpctl/slirpctl/internal/launcher"
+	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/probe"
+	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
 // The checks start this binary again; it must not run the tests then.
@@ -28,7 +28,9 @@ var updateProbe = flag.Bool("update-probe", false, "rewrite the golden files of 
 func probeTo(t *testing.T, w io.Writer, args ...string) error {
 	t.Helper()
 	dir := t.TempDir()
-	cmd := newProbeCmd(func(*cobra.Command) string { return dir })
+	cmd := newProbeCmd(func() probeSurroundings {
+		return probeSurroundings{stateDir: dir, options: options.Options{CIDR: subnet.Default().CIDR()}}
+	})
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetArgs(args)
 	cmd.SetOut(w)

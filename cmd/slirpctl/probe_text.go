@@ -48,7 +48,18 @@ func plainReport(r probe.Report) string {
 		b.WriteString(strings.TrimSuffix(fmt.Sprintf("%s\t%s\t%s\t%s", c.Name, c.Status, c.Reason, c.Remedy), "\t"))
 		b.WriteByte('\n')
 	}
+	for _, s := range r.SelfTest {
+		b.WriteString(strings.TrimSuffix(fmt.Sprintf("%s\t%s\t%s\t%s\t%s", s.Name, s.Status, milliseconds(s), s.Reason, s.Remedy), "\t"))
+		b.WriteByte('\n')
+	}
 	return b.String()
+}
+
+func milliseconds(s probe.Step) string {
+	if s.Milliseconds == 0 {
+		return "-" // not tried
+	}
+	return fmt.Sprintf("%.1f ms", s.Milliseconds)
 }
 
 // Colours of ECMA-48.
@@ -72,6 +83,9 @@ func terminalReport(r probe.Report, colour bool) string {
 	width := 0
 	for _, c := range r.Host {
 		width = max(width, len(c.Name))
+	}
+	for _, s := range r.SelfTest {
+		width = max(width, len(s.Name))
 	}
 	for _, row := range binaryRows(r.Slirp4netns) {
 		width = max(width, len(row[0]))
@@ -101,12 +115,21 @@ func terminalReport(r probe.Report, colour bool) string {
 		}
 	}
 	fmt.Fprintln(&b, paint(bold, "host"))
-	for _, c := range r.Host {
-		code := map[probe.Status]string{probe.OK: green, probe.Warning: yellow, probe.Failed: red, probe.Unknown: yellow}[c.Status]
-		fmt.Fprintf(&b, "  %-*s  %s  %s\n", width, c.Name, paint(code, fmt.Sprintf("%-7s", c.Status)), c.Reason)
-		if c.Remedy != "" {
-			fmt.Fprintf(&b, "  %-*s  %-7s  try: %s\n", width, "", "", c.Remedy)
+	line := func(name string, status probe.Status, reason, remedy string) {
+		code := map[probe.Status]string{probe.OK: green, probe.Warning: yellow, probe.Failed: red, probe.Unknown: yellow}[status]
+		fmt.Fprintf(&b, "  %-*s  %s  %s\n", width, name, paint(code, fmt.Sprintf("%-7s", status)), reason)
+		if remedy != "" {
+			fmt.Fprintf(&b, "  %-*s  %-7s  try: %s\n", width, "", "", remedy)
 		}
+	}
+	for _, c := range r.Host {
+		line(c.Name, c.Status, c.Reason, c.Remedy)
+	}
+	if len(r.SelfTest) > 0 {
+		fmt.Fprintln(&b, paint(bold, "self-test"))
+	}
+	for _, s := range r.SelfTest {
+		line(s.Name, s.Status, fmt.Sprintf("%9s  %s", milliseconds(s), s.Reason), s.Remedy)
 	}
 	code := green
 	if !r.Ready {

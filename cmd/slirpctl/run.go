@@ -80,6 +80,15 @@ the namespace, and say what this host can do.`,
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{err.Error(), fmt.Sprintf("%s --help shows the flags", cmd.CommandPath())}
 	})
+	ip := newIPCmd(a.lookupValues)
+	// Addresses are calculated from nothing, so no file can stand in the way; only an instance must
+	// be looked for in the right directory.
+	ip.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if !cmd.Flags().Changed("name") {
+			return nil
+		}
+		return a.load(cmd)
+	}
 	cmd.AddCommand(
 		newUpCmd(a),
 		newDownCmd(a),
@@ -88,8 +97,8 @@ the namespace, and say what this host can do.`,
 		newExecCmd(a),
 		newHookCmd(a),
 		newLogsCmd(a),
-		newIPCmd(a.lookupValues),
-		newProbeCmd(func(*cobra.Command) string { return a.stateDir() }),
+		ip,
+		newProbeCmd(func() probeSurroundings { return probeSurroundings{a.stateDir(), a.cfg.Options} }),
 		newConfigCmd(),
 		newVersionCmd(a),
 		newCompletionCmd(a),

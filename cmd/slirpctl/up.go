@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"strconv"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
@@ -16,6 +18,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/oci"
 	"github.com/slirpctl/slirpctl/internal/options"
+	"github.com/slirpctl/slirpctl/internal/probe"
 	"github.com/slirpctl/slirpctl/internal/supervisor"
 )
 
@@ -179,6 +182,7 @@ func runUp(ctx context.Context, a *app, o *upOptions) error {
 		_, err = fmt.Fprintln(a.out, line)
 		return err
 	}
+	warnOfOverlap(a.log, opt.CIDR)
 	if o.container != nil {
 		name := opt.Name
 		if name == "" {
@@ -217,6 +221,20 @@ func runUp(ctx context.Context, a *app, o *upOptions) error {
 		return statusError(status)
 	}
 	return nil
+}
+
+// warnOfOverlap says which network of the host can't be reached from inside, and names a network
+// that is in nobody's way.
+func warnOfOverlap(log *logrus.Logger, cidr netip.Prefix) {
+	overlap, found, err := probe.FindOverlap(probe.NewEnv("", cidr, nil))
+	if err != nil || !found {
+		return
+	}
+	text := fmt.Sprintf("the network %s overlaps %s, which can't be reached from inside", cidr, overlap)
+	if overlap.Free.IsValid() {
+		text += "; --cidr " + overlap.Free.String() + " is free"
+	}
+	log.Warn(text)
 }
 
 func fileOf(w io.Writer) *os.File {

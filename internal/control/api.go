@@ -36,7 +36,8 @@ type reloadRequest struct {
 	GuestIP netip.Addr `json:"guestIP"`
 }
 
-// Error is a failure as it travels: message and hint for people, code for the exit status.
+// Error is a failure as it travels: message and hint for people, code for the exit status (0 if
+// unknown).
 type Error struct {
 	Message string `json:"message"`
 	HintStr string `json:"hint,omitempty"`
@@ -48,9 +49,6 @@ func (e *Error) Error() string { return e.Message }
 
 // Hint says what to do about it.
 func (e *Error) Hint() string { return e.HintStr }
-
-// ExitCode is the exit status that the failure calls for, 0 if unknown.
-func (e *Error) ExitCode() int { return e.Code }
 
 // Ports turns statuses into what state and commands print.
 func Ports(list []hostfwd.Status) []instance.PortState {

@@ -49,15 +49,9 @@ func withWords(msg, words string) string {
 	return msg + ": " + words
 }
 
-// Hint says what to do about it.
+// Hint says which option helps. What the host must change is known to package probe.
 func (e *StartError) Hint() string {
 	switch e.Problem {
-	case TunDenied:
-		return "let this user open the device: sudo chmod 0666 /dev/net/tun"
-	case TunMissing:
-		return "make the device: sudo modprobe tun (in a container: --device /dev/net/tun)"
-	case TunNoDriver:
-		return "load the driver: sudo modprobe tun"
 	case InterfaceExists:
 		return "choose another with --tap-name, or end what made it"
 	case NetnsDenied:

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/slirpctl/slirpctl/internal/options"
@@ -26,28 +25,28 @@ type Security struct {
 
 // Decide settles sandbox and seccomp: wanted as asked, `auto` where it can work. A demanded one
 // that can't be had is a [*SecurityError] or a [*MissingFeatureError].
-func Decide(o *options.Options, f FeatureSet) (Security, error) {
+func Decide(o *options.Options, b Binary) (Security, error) {
 	var s Security
 	var err error
-	if s.Sandbox, err = s.toggle("sandbox", o.Sandbox, f, EnableSandbox, sandboxObstacle); err != nil {
+	if s.Sandbox, err = s.toggle("sandbox", o.Sandbox, b, EnableSandbox, sandboxObstacle); err != nil {
 		return s, err
 	}
-	s.Seccomp, err = s.toggle("seccomp", o.Seccomp, f, EnableSeccomp, seccompObstacle)
+	s.Seccomp, err = s.toggle("seccomp", o.Seccomp, b, EnableSeccomp, seccompObstacle)
 	return s, err
 }
 
-func (s *Security) toggle(name string, t options.Toggle, f FeatureSet, need Feature, obstacle func(FeatureSet) string) (bool, error) {
+func (s *Security) toggle(name string, t options.Toggle, b Binary, need Feature, obstacle func(Binary) string) (bool, error) {
 	if t == options.Off {
 		return false, nil
 	}
-	if !f.Has(need) {
+	if !b.Features.Has(need) {
 		if t == options.On {
 			return false, &MissingFeatureError{Feature: need, Since: need.Since(), Wanted: "--" + name + "=true"}
 		}
 		s.Why = append(s.Why, fmt.Sprintf("the %s is off: this slirp4netns has no --%s (upstream since %s)", name, need, need.Since()))
 		return false, nil
 	}
-	if why := obstacle(f); why != "" {
+	if why := obstacle(b); why != "" {
 		if t == options.On {
 			return false, &SecurityError{name, why}
 		}
@@ -58,17 +57,13 @@ func (s *Security) toggle(name string, t options.Toggle, f FeatureSet, need Feat
 }
 
 // sandboxObstacle says why slirp4netns's sandbox can't work on this host, or "".
-func sandboxObstacle(f FeatureSet) string {
+func sandboxObstacle(b Binary) string {
 	if root, _ := os.ReadFile("/proc/self/mountinfo"); rootIsRootfs(root) {
 		return "the root file system is an initial ramfs, which pivot_root(2) can't leave"
 	}
-	// 1.2.1 learned to bind a resolv.conf that leads elsewhere; the help text first shows it
-	// with 1.3.0, so 1.2.1 to 1.2.3 are treated as if they had not.
-	if f.Has(NetnsTypeTapfd) {
-		return ""
-	}
-	if link := LeavesSandbox("/etc/resolv.conf"); link != "" {
-		return fmt.Sprintf("/etc/resolv.conf leads to %s, outside /etc and /run, and the sandbox would cut DNS off", link)
+	chain := Follow(os.DirFS("/"), "/etc/resolv.conf")
+	if breaks, _ := chain.BreaksSandboxDNS(b); breaks {
+		return fmt.Sprintf("/etc/resolv.conf leads to %s, outside /etc and /run, and the sandbox would cut DNS off", chain.Escape().Path)
 	}
 	return ""
 }
@@ -88,27 +83,8 @@ func rootIsRootfs(mountinfo []byte) bool {
 	return false
 }
 
-// LeavesSandbox follows every link of path and returns the first target that is neither below
-// /etc nor /run, the directories that slirp4netns's sandbox shows; "" if there is none.
-func LeavesSandbox(path string) string {
-	for range 40 { // the kernel's own limit, path_resolution(7)
-		dest, err := os.Readlink(path)
-		if err != nil {
-			return ""
-		}
-		if !filepath.IsAbs(dest) {
-			dest = filepath.Join(filepath.Dir(path), dest)
-		}
-		path = filepath.Clean(dest)
-		if !strings.HasPrefix(path, "/etc/") && !strings.HasPrefix(path, "/run/") {
-			return path
-		}
-	}
-	return path
-}
-
 // seccompObstacle says why the system call filter can't work on this host, or "".
-func seccompObstacle(FeatureSet) string {
+func seccompObstacle(Binary) string {
 	status, err := os.ReadFile("/proc/self/status")
 	if err == nil && !bytes.Contains(status, []byte("\nSeccomp:")) {
 		return "this kernel has no seccomp"

@@ -13,18 +13,15 @@ import (
 	"strings"
 )
 
-// MapError: the ids of the new user namespace could not be mapped.
+// MapError: the ids of the new user namespace could not be mapped. What to do about it is for
+// package probe to find out.
 type MapError struct {
 	What string
 	Err  error
-	Fix  string
 }
 
 func (e *MapError) Error() string { return e.What + ": " + e.Err.Error() }
 func (e *MapError) Unwrap() error { return e.Err }
-
-// Hint says what to do about it.
-func (e *MapError) Hint() string { return e.Fix }
 
 // writeMaps maps the caller to root in the user namespace of pid (user_namespaces(7)), and with
 // ranges also the caller's subordinate ids, from 1 up, through newuidmap(1) and newgidmap(1).
@@ -39,7 +36,7 @@ func writeMaps(pid int, ranges bool) error {
 			{"gid_map", fmt.Sprintf("0 %d 1", gid)},
 		} {
 			if err := os.WriteFile(proc(w.file), []byte(w.text), 0); err != nil {
-				return &MapError{"map the caller to root", err, ""}
+				return &MapError{"map the caller to root", err}
 			}
 		}
 		return nil
@@ -57,18 +54,15 @@ func writeMaps(pid int, ranges bool) error {
 	} {
 		f, err := os.Open(m.db)
 		if err != nil {
-			return &MapError{"--map-users", err, "give the user ranges: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " + name}
+			return &MapError{"--map-users", err}
 		}
 		subs, err := parseSubIDs(f, name, strconv.Itoa(uid))
 		f.Close()
 		if err != nil {
-			return &MapError{"--map-users: " + m.db, err, ""}
+			return &MapError{"--map-users: " + m.db, err}
 		}
 		if len(subs) == 0 {
-			return &MapError{
-				"--map-users", fmt.Errorf("%s has no range for %s", m.db, name),
-				"give the user ranges: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " + name,
-			}
+			return &MapError{"--map-users", fmt.Errorf("%s has no range for %s", m.db, name)}
 		}
 		args := []string{strconv.Itoa(pid), "0", strconv.Itoa(m.id), "1"}
 		next := uint64(1)
@@ -82,16 +76,16 @@ func writeMaps(pid int, ranges bool) error {
 				fmt.Fprintf(text, "%s %s %s\n", args[i], args[i+1], args[i+2])
 			}
 			if err := os.WriteFile(proc(m.file), text.Bytes(), 0); err != nil {
-				return &MapError{"write " + m.file, err, ""}
+				return &MapError{"write " + m.file, err}
 			}
 			continue
 		}
 		out, err := exec.Command(m.tool, args...).CombinedOutput()
 		if errors.Is(err, exec.ErrNotFound) {
-			return &MapError{"--map-users", err, "install " + m.tool + " (package uidmap on Debian and Ubuntu, shadow-utils on Fedora, shadow-uidmap on Alpine)"}
+			return &MapError{"--map-users", err}
 		}
 		if err != nil {
-			return &MapError{m.tool, fmt.Errorf("%w: %s", err, bytes.TrimSpace(out)), ""}
+			return &MapError{m.tool, fmt.Errorf("%w: %s", err, bytes.TrimSpace(out))}
 		}
 	}
 	return nil

@@ -32,6 +32,7 @@ type Env struct {
 	LookPath    func(name string) (string, error)
 	Output      func(ctx context.Context, path string, args ...string) (string, error) // both streams
 	HasCap      func(capability int) bool                                              // effective, in our user namespace
+	Addresses   func() ([]Route, error)                                                // the host's own, as the networks of one address
 	PingSocket  func() error                                                           // makes and closes one
 	TrySocket   func(dir string) error                                                 // makes and removes a Unix socket below dir
 	TryMaps     func(ctx context.Context, uidArgs, gidArgs []string) error             // see tryMaps
@@ -49,7 +50,7 @@ func NewEnv(stateDir string, cidr netip.Prefix, binary *launcher.Binary) *Env {
 	}
 	return &Env{
 		FS: os.DirFS("/"), UID: uid, User: name, StateDir: stateDir, CIDR: cidr, Slirp4netns: binary,
-		LookPath: exec.LookPath, Output: output, HasCap: hasCap, PingSocket: pingSocket,
+		LookPath: exec.LookPath, Addresses: addresses, Output: output, HasCap: hasCap, PingSocket: pingSocket,
 		TrySocket: trySocket, TryMaps: tryMaps, TryChild: tryChild,
 	}
 }
@@ -106,6 +107,14 @@ func (e *Env) readInts(name string) ([]uint64, error) {
 		all = append(all, n)
 	}
 	return all, nil
+}
+
+// rel makes an absolute path the name that an fs.FS takes.
+func rel(name string) string {
+	if name = strings.TrimPrefix(name, "/"); name == "" {
+		return "."
+	}
+	return name
 }
 
 func (e *Env) exists(name string) bool {

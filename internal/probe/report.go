@@ -14,8 +14,18 @@ import (
 type Report struct {
 	Slirp4netns Binary   `json:"slirp4netns"`
 	Host        []Result `json:"host"`
-	Ready       bool     `json:"ready"`   // nothing stands in the way of `up`
-	Summary     string   `json:"summary"` // one line
+	SelfTest    []Step   `json:"selfTest"` // empty unless asked for
+	Ready       bool     `json:"ready"`    // nothing stands in the way of `up`
+	Summary     string   `json:"summary"`  // one line
+}
+
+// Step is one step of the self-test.
+type Step struct {
+	Name         string  `json:"name"`         // kebab-case
+	Status       Status  `json:"status"`       // ok, failed, or unknown where it could not be tried
+	Milliseconds float64 `json:"milliseconds"` // how long it took
+	Reason       string  `json:"reason"`       // one line, no full stop
+	Remedy       string  `json:"remedy"`       // what to do about it; ""
 }
 
 // Binary is the installed slirp4netns. Fields are empty where it does not say.
@@ -60,9 +70,20 @@ func NewReport(ctx context.Context, env *Env, path string) (Report, error) {
 	if err == nil {
 		env.Slirp4netns = &binary
 	}
-	report := Report{Slirp4netns: NewBinary(binary, err), Host: Host(ctx, env)}
+	report := Report{Slirp4netns: NewBinary(binary, err), Host: Host(ctx, env), SelfTest: []Step{}}
 	report.Ready, report.Summary = summarize(report, env.UID)
 	return report, err
+}
+
+// AddSelfTest puts the steps of the self-test into the report. A failed one is what to fix first,
+// unless something else is.
+func (r *Report) AddSelfTest(steps []Step) {
+	r.SelfTest = append(r.SelfTest, steps...)
+	for _, s := range steps {
+		if s.Status == Failed && r.Ready {
+			r.Ready, r.Summary = false, fmt.Sprintf("not ready: self-test: %s: %s", s.Name, s.Reason)
+		}
+	}
 }
 
 // summarize names the first thing to fix.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -53,35 +54,90 @@ func Routes(env *Env) ([]Route, error) {
 	return ParseRoutes(text), nil
 }
 
-// CIDROverlap compares the network that is to be used inside with the host's routes: hosts in
-// both can't be reached from inside. The remedy is a network that is free.
-func CIDROverlap(_ context.Context, env *Env) Result {
-	r := Result{Name: "cidr-overlap"}
+// addresses returns the host's own IPv4 addresses, without those of the loopback network.
+func addresses() ([]Route, error) {
+	var all []Route
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range interfaces {
+		addrs, err := i.Addrs()
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range addrs {
+			n, ok := a.(*net.IPNet)
+			if !ok {
+				continue
+			}
+			addr, _ := netip.AddrFromSlice(n.IP)
+			if addr = addr.Unmap(); addr.Is4() && !addr.IsLoopback() {
+				all = append(all, Route{netip.PrefixFrom(addr, addr.BitLen()), i.Name})
+			}
+		}
+	}
+	return all, nil
+}
+
+// Overlap is what the network to be used inside has in common with the host.
+type Overlap struct {
+	With Route        // the host's; of an address, the network of that one alone
+	Free netip.Prefix // a network that overlaps nothing; invalid if there is none
+}
+
+// FindOverlap compares the network that is to be used inside with the host's routes, except
+// default ones, and its addresses, which need no route. found is false where there is none.
+func FindOverlap(env *Env) (o Overlap, found bool, err error) {
 	network, err := subnet.New(env.CIDR)
 	if err != nil {
-		r.Status, r.Reason = Unknown, err.Error()
-		return r
+		return Overlap{}, false, err
 	}
-	routes, err := Routes(env)
+	all, err := Routes(env)
 	if err != nil {
-		r.Status, r.Reason = Unknown, "can't read the host's routes: "+err.Error()
-		return r
+		return Overlap{}, false, fmt.Errorf("can't read the host's routes: %w", err)
 	}
+	own, err := env.Addresses()
+	if err != nil {
+		return Overlap{}, false, fmt.Errorf("can't read the host's addresses: %w", err)
+	}
+	all = append(all, own...)
 	var taken []netip.Prefix
-	for _, route := range routes {
+	for _, route := range all {
 		taken = append(taken, route.To)
 	}
-	for _, route := range routes {
-		if len(network.Overlaps([]netip.Prefix{route.To})) == 0 {
-			continue
+	for _, route := range all {
+		if len(network.Overlaps([]netip.Prefix{route.To})) > 0 {
+			return Overlap{route, subnet.FreeCIDR(taken)}, true, nil
 		}
-		r.Status = Warning
-		r.Reason = fmt.Sprintf("%s overlaps the host's route to %s on %s: what is there can't be reached from inside", network, route.To, route.Interface)
-		if free := subnet.FreeCIDR(taken); free.IsValid() {
-			r.Remedy = "export SLIRPCTL_CIDR=" + free.String()
-		}
-		return r
 	}
-	r.Status, r.Reason = OK, fmt.Sprintf("%s overlaps no route of the host", network)
+	return Overlap{}, false, nil
+}
+
+// String says what the host has there.
+func (o Overlap) String() string {
+	if o.With.To.IsSingleIP() {
+		return fmt.Sprintf("the host's address or route %s on %s", o.With.To.Addr(), o.With.Interface)
+	}
+	return fmt.Sprintf("the host's route to %s on %s", o.With.To, o.With.Interface)
+}
+
+// CIDROverlap compares the network that is to be used inside with the host's routes and
+// addresses: what is in both can't be reached from inside. The remedy is a network that is free.
+func CIDROverlap(_ context.Context, env *Env) Result {
+	r := Result{Name: "cidr-overlap"}
+	o, found, err := FindOverlap(env)
+	switch {
+	case err != nil:
+		r.Status, r.Reason = Unknown, err.Error()
+	case !found:
+		r.Status, r.Reason = OK, fmt.Sprintf("%s overlaps no route or address of the host", env.CIDR)
+	default:
+		r.Status = Warning
+		r.Reason = fmt.Sprintf("%s overlaps %s: what is there can't be reached from inside", env.CIDR, o)
+		if o.Free.IsValid() {
+			r.Remedy = "export SLIRPCTL_CIDR=" + o.Free.String()
+		}
+	}
 	return r
 }

@@ -73,7 +73,7 @@ func TCPRmem(_ context.Context, env *Env) Result {
 		}
 	case have[1] > good:
 		r.Status = Warning
-		r.Reason = fmt.Sprintf("the default receive buffer is %d bytes; above %d forwarded ports are slow on some kernels", have[1], good)
+		r.Reason = fmt.Sprintf("the default receive buffer is %d bytes; above %d some kernels forward ports slowly", have[1], good)
 		r.Remedy = fmt.Sprintf(`slirpctl exec $NAME -- sysctl -w net.ipv4.tcp_rmem="%d %d %d"`, have[0], good, have[2])
 	default:
 		r.Status, r.Reason = OK, fmt.Sprintf("the default receive buffer is %d bytes", have[1])

@@ -22,7 +22,7 @@ func DryRun(ctx context.Context, req Request) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sec, err := launcher.Decide(&req.Options, bin.Features)
+	sec, err := launcher.Decide(&req.Options, bin)
 	if err != nil {
 		return "", err
 	}

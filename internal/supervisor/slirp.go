@@ -22,7 +22,7 @@ import (
 func (s *supervisor) startSlirp(ctx context.Context) error {
 	if s.proc == nil { // not on a restart: the decision stands
 		var err error
-		if s.security, err = launcher.Decide(&s.req.Options, s.bin.Features); err != nil {
+		if s.security, err = launcher.Decide(&s.req.Options, s.bin); err != nil {
 			return err
 		}
 		for _, why := range s.security.Why {

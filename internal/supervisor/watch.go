@@ -227,7 +227,7 @@ func (s *supervisor) detectAgain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sec, err := launcher.Decide(&s.req.Options, bin.Features)
+	sec, err := launcher.Decide(&s.req.Options, bin)
 	if err != nil {
 		return err
 	}

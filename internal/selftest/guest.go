@@ -1,0 +1,68 @@
+package selftest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"time"
+)
+
+// Command is the hidden argument that makes slirpctl the command inside the namespace.
+const Command = "__self-test"
+
+// The ports of the servers inside, where everything is ours.
+const (
+	guestEchoPort = 7
+	guestDNSPort  = 53
+)
+
+// task is what the guest shall do, one line of JSON on its standard input.
+type task struct {
+	Kind    kind          `json:"kind"`
+	Addr    string        `json:"addr"`
+	Timeout time.Duration `json:"timeout"`
+}
+
+// outcome is how it went, one line on its standard output. The first one, before any task, says
+// that the servers listen.
+type outcome struct {
+	Error string `json:"error"` // "" if all went well
+}
+
+func (o outcome) err() error {
+	if o.Error == "" {
+		return nil
+	}
+	return errors.New(o.Error)
+}
+
+func newOutcome(err error) outcome {
+	if err == nil {
+		return outcome{}
+	}
+	return outcome{err.Error()}
+}
+
+// Guest is the life of the command inside: it has servers, and does tasks until its standard
+// input ends. It returns the exit status.
+func Guest() int {
+	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
+	s, err := serve("", guestEchoPort, guestDNSPort)
+	if out.Encode(newOutcome(err)) != nil || err != nil {
+		return 1
+	}
+	defer s.close()
+	for {
+		var t task
+		if err := in.Decode(&t); err != nil {
+			return 0
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), t.Timeout)
+		err := exchange(ctx, t.Kind, t.Addr)
+		cancel()
+		if out.Encode(newOutcome(err)) != nil {
+			return 1
+		}
+	}
+}

@@ -1,0 +1,385 @@
+// Package selftest brings throw-away namespaces up and really sends TCP, UDP and DNS through
+// them. It exists because the checks of package probe each look at one part, and only traffic
+// shows that the parts work together.
+//
+// Every namespace is made as `slirpctl up -- COMMAND` makes it; the command is this program in
+// another role, [Guest]. There is one namespace for the gateway, one for each port handler, and
+// one for IPv6:
+//
+//	this process                              guest, in the namespace
+//	echo and DNS servers on 127.0.0.1  ◀────  through the gateway      (gateway-…, ipv6-…)
+//	the host's nameserver              ◀────  through the built-in DNS (built-in-dns)
+//	client  ── forwarded port ─────────────▶  echo and DNS servers     (rootlesskit-…, …)
+//
+// Nothing is sent beyond the loopback interface, but one question about "localhost" to the
+// nameserver of /etc/resolv.conf.
+package selftest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+	"github.com/slirpctl/slirpctl/internal/launcher"
+	"github.com/slirpctl/slirpctl/internal/options"
+	"github.com/slirpctl/slirpctl/internal/probe"
+	"github.com/slirpctl/slirpctl/internal/subnet"
+)
+
+const (
+	totalTimeout = 40 * time.Second
+	upTimeout    = 10 * time.Second // for one namespace; it takes some 50 milliseconds
+	stepTimeout  = 2 * time.Second  // for each exchange; it takes a few
+)
+
+// Config says what to test.
+type Config struct {
+	// Options are those of `up`; what concerns one instance alone (name, forwards, descriptors)
+	// is not taken over.
+	Options options.Options
+	// Hint says what can be done about an error of `up`; nil: nothing.
+	Hint func(error) string
+}
+
+// Error says which step failed first. It does not unwrap: the failure of a step is not that
+// of the command.
+type Error struct {
+	Step   string
+	Err    error
+	Remedy string
+}
+
+// Error gives one line.
+func (e *Error) Error() string { return fmt.Sprintf("self-test: %s: %v", e.Step, e.Err) }
+
+// Hint says what can be done about it, or "".
+func (e *Error) Hint() string { return e.Remedy }
+
+// ErrInterrupted: the caller's context ended before the test did.
+var ErrInterrupted = errors.New("interrupted")
+
+// Run tests everything and takes it down again. Without trouble it takes less than a second, and
+// 40 seconds at most. Steps that could not be tried are unknown. Errors: [*Error], with all the
+// steps; [ErrInterrupted].
+func Run(ctx context.Context, cfg Config) ([]probe.Step, error) {
+	t := &test{cfg: cfg, ipv6: hasIPv6()}
+	outer := ctx
+	ctx, cancel := context.WithTimeout(ctx, totalTimeout)
+	defer cancel()
+	base, err := os.MkdirTemp(shortTempDir(), "slirpctl-self-test-")
+	if err != nil {
+		return nil, &Error{Step: "state-directory", Err: err, Remedy: "df -h " + launcher.Quote([]string{os.TempDir()})}
+	}
+	defer os.RemoveAll(base)
+	t.base = base
+	for _, part := range []func(context.Context){t.gateway, t.rootlesskit, t.slirp4netns, t.direct, t.overIPv6} {
+		if outer.Err() == nil {
+			part(ctx)
+		}
+	}
+	if outer.Err() != nil {
+		return t.steps, ErrInterrupted
+	}
+	if t.failure != nil {
+		return t.steps, t.failure
+	}
+	return t.steps, nil
+}
+
+// shortTempDir leaves room for the paths of sockets.
+func shortTempDir() string {
+	const longest = 40
+	if dir := os.TempDir(); len(dir) <= longest {
+		return dir
+	}
+	return "/tmp"
+}
+
+// hasIPv6 reports whether the host's loopback interface has IPv6.
+func hasIPv6() bool {
+	l, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		return false
+	}
+	return l.Close() == nil
+}
+
+type test struct {
+	cfg     Config
+	base    string
+	ipv6    bool
+	steps   []probe.Step
+	failure *Error // the first
+}
+
+// untested is why a step was not tried, which is no failure.
+type untested struct{ reason string }
+
+func (u *untested) Error() string { return u.reason }
+
+// step runs one step and notes how it went.
+func (t *test) step(ctx context.Context, name string, do func(context.Context) (reason string, err error)) error {
+	s := probe.Step{Name: name, Status: probe.OK}
+	if ctx.Err() != nil {
+		s.Status, s.Reason = probe.Unknown, "not tried: no time left"
+		t.steps = append(t.steps, s)
+		return ctx.Err()
+	}
+	began := time.Now()
+	var err error
+	s.Reason, err = do(ctx)
+	s.Milliseconds = math.Round(float64(time.Since(began).Microseconds())/10) / 100
+	var u *untested
+	switch {
+	case errors.As(err, &u):
+		s.Status, s.Reason = probe.Unknown, u.reason
+	case err != nil:
+		s.Status, s.Reason = probe.Failed, strings.ReplaceAll(err.Error(), "\n", "; ")
+		if t.cfg.Hint != nil {
+			s.Remedy = t.cfg.Hint(err)
+		}
+		if t.failure == nil {
+			t.failure = &Error{Step: name, Err: err, Remedy: s.Remedy}
+		}
+	}
+	t.steps = append(t.steps, s)
+	return err
+}
+
+// skip notes steps that can't be tried.
+func (t *test) skip(reason string, names ...string) {
+	for _, name := range names {
+		t.steps = append(t.steps, probe.Step{Name: name, Status: probe.Unknown, Reason: "not tried: " + reason})
+	}
+}
+
+// options are those of one namespace.
+func (t *test) options(name string) options.Options {
+	o := t.cfg.Options
+	o.Name = name
+	o.Timeout = upTimeout
+	o.ReadyFD, o.ExitFD = -1, -1
+	o.PIDFile, o.Detach, o.MapUsers = "", false, false
+	o.Publish, o.PublishAuto, o.SourceIPTransparent = nil, false, false
+	o.PortHandler = options.HandlerRootlessKit
+	o.IPv6 = false
+	// The servers are on loopback, which no other source address may reach.
+	o.AllowHostLoopback = true
+	o.OutboundAddr, o.OutboundAddr6 = options.Outbound{}, options.Outbound{}
+	o.DisableDNS = false
+	return o
+}
+
+// in brings a namespace up, as a step of its own, lets use use it, and takes it down. Where it
+// can't be brought up, the steps called names are not tried.
+func (t *test) in(ctx context.Context, name string, o options.Options, names []string, use func(*namespace)) {
+	var ns *namespace
+	err := t.step(ctx, name+"-up", func(ctx context.Context) (string, error) {
+		var err error
+		if ns, err = up(ctx, t.base, o); err != nil {
+			var missing *launcher.MissingFeatureError
+			if name != "gateway" && errors.As(err, &missing) {
+				return "", &untested{err.Error()}
+			}
+			return "", err
+		}
+		return upReason(ns), nil
+	})
+	if err != nil {
+		t.skip("no namespace", names...)
+		return
+	}
+	use(ns)
+	if err := ns.down(); err != nil {
+		_ = t.step(ctx, name+"-down", func(context.Context) (string, error) { return "", err })
+	}
+}
+
+func upReason(ns *namespace) string {
+	reason := "a namespace has a network, " + ns.state.Guest.String()
+	if ns.state.IPv6 != nil {
+		reason += " and " + ns.state.IPv6.Guest.String()
+	}
+	if len(ns.warnings) > 0 {
+		reason += "; " + strings.Join(ns.warnings, "; ")
+	}
+	return reason
+}
+
+// sent says what went there and back.
+func sent(k kind, from, to string) string {
+	switch k {
+	case tcp:
+		return fmt.Sprintf("%d bytes from %s to %s and back", streamSize, from, to)
+	case udp:
+		return fmt.Sprintf("a datagram of %d bytes from %s to %s and back", datagramSize, from, to)
+	}
+	return fmt.Sprintf("a question from %s was answered by %s", from, to)
+}
+
+func names(prefix string, kinds ...kind) []string {
+	var all []string
+	for _, k := range kinds {
+		all = append(all, prefix+string(k))
+	}
+	return all
+}
+
+// outward sends from the namespace to our servers on the host's loopback address at, which the
+// namespace reaches as gateway.
+func (t *test) outward(ctx context.Context, ns *namespace, prefix string, s *servers, gateway netip.Addr, kinds ...kind) {
+	for _, k := range kinds {
+		_ = t.step(ctx, prefix+string(k), func(context.Context) (string, error) {
+			at := map[kind]net.Addr{tcp: s.tcp.Addr(), udp: s.udp.LocalAddr(), dns: s.dns.LocalAddr()}[k].String()
+			_, port, err := net.SplitHostPort(at)
+			if err != nil {
+				return "", err
+			}
+			to := net.JoinHostPort(gateway.String(), port)
+			return sent(k, "inside", at) + " through " + to, ns.do(k, to)
+		})
+	}
+}
+
+// gateway tests the way out of the namespace.
+func (t *test) gateway(ctx context.Context) {
+	const builtIn = "built-in-dns"
+	t.in(ctx, "gateway", t.options("gateway"), append(names("gateway-", tcp, udp, dns), builtIn), func(ns *namespace) {
+		s, err := serve("127.0.0.1", 0, 0)
+		if err != nil {
+			t.skip("no servers on loopback: "+err.Error(), names("gateway-", tcp, udp, dns)...)
+		} else {
+			defer s.close()
+			t.outward(ctx, ns, "gateway-", s, ns.state.Gateway, tcp, udp, dns)
+		}
+		_ = t.step(ctx, builtIn, func(ctx context.Context) (string, error) { return builtInDNS(ctx, ns) })
+	})
+}
+
+// builtInDNS asks slirp4netns's built-in DNS, which hands questions on to the host's nameserver.
+// Whose fault a missing answer is shows by asking that one from outside, at the same time.
+func builtInDNS(ctx context.Context, ns *namespace) (reason string, err error) {
+	text, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		return "", &untested{"not tried: " + err.Error()}
+	}
+	server, ok := probe.FirstNameserver4(string(text))
+	if !ok {
+		return "", &untested{"not tried: /etc/resolv.conf names no nameserver with an IPv4 address"}
+	}
+	at := netip.AddrPortFrom(server, 53).String()
+	outside := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+		defer cancel()
+		outside <- exchange(ctx, anyDNS, at)
+	}()
+	builtIn := netip.AddrPortFrom(ns.state.DNS, 53).String()
+	inErr := ns.do(anyDNS, builtIn)
+	outErr := <-outside
+	switch {
+	case inErr == nil:
+		return fmt.Sprintf("the host's nameserver %s answers through %s", server, builtIn), nil
+	case outErr != nil:
+		return "", &untested{fmt.Sprintf("the host's nameserver %s answers nobody now (%v)", server, outErr)}
+	}
+	return "", &dnsError{server, inErr}
+}
+
+// dnsError: names resolve on the host and not in the namespace.
+type dnsError struct {
+	server netip.Addr
+	err    error
+}
+
+func (e *dnsError) Error() string {
+	return fmt.Sprintf("the host's nameserver %s answers the host, but not the namespace: %v", e.server, e.err)
+}
+
+// Hint says what to do about it.
+func (e *dnsError) Hint() string { return "see what `slirpctl probe` says of resolv-conf and sandbox" }
+
+func (t *test) rootlesskit(ctx context.Context) { t.handler(ctx, options.HandlerRootlessKit, t.ipv6) }
+func (t *test) slirp4netns(ctx context.Context) { t.handler(ctx, options.HandlerSlirp4netns, false) }
+func (t *test) direct(ctx context.Context)      { t.handler(ctx, options.HandlerDirect, t.ipv6) }
+
+// handler tests the way in through the ports of one handler.
+func (t *test) handler(ctx context.Context, h options.PortHandler, ipv6 bool) {
+	prefix := string(h) + "-"
+	loopback := []netip.Addr{netip.MustParseAddr("127.0.0.1")}
+	want := names(prefix, tcp, udp, dns)
+	if ipv6 {
+		loopback = append(loopback, netip.IPv6Loopback())
+		want = append(want, prefix+"ipv6-tcp", prefix+"ipv6-udp", prefix+"ipv6-dns")
+	}
+	o := t.options(string(h))
+	o.PortHandler = h
+	for _, ip := range loopback {
+		o.Publish = append(o.Publish,
+			hostfwd.Spec{HostIP: ip, GuestPort: guestEchoPort, Count: 1, Protos: []hostfwd.Proto{hostfwd.TCP, hostfwd.UDP}},
+			hostfwd.Spec{HostIP: ip, GuestPort: guestDNSPort, Count: 1, Protos: []hostfwd.Proto{hostfwd.UDP}})
+	}
+	t.in(ctx, string(h), o, want, func(ns *namespace) {
+		for _, ip := range loopback {
+			prefix := prefix
+			if ip.Is6() {
+				prefix += "ipv6-"
+			}
+			for _, k := range []kind{tcp, udp, dns} {
+				_ = t.step(ctx, prefix+string(k), func(ctx context.Context) (string, error) {
+					return inward(ctx, ns, ip, k)
+				})
+			}
+		}
+	})
+}
+
+// inward sends from here to the guest's servers, through the port published on ip.
+func inward(ctx context.Context, ns *namespace, ip netip.Addr, k kind) (reason string, err error) {
+	proto, port := "udp", guestEchoPort
+	switch k {
+	case tcp:
+		proto = "tcp"
+	case dns:
+		port = guestDNSPort
+	}
+	for _, p := range ns.state.Ports {
+		if !strings.HasPrefix(p.Proto, proto) || p.HostIP != ip || p.GuestPort != port {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+		defer cancel()
+		to := netip.AddrPortFrom(ip, uint16(p.HostPort)).String()
+		inside := netip.AddrPortFrom(p.GuestIP, uint16(p.GuestPort)).String()
+		return sent(k, "outside", inside) + " through " + to, exchange(ctx, k, to)
+	}
+	return "", fmt.Errorf("no forward from %s to the port %d inside", ip, port)
+}
+
+// overIPv6 tests the way out over IPv6: slirp4netns takes its IPv6 gateway, too, for the host's
+// loopback address (measured with 1.2.0).
+func (t *test) overIPv6(ctx context.Context) {
+	want := names("ipv6-gateway-", tcp, udp, dns)
+	if !t.ipv6 {
+		t.skip("the host has no IPv6", append([]string{"ipv6-up"}, want...)...)
+		return
+	}
+	o := t.options("ipv6")
+	o.IPv6 = true
+	t.in(ctx, "ipv6", o, want, func(ns *namespace) {
+		s, err := serve("::1", 0, 0)
+		if err != nil {
+			t.skip("no servers on loopback: "+err.Error(), want...)
+			return
+		}
+		defer s.close()
+		t.outward(ctx, ns, "ipv6-gateway-", s, subnet.Gateway6(), tcp, udp, dns)
+	})
+}
