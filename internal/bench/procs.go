@@ -73,6 +73,12 @@ func cpuSeconds(pids []int) float64 {
 	return float64(ticks) / userHZ
 }
 
+// programOf is the name of the program that a process runs (proc(5): comm).
+func programOf(pid int) string {
+	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	return strings.TrimSpace(string(data))
+}
+
 // wakeups is how often their threads went to sleep of their own will so far.
 func wakeups(pids []int) float64 {
 	var n int64
