@@ -19,6 +19,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/oci"
 	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/probe"
+	"github.com/slirpctl/slirpctl/internal/sdnotify"
 	"github.com/slirpctl/slirpctl/internal/supervisor"
 )
 
@@ -196,6 +197,9 @@ func runUp(ctx context.Context, a *app, o *upOptions) error {
 		if err := printer.up(st, len(o.command) > 0 && !opt.Detach, a.err); err != nil {
 			return err
 		}
+		if o.container == nil { // a hook's NOTIFY_SOCKET is the container's
+			notifyReady(a, st, opt.Detach)
+		}
 		return signalReady(ready)
 	}
 	if opt.Detach {
@@ -262,6 +266,19 @@ func openWrapperFDs(o *options.Options) (ready, exit *os.File, err error) {
 		return nil, nil, err
 	}
 	return ready, exit, nil
+}
+
+// notifyReady tells systemd, where it wants to know. That it can't be told is no reason to take
+// a network away: systemd will say so itself, after its time-out.
+func notifyReady(a *app, st instance.State, detached bool) {
+	mainPID := 0
+	if detached {
+		mainPID = st.SupervisorPID
+	}
+	status := fmt.Sprintf("network of %s is up: %s", st.Name, st.Guest)
+	if err := sdnotify.Ready(mainPID, status); err != nil {
+		a.log.Warn(err)
+	}
 }
 
 // signalReady writes "1" and closes, as slirp4netns does.
