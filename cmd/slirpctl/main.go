@@ -30,6 +30,8 @@ func main() {
 				os.Exit(exitFailure)
 			}
 			os.Exit(0)
+		case selftest.UpCommand:
+			os.Exit(selftest.Up(explain))
 		case selftest.Command:
 			os.Exit(selftest.Guest())
 		case superviseCommand:

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/slirpctl/slirpctl/internal/gotemplate"
+	"github.com/slirpctl/slirpctl/internal/launcher"
 	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/probe"
 	"github.com/slirpctl/slirpctl/internal/selftest"
@@ -124,7 +125,7 @@ func runProbe(ctx context.Context, opts *probeOptions, around probeSurroundings,
 	}
 	var testErr error
 	if opts.selfTest && detectErr == nil {
-		if testErr = selfTest(ctx, around.options, &report); errors.Is(testErr, selftest.ErrInterrupted) {
+		if testErr = selfTest(ctx, around.options, *env.Slirp4netns, &report); errors.Is(testErr, selftest.ErrInterrupted) {
 			return testErr
 		}
 	}
@@ -142,7 +143,7 @@ func runProbe(ctx context.Context, opts *probeOptions, around probeSurroundings,
 
 // selfTest adds the self-test to the report. A signal that would end this process ends the test
 // first, with all that it has made.
-func selfTest(ctx context.Context, o options.Options, report *probe.Report) error {
+func selfTest(ctx context.Context, o options.Options, binary launcher.Binary, report *probe.Report) error {
 	var signals []os.Signal
 	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		if !signal.Ignored(s) { // nohup
@@ -151,7 +152,7 @@ func selfTest(ctx context.Context, o options.Options, report *probe.Report) erro
 	}
 	ctx, stop := signal.NotifyContext(ctx, signals...)
 	defer stop()
-	steps, err := selftest.Run(ctx, selftest.Config{Options: o, Hint: hintOf})
+	steps, err := selftest.Run(ctx, selftest.Config{Options: o, Binary: binary, Hint: hintOf})
 	report.AddSelfTest(steps)
 	return err
 }

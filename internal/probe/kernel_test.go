@@ -55,6 +55,7 @@ func TestChecksInMadeWorlds(t *testing.T) {
 
 		{"free", "cidr-overlap", `exec unshare -Urn $PROBE`, false, OK, "no route", ""},
 		{"taken", "cidr-overlap", `exec unshare -Urn sh -euc 'ip link set lo up; ip route add 10.0.0.0/16 dev lo; exec $PROBE'`, false, Warning, "10.0.2.0/24 overlaps the host's route to 10.0.0.0/16 on lo", "export SLIRPCTL_CIDR="},
+		{"an address without a route", "cidr-overlap", `exec unshare -Urn sh -euc 'ip link set lo up; ip address add 10.0.2.9/32 dev lo; exec $PROBE'`, false, Warning, "10.0.2.0/24 overlaps the host's address or route 10.0.2.9 on lo", "export SLIRPCTL_CIDR="},
 
 		{"found", "nsenter", "exec $PROBE", false, OK, "nsenter", ""},
 		{"not found", "nsenter", `export PATH=/nonexistent; exec $PROBE`, false, Warning, "not on PATH", ""},

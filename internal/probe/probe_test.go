@@ -46,6 +46,7 @@ func goodEnv(files map[string]string) *Env {
 	return &Env{
 		FS: fsys, UID: 1000, User: "ann", StateDir: "/run/user/1000/slirpctl", CIDR: netip.MustParsePrefix("10.0.2.0/24"),
 		LookPath:   func(name string) (string, error) { return "/usr/bin/" + name, nil },
+		Addresses:  func() ([]Route, error) { return nil, nil },
 		Output:     func(context.Context, string, ...string) (string, error) { return "nsenter from util-linux 2.40\n", nil },
 		HasCap:     func(int) bool { return false },
 		PingSocket: func() error { return nil },
@@ -237,19 +238,21 @@ func TestExplain(t *testing.T) {
 		}
 	})
 	for _, tc := range []struct {
-		env    *Env
-		output string
-		want   string // a check's name; "" for none
+		env  *Env
+		asks string
+		want string // a check's name; "" for none
+		hint string
 	}{
-		{tun, "open(\"/dev/net/tun\"): Permission denied\nchild failed(1)\n", "tun-device"},
-		{sandbox, "cannot pivot_root to /tmp\ncreate_sandbox failed\ndo_slirp is exiting\n", "sandbox"},
-		{goodEnv(nil), "open(\"/dev/net/tun\"): Permission denied\n", ""}, // it works now
-		{tun, "something else\n", ""},
-		{tun, "", ""},
+		{tun, "tun-device", "tun-device", "tun-device: denied: /dev/net/tun can't be opened by ann (permission denied); try: sudo chmod 0666 /dev/net/tun"},
+		{tun, "seccomp tun-device", "tun-device", ""},
+		{sandbox, "sandbox", "sandbox", "sandbox: slirp4netns's sandbox can't work here: pivot_root: operation not permitted; try: export SLIRPCTL_SANDBOX=false"},
+		{goodEnv(nil), "tun-device", "", ""}, // it works now
+		{tun, "nonsense", "", ""},
+		{tun, "", "", ""},
 	} {
-		r, ok := Explain(t.Context(), tc.env, tc.output)
-		if ok != (tc.want != "") || r.Name != tc.want {
-			t.Errorf("%q: got %+v, %v", tc.output, r, ok)
+		r, ok := Explain(t.Context(), tc.env, strings.Fields(tc.asks)...)
+		if ok != (tc.want != "") || r.Name != tc.want || tc.hint != "" && r.Hint() != tc.hint {
+			t.Errorf("%q: got %q, %+v, %v", tc.asks, r.Hint(), r, ok)
 		}
 	}
 }
@@ -278,7 +281,10 @@ func TestFollow(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	old, fixed, odd := launcher.Version{Version: "1.2.0"}, launcher.Version{Version: "1.2.1"}, launcher.Version{}
+	binary := func(version, features string) launcher.Binary {
+		return launcher.Binary{Version: launcher.Version{Version: version}, Features: launcher.ParseFeatures(features)}
+	}
+	old, fixed, odd, newer := binary("1.2.0", ""), binary("1.2.1", ""), launcher.Binary{}, binary("", "--netns-type=TYPE [path|pid|tapfd]")
 	type broken struct{ old, fixed, odd, known bool } // known for odd
 	fine, always, file := broken{known: true}, broken{true, true, true, true}, broken{old: true, odd: true}
 	for _, tc := range []struct {
@@ -299,8 +305,8 @@ func TestFollow(t *testing.T) {
 		{"nix", "/nix/store/r", nil, "/nix/store/r", file, Warning},
 		{"nowhere", "/etc/nowhere", fs.ErrNotExist, "", fine, Warning},
 		{"/run/none/at/all", "/run/none/at/all", fs.ErrNotExist, "", fine, Warning},
-		{"a", "", ErrLinkLoop, "", fine, Warning},
-		{"resolv.conf", "", ErrLinkLoop, "", fine, Warning},
+		{"a", "", launcher.ErrLinkLoop, "", fine, Warning},
+		{"resolv.conf", "", launcher.ErrLinkLoop, "", fine, Warning},
 	} {
 		path := filepath.Join(root, "etc/resolv.conf")
 		_ = os.Remove(path)
@@ -314,7 +320,7 @@ func TestFollow(t *testing.T) {
 			t.Fatal(err)
 		}
 		fsys := os.DirFS(root)
-		c := Follow(fsys, "/etc/resolv.conf")
+		c := launcher.Follow(fsys, "/etc/resolv.conf")
 		if !errors.Is(c.Err, tc.err) || tc.final != "" && c.Final != tc.final {
 			t.Errorf("%q: ends at %s, %v", tc.to, c.Final, c.Err)
 		}
@@ -322,11 +328,15 @@ func TestFollow(t *testing.T) {
 		b.old, _ = c.BreaksSandboxDNS(old)
 		b.fixed, _ = c.BreaksSandboxDNS(fixed)
 		b.odd, b.known = c.BreaksSandboxDNS(odd)
+		// The version was not asked for, but a feature shows that it is late enough.
+		if breaks, known := c.BreaksSandboxDNS(newer); tc.err == nil && (breaks != tc.broken.fixed || !known) {
+			t.Errorf("%q: broken %v, %v with 1.3.0's features", tc.to, breaks, known)
+		}
 		if tc.err == nil && (c.Escape().Path != tc.escape || b != tc.broken) {
 			t.Errorf("%q: leaves at %+v, broken %+v", tc.to, c.Escape(), b)
 		}
 		env := goodEnv(nil)
-		env.FS, env.Slirp4netns = fsys, &launcher.Binary{Version: old}
+		env.FS, env.Slirp4netns = fsys, &old
 		if r := ResolvConf(t.Context(), env); r.Status != tc.status {
 			t.Errorf("%q: %+v", tc.to, r)
 		}

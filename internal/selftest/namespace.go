@@ -1,96 +1,180 @@
 package selftest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
 
+	"github.com/slirpctl/slirpctl/internal/control"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/supervisor"
 )
 
+// UpCommand is the hidden argument that makes slirpctl the supervisor of one namespace. It is a
+// process of its own because a supervisor gives privileges up for good.
+const UpCommand = "__self-test-up"
+
+// Descriptors of that process; its standard input and output are the guest's.
+const (
+	orderFD  = 3
+	reportFD = 4
+)
+
+// order is what the supervisor's process shall bring up.
+type order struct {
+	Options options.Options `json:"options"`
+	Base    string          `json:"base"`
+}
+
+// report is what it sends back, once.
+type report struct {
+	State    instance.State `json:"state"`
+	Warnings []string       `json:"warnings"` // what it found worth saying
+	Error    *control.Error `json:"error"`
+}
+
+// Up is the life of the supervisor's process. It returns the exit status. explain gives an error
+// the hint and exit code of the command line.
+func Up(explain func(error) (hint string, code int)) int {
+	unix.CloseOnExec(orderFD)
+	unix.CloseOnExec(reportFD)
+	out := json.NewEncoder(os.NewFile(reportFD, "report"))
+	var o order
+	if err := json.NewDecoder(os.NewFile(orderFD, "order")).Decode(&o); err != nil {
+		return 1
+	}
+	log, warned := quietLog()
+	_, err := supervisor.Run(context.Background(), supervisor.Request{
+		Options: o.Options, Base: o.Base,
+		// Of the process that becomes COMMAND, which is this program already.
+		Command: []string{"/proc/self/exe", Command},
+	}, supervisor.Env{
+		Log: log, Stdio: [3]*os.File{os.Stdin, os.Stdout, nil},
+		Ready: func(st instance.State) error { return out.Encode(report{State: st, Warnings: warned()}) },
+	})
+	if err != nil {
+		hint, code := explain(err)
+		_ = out.Encode(report{Error: &control.Error{Message: err.Error(), HintStr: hint, Code: code}})
+		return 1
+	}
+	return 0
+}
+
 // namespace is a throw-away namespace with a network, and our guest in it.
 type namespace struct {
-	state    instance.State
-	warnings []string // what the supervisor found worth saying
+	report
 
-	cancel  context.CancelFunc
-	in, out *os.File // the guest's standard input and output, our ends
+	cmd     *exec.Cmd // the supervisor
+	in, out *os.File  // the guest's standard input and output, our ends
 	answers *json.Decoder
-	done    <-chan error // the supervisor's end
+	done    chan struct{} // closed when the supervisor has ended
+	stderr  bytes.Buffer  // the supervisor's
 }
 
 // up makes a namespace the way `slirpctl up -- COMMAND` does. Nothing is left where it fails.
 func up(ctx context.Context, base string, o options.Options) (*namespace, error) {
-	guestIn, in, err := os.Pipe()
+	ns := &namespace{done: make(chan struct{})}
+	reports, err := ns.start(order{o, base})
 	if err != nil {
 		return nil, err
 	}
-	out, guestOut, err := os.Pipe()
-	if err != nil {
-		guestIn.Close()
-		in.Close()
-		return nil, err
+	defer reports.Close()
+	// The end of ctx, or of the time, ends the start.
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout+downTimeout)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = ns.cmd.Process.Signal(syscall.SIGTERM) })
+	_ = reports.SetReadDeadline(time.Now().Add(o.Timeout + 2*downTimeout))
+	if err = json.NewDecoder(reports).Decode(&ns.report); err == nil && ns.Error != nil {
+		err = ns.Error
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	ready, done := make(chan instance.State, 1), make(chan error, 1)
-	log, warned := quietLog()
-	go func() {
-		_, err := supervisor.Run(ctx, supervisor.Request{
-			Options: o, Base: base,
-			// Of the process that becomes COMMAND, which is this program already.
-			Command: []string{"/proc/self/exe", Command},
-		}, supervisor.Env{
-			Log: log, Stdio: [3]*os.File{guestIn, guestOut, nil},
-			Ready: func(st instance.State) error {
-				ready <- st
-				return nil
-			},
-		})
-		done <- err
-	}()
-	ns := &namespace{cancel: cancel, in: in, out: out, answers: json.NewDecoder(out), done: done}
-	select {
-	case ns.state = <-ready:
-	case err = <-done:
-		done <- err // for down
-		if err == nil {
-			err = errors.New("it ended at once")
-		}
-	}
-	guestIn.Close()
-	guestOut.Close()
-	ns.warnings = warned()
-	if err == nil {
-		if err = ns.outcome(stepTimeout); err != nil {
+	stop()
+	var said *control.Error
+	switch {
+	case err == nil:
+		if err = ns.outcome(ctx, stepTimeout); err != nil {
 			err = fmt.Errorf("the servers inside: %w", err)
 		}
+	case !errors.As(err, &said):
+		err = errors.New("the supervisor ended without a word")
 	}
-	if err != nil {
-		return nil, errors.Join(err, ns.down())
+	if err == nil {
+		return ns, nil
 	}
-	return ns, nil
+	err = errors.Join(err, ns.down())
+	if text := strings.TrimSpace(ns.stderr.String()); text != "" {
+		err = fmt.Errorf("%w: %s", err, text)
+	}
+	return nil, err
+}
+
+// start starts the supervisor's process and returns where its report comes from.
+func (ns *namespace) start(o order) (reports *os.File, err error) {
+	var pipes [4][2]*os.File // the child's end, ours
+	defer func() {
+		for _, p := range pipes {
+			if p[0] != nil {
+				p[0].Close()
+			}
+			if err != nil && p[1] != nil {
+				p[1].Close()
+			}
+		}
+	}()
+	for i := range pipes {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return nil, err
+		}
+		pipes[i] = [2]*os.File{r, w} // to the child
+		if i == 1 || i == 3 {
+			pipes[i] = [2]*os.File{w, r}
+		}
+	}
+	stdin, stdout, orders, reporting := pipes[0], pipes[1], pipes[2], pipes[3]
+	cmd := exec.Command("/proc/self/exe", UpCommand)
+	cmd.Args[0] = "slirpctl"
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin[0], stdout[0], &ns.stderr
+	cmd.ExtraFiles = []*os.File{orders[0], reporting[0]}
+	// Not in the terminal's foreground: what the keyboard says is for us, who then end it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.WaitDelay = downTimeout / 10
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	ns.cmd, ns.in, ns.out, ns.answers = cmd, stdin[1], stdout[1], json.NewDecoder(stdout[1])
+	go func() {
+		_ = cmd.Wait()
+		close(ns.done)
+	}()
+	_ = json.NewEncoder(orders[1]).Encode(o) // a failure shows in the report that doesn't come
+	orders[1].Close()
+	return reporting[1], nil
 }
 
 // do lets the guest send something.
-func (ns *namespace) do(k kind, addr string) error {
+func (ns *namespace) do(ctx context.Context, k kind, addr string) error {
 	if err := json.NewEncoder(ns.in).Encode(task{k, addr, stepTimeout}); err != nil {
 		return fmt.Errorf("the namespace is gone: %w", err)
 	}
-	return ns.outcome(stepTimeout + stepTimeout/2)
+	return ns.outcome(ctx, stepTimeout+stepTimeout/2)
 }
 
-func (ns *namespace) outcome(timeout time.Duration) error {
+func (ns *namespace) outcome(ctx context.Context, timeout time.Duration) error {
 	_ = ns.out.SetReadDeadline(time.Now().Add(timeout))
+	defer context.AfterFunc(ctx, func() { _ = ns.out.SetReadDeadline(time.Unix(1, 0)) })()
 	var o outcome
 	if err := ns.answers.Decode(&o); err != nil {
 		return fmt.Errorf("the namespace does not answer: %w", err)
@@ -98,24 +182,24 @@ func (ns *namespace) outcome(timeout time.Duration) error {
 	return o.err()
 }
 
-// downTimeout is how long the end of a namespace may take, and then again when it is forced. It
+// downTimeout is how long the end of a namespace may take, and then again after each signal. It
 // takes a few milliseconds.
 const downTimeout = 3 * time.Second
 
-// down ends the namespace and waits until everything of it is gone.
+// down ends the namespace and waits until everything of it is gone. The guest ends with its
+// standard input, and with the guest the rest.
 func (ns *namespace) down() error {
 	ns.in.Close()
-	ns.out.Close()
-	defer ns.cancel()
-	for range 2 {
+	defer ns.out.Close()
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL, 0} {
 		select {
 		case <-ns.done: // how it ended does not matter
 			return nil
 		case <-time.After(downTimeout):
-			ns.cancel()
+			_ = ns.cmd.Process.Signal(sig)
 		}
 	}
-	return fmt.Errorf("the namespace did not end within %s", 2*downTimeout)
+	return errors.New("the namespace's supervisor did not end")
 }
 
 // quietLog is a log that keeps the warnings, and a function that returns them.

@@ -2,8 +2,8 @@
 // them. It exists because the checks of package probe each look at one part, and only traffic
 // shows that the parts work together.
 //
-// Every namespace is made as `slirpctl up -- COMMAND` makes it; the command is this program in
-// another role, [Guest]. There is one namespace for the gateway, one for each port handler, and
+// Every namespace is made as `slirpctl up -- COMMAND` makes it, by this program in another role,
+// [Up]; the command is this program in a third one, [Guest]. There is one namespace for the gateway, one for each port handler, and
 // one for IPv6:
 //
 //	this process                              guest, in the namespace
@@ -44,6 +44,7 @@ type Config struct {
 	// Options are those of `up`; what concerns one instance alone (name, forwards, descriptors)
 	// is not taken over.
 	Options options.Options
+	Binary  launcher.Binary // the slirp4netns that they lead to
 	// Hint says what can be done about an error of `up`; nil: nothing.
 	Hint func(error) string
 }
@@ -184,10 +185,6 @@ func (t *test) in(ctx context.Context, name string, o options.Options, names []s
 	err := t.step(ctx, name+"-up", func(ctx context.Context) (string, error) {
 		var err error
 		if ns, err = up(ctx, t.base, o); err != nil {
-			var missing *launcher.MissingFeatureError
-			if name != "gateway" && errors.As(err, &missing) {
-				return "", &untested{err.Error()}
-			}
 			return "", err
 		}
 		return upReason(ns), nil
@@ -203,12 +200,12 @@ func (t *test) in(ctx context.Context, name string, o options.Options, names []s
 }
 
 func upReason(ns *namespace) string {
-	reason := "a namespace has a network, " + ns.state.Guest.String()
-	if ns.state.IPv6 != nil {
-		reason += " and " + ns.state.IPv6.Guest.String()
+	reason := "a namespace has a network, " + ns.State.Guest.String()
+	if ns.State.IPv6 != nil {
+		reason += " and " + ns.State.IPv6.Guest.String()
 	}
-	if len(ns.warnings) > 0 {
-		reason += "; " + strings.Join(ns.warnings, "; ")
+	if len(ns.Warnings) > 0 {
+		reason += "; " + strings.Join(ns.Warnings, "; ")
 	}
 	return reason
 }
@@ -236,14 +233,14 @@ func names(prefix string, kinds ...kind) []string {
 // namespace reaches as gateway.
 func (t *test) outward(ctx context.Context, ns *namespace, prefix string, s *servers, gateway netip.Addr, kinds ...kind) {
 	for _, k := range kinds {
-		_ = t.step(ctx, prefix+string(k), func(context.Context) (string, error) {
+		_ = t.step(ctx, prefix+string(k), func(ctx context.Context) (string, error) {
 			at := map[kind]net.Addr{tcp: s.tcp.Addr(), udp: s.udp.LocalAddr(), dns: s.dns.LocalAddr()}[k].String()
 			_, port, err := net.SplitHostPort(at)
 			if err != nil {
 				return "", err
 			}
 			to := net.JoinHostPort(gateway.String(), port)
-			return sent(k, "inside", at) + " through " + to, ns.do(k, to)
+			return sent(k, "inside", at) + " through " + to, ns.do(ctx, k, to)
 		})
 	}
 }
@@ -257,7 +254,7 @@ func (t *test) gateway(ctx context.Context) {
 			t.skip("no servers on loopback: "+err.Error(), names("gateway-", tcp, udp, dns)...)
 		} else {
 			defer s.close()
-			t.outward(ctx, ns, "gateway-", s, ns.state.Gateway, tcp, udp, dns)
+			t.outward(ctx, ns, "gateway-", s, ns.State.Gateway, tcp, udp, dns)
 		}
 		_ = t.step(ctx, builtIn, func(ctx context.Context) (string, error) { return builtInDNS(ctx, ns) })
 	})
@@ -281,8 +278,8 @@ func builtInDNS(ctx context.Context, ns *namespace) (reason string, err error) {
 		defer cancel()
 		outside <- exchange(ctx, anyDNS, at)
 	}()
-	builtIn := netip.AddrPortFrom(ns.state.DNS, 53).String()
-	inErr := ns.do(anyDNS, builtIn)
+	builtIn := netip.AddrPortFrom(ns.State.DNS, 53).String()
+	inErr := ns.do(ctx, anyDNS, builtIn)
 	outErr := <-outside
 	switch {
 	case inErr == nil:
@@ -307,8 +304,16 @@ func (e *dnsError) Error() string {
 func (e *dnsError) Hint() string { return "see what `slirpctl probe` says of resolv-conf and sandbox" }
 
 func (t *test) rootlesskit(ctx context.Context) { t.handler(ctx, options.HandlerRootlessKit, t.ipv6) }
-func (t *test) slirp4netns(ctx context.Context) { t.handler(ctx, options.HandlerSlirp4netns, false) }
 func (t *test) direct(ctx context.Context)      { t.handler(ctx, options.HandlerDirect, t.ipv6) }
+
+// slirp4netns is not asked to forward IPv6, which it can't.
+func (t *test) slirp4netns(ctx context.Context) {
+	if need := launcher.APISocket; !t.cfg.Binary.Features.Has(need) {
+		t.skip(fmt.Sprintf("this slirp4netns has no --%s (upstream since %s)", need, need.Since()), append([]string{"slirp4netns-up"}, names("slirp4netns-", tcp, udp, dns)...)...)
+		return
+	}
+	t.handler(ctx, options.HandlerSlirp4netns, false)
+}
 
 // handler tests the way in through the ports of one handler.
 func (t *test) handler(ctx context.Context, h options.PortHandler, ipv6 bool) {
@@ -350,7 +355,7 @@ func inward(ctx context.Context, ns *namespace, ip netip.Addr, k kind) (reason s
 	case dns:
 		port = guestDNSPort
 	}
-	for _, p := range ns.state.Ports {
+	for _, p := range ns.State.Ports {
 		if !strings.HasPrefix(p.Proto, proto) || p.HostIP != ip || p.GuestPort != port {
 			continue
 		}
