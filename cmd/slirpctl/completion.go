@@ -6,20 +6,25 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// shells are those that completions are made for, with the file that `make install` installs.
-var shells = []struct {
+// completionShell is a shell that completions are made for, with the file that `make install`
+// installs.
+type completionShell struct {
 	name, file string
 	generate   func(root *cobra.Command, w io.Writer) error
-}{
-	{"bash", "slirpctl.bash", func(root *cobra.Command, w io.Writer) error { return root.GenBashCompletionV2(w, true) }},
-	{"zsh", "_slirpctl", (*cobra.Command).GenZshCompletion},
-	{"fish", "slirpctl.fish", func(root *cobra.Command, w io.Writer) error { return root.GenFishCompletion(w, true) }},
-	{"powershell", "slirpctl.ps1", (*cobra.Command).GenPowerShellCompletionWithDesc},
+}
+
+func completionShells() []completionShell {
+	return []completionShell{
+		{"bash", "slirpctl.bash", func(root *cobra.Command, w io.Writer) error { return root.GenBashCompletionV2(w, true) }},
+		{"zsh", "_slirpctl", (*cobra.Command).GenZshCompletion},
+		{"fish", "slirpctl.fish", func(root *cobra.Command, w io.Writer) error { return root.GenFishCompletion(w, true) }},
+		{"powershell", "slirpctl.ps1", (*cobra.Command).GenPowerShellCompletionWithDesc},
+	}
 }
 
 func newCompletionCmd(a *app) *cobra.Command {
 	var names []string
-	for _, s := range shells {
+	for _, s := range completionShells() {
 		names = append(names, s.name)
 	}
 	return &cobra.Command{
@@ -36,7 +41,7 @@ for every shell; otherwise load them from the shell's start-up file.`,
 		// No configuration is read: it can't be wrong then.
 		PersistentPreRunE: func(*cobra.Command, []string) error { return nil },
 		RunE: func(cmd *cobra.Command, args []string) error {
-			for _, s := range shells {
+			for _, s := range completionShells() {
 				if s.name == args[0] {
 					return s.generate(cmd.Root(), a.out)
 				}

@@ -25,7 +25,7 @@ func buildTree(t *testing.T) *app {
 func generatedFiles(t *testing.T) map[string]string {
 	t.Helper()
 	files := map[string]string{}
-	for _, s := range shells {
+	for _, s := range completionShells() {
 		var out bytes.Buffer
 		if status := run(context.Background(), []string{"completion", s.name}, streams{os.Stdin, &out, os.Stderr}); status != 0 {
 			t.Fatalf("completion %s: status %d", s.name, status)
