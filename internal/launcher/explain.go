@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -66,12 +67,15 @@ func (e *StartError) Hint() string {
 	return ""
 }
 
-// Explain turns slirp4netns's last words into a [*StartError].
+// Explain turns what slirp4netns said into a [*StartError], which quotes the last three lines: it
+// names the cause first and then what failed because of it ("child failed(1)").
 func Explain(exit, words string) *StartError {
-	e := &StartError{Problem: StartOther, Exit: exit, Words: lastWords(words)}
+	said := meaningful(words)
+	e := &StartError{Problem: StartOther, Exit: exit, Words: strings.Join(said[max(0, len(said)-3):], "; ")}
+	all := strings.Join(said, "\n")
 	has := func(parts ...string) bool {
 		for _, p := range parts {
-			if !strings.Contains(words, p) {
+			if !strings.Contains(all, p) {
 				return false
 			}
 		}
@@ -86,9 +90,9 @@ func Explain(exit, words string) *StartError {
 		e.Problem = TunNoDriver
 	case has("TUNSETIFF", "busy"), has("TUNSETIFF", "File exists"):
 		e.Problem = InterfaceExists
-	case has("setegid"), has("pivot_root"), has("sandbox"), has("unshare(CLONE_NEWNS)"), has("mount"):
+	case has("create_sandbox failed"), has("setegid"), has("pivot_root"), has("unshare(CLONE_NEWNS)"):
 		e.Problem = SandboxFailed
-	case has("seccomp"):
+	case has("enable_seccomp failed"), has("seccomp_load"):
 		e.Problem = SeccompFailed
 	case has("setns", "not permitted"), has("/ns/", "Permission denied"):
 		e.Problem = NetnsDenied
@@ -98,23 +102,23 @@ func Explain(exit, words string) *StartError {
 	return e
 }
 
-// lastWords makes one printable line of the lines that say most: slirp4netns names the cause
-// first and then what failed because of it ("child failed(1)").
-func lastWords(text string) string {
+// meaningful returns the lines, made printable, that say something about a failure. The others come
+// with a good start too, and name what worked: "seccomp: The following syscalls are blocked: …
+// mount …" is no failure to mount.
+func meaningful(text string) []string {
 	var keep []string
 	for line := range strings.SplitSeq(text, "\n") {
 		line = strings.TrimSpace(line)
-		switch {
-		case line == "", strings.HasPrefix(line, "sent tapfd="), strings.HasPrefix(line, "received tapfd="),
-			strings.HasPrefix(line, "Starting slirp"), strings.HasPrefix(line, "* "), strings.HasPrefix(line, "WARNING: Support for"):
-			continue
+		if line != "" && !startsWithAny(line, "sent tapfd=", "received tapfd=", "Starting slirp", "* ",
+			"WARNING: ", "seccomp: WARNING", "seccomp: The following syscalls", "sandbox: /etc/resolv.conf") {
+			keep = append(keep, Printable(line))
 		}
-		keep = append(keep, Printable(line))
 	}
-	if len(keep) > 3 {
-		keep = keep[len(keep)-3:]
-	}
-	return strings.Join(keep, "; ")
+	return keep
+}
+
+func startsWithAny(s string, prefixes ...string) bool {
+	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(s, p) })
 }
 
 // Printable escapes what could steer a terminal or forge a line of a log.

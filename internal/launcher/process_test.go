@@ -1,0 +1,157 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// fakeStart starts a shell script in slirp4netns's place and returns it with its log's path.
+func fakeStart(t *testing.T, script string) (*Process, string) {
+	t.Helper()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "slirp4netns")
+	writeFile(t, path, "#!/bin/sh\n"+script+"\n", 0o755)
+	log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	p, err := Start(StartConfig{Path: path, Args: []string{"arg"}, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	return p, log.Name()
+}
+
+// patient is for what happens at once, or is broken.
+func patient(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestProcessReadyAndStop(t *testing.T) {
+	// As the real one: ready on 3, and it ends when 4 hangs up. It says what it was given.
+	p, log := fakeStart(t, `echo "$1 $PWD $PATH"; printf 1 >&3; exec 3>&-; read x <&4; echo hung up >&2`)
+	if err := p.WaitReady(patient(t)); err != nil {
+		t.Fatal(err)
+	}
+	if p.Exit() != "still running" {
+		t.Errorf("Exit() = %q", p.Exit())
+	}
+	p.Stop()
+	p.Stop()
+	<-p.Done()
+	text, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "arg / " + strings.TrimPrefix(childPath, "PATH=") + "\nhung up\n"; string(text) != want {
+		t.Errorf("the log has %q, want %q", text, want)
+	}
+	if p.Exit() != "exit status 0" {
+		t.Errorf("Exit() = %q", p.Exit())
+	}
+}
+
+func TestProcessDiesBeforeReady(t *testing.T) {
+	for script, want := range map[string]string{
+		"exit 7":                    "exit status 7",
+		"kill -SEGV $$":             "signal: segmentation fault",
+		"exec 3>&-; exit 3":         "exit status 3",
+		"printf 0 >&3; exit 4":      "exit status 4", // no 1
+		"printf 1 >/dev/null; true": "exit status 0",
+	} {
+		p, _ := fakeStart(t, script)
+		err := p.WaitReady(patient(t))
+		if !errors.Is(err, ErrNotReady) || !strings.HasPrefix(p.Exit(), want) {
+			t.Errorf("%s: %v, %s; want %s", script, err, p.Exit(), want)
+		}
+	}
+}
+
+func TestProcessNeverReady(t *testing.T) {
+	p, _ := fakeStart(t, "exec sleep 1000")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := p.WaitReady(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	p.Kill()
+	if p.Exit() != "signal: killed" {
+		t.Errorf("Exit() = %q", p.Exit())
+	}
+}
+
+// One that died after it was ready was ready.
+func TestProcessReadyAndDead(t *testing.T) {
+	p, _ := fakeStart(t, "printf 1 >&3")
+	<-p.Done()
+	<-p.ready
+	if err := p.WaitReady(patient(t)); err != nil {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestProcessOwnGroup(t *testing.T) {
+	p, _ := fakeStart(t, "read x <&4")
+	if pgid, err := syscall.Getpgid(p.PID()); err != nil || pgid != p.PID() {
+		t.Errorf("process group %d, %v; want its own, %d", pgid, err, p.PID())
+	}
+	p.Stop()
+}
+
+func TestStartFails(t *testing.T) {
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	before := openFDs(t)
+	if _, err := Start(StartConfig{Path: filepath.Join(t.TempDir(), "none"), Log: log}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+	if after := openFDs(t); after != before {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}
+
+// A process that was started and stopped leaves no descriptor behind.
+func TestProcessLeaksNothing(t *testing.T) {
+	p, _ := fakeStart(t, "printf 1 >&3; exec 3>&-; read x <&4")
+	if err := p.WaitReady(patient(t)); err != nil { // the poller and the rest are open now
+		t.Fatal(err)
+	}
+	p.Stop()
+	before := openFDs(t)
+	for range 5 {
+		p, _ := fakeStart(t, "printf 1 >&3; exec 3>&-; read x <&4")
+		if err := p.WaitReady(patient(t)); err != nil {
+			t.Fatal(err)
+		}
+		p.Stop()
+		// The reader of the ready pipe closes it in its own time.
+		for ctx := patient(t); openFDs(t) > before && ctx.Err() == nil; {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	if after := openFDs(t); after > before {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}
+
+func openFDs(t *testing.T) int {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(fds)
+}
