@@ -80,7 +80,7 @@ func TestForeign(t *testing.T) {
 		if list := w.rows("forward", "list", api); fmt.Sprint(list) != fmt.Sprint(rows) {
 			t.Errorf("list: %+v, added: %+v", list, rows)
 		}
-		dial(t, local(first))
+		checkListens(t, local(first))
 		// All or nothing.
 		w.refused(5, "(2 of 2)", "forward", "add", api, spec(3), fmt.Sprintf("%d:80", taken(t)))
 		w.refused(4, "there is no forward 99", "forward", "remove", api, "1", "99")

@@ -21,7 +21,7 @@ func TestUpPublish(t *testing.T) {
 				publish := fmt.Sprintf("127.0.0.1:%d-%d:7001-7003", first, first+2)
 				g := w.up("g", "--port-handler", h, "--cidr", "10.99.32.0/24", "-p", publish)
 				for p := first; p <= first+2; p++ {
-					dial(t, local(p)) // once, without a second try
+					checkListens(t, local(p)) // once, without a second try
 				}
 				g.listen("tcp4", "10.99.32.100:7002", "echo")
 				if err := echo(dial(t, local(first+1)), "x"); err != nil {
@@ -64,7 +64,7 @@ func testDetachedPublish(t *testing.T) {
 			if len(st.Ports) != 2 || st.Ports[0].HostPort == 0 || st.Ports[0].HostPort != st.Ports[1].HostPort {
 				t.Fatalf("%+v", st.Ports)
 			}
-			dial(t, local(st.Ports[0].HostPort))
+			checkListens(t, local(st.Ports[0].HostPort))
 			if list := w.list("d"); len(list) != 2 || list[0] != st.Ports[0] {
 				t.Errorf("forward list: %+v, up: %+v", list, st.Ports)
 			}
