@@ -38,7 +38,7 @@ type world struct {
 // .ci/testenv made, since that is who they are for.
 func newWorld(slirpctl string) (*world, error) {
 	w := &world{uid: os.Getuid(), slirpctl: slirpctl}
-	gid, home := os.Getgid(), os.Getenv("HOME")
+	home := os.Getenv("HOME")
 	if w.uid == 0 {
 		name := os.Getenv("SLIRPCTL_TEST_USER")
 		if name == "" {
@@ -49,7 +49,7 @@ func newWorld(slirpctl string) (*world, error) {
 			return nil, err
 		}
 		w.uid, _ = strconv.Atoi(u.Uid)
-		gid, _ = strconv.Atoi(u.Gid)
+		gid, _ := strconv.Atoi(u.Gid)
 		home = u.HomeDir
 		w.cred = &syscall.Credential{Uid: uint32(w.uid), Gid: uint32(gid)}
 	}

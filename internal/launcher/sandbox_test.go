@@ -2,8 +2,6 @@ package launcher
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -27,11 +25,11 @@ func TestDecide(t *testing.T) {
 		{options.On, none, false, false, true},
 		{options.Off, none, false, false, false},
 	} {
-		s, err := Decide(&options.Options{Sandbox: c.sandbox, Seccomp: options.Off}, c.have)
+		s, err := Decide(&options.Options{Sandbox: c.sandbox, Seccomp: options.Off}, Binary{Features: c.have})
 		if s.Sandbox != c.on || (len(s.Why) > 0) != c.why || (err != nil) != c.fails {
 			t.Errorf("sandbox %v: %+v, %v", c, s, err)
 		}
-		s, err = Decide(&options.Options{Sandbox: options.Off, Seccomp: c.sandbox}, c.have)
+		s, err = Decide(&options.Options{Sandbox: options.Off, Seccomp: c.sandbox}, Binary{Features: c.have})
 		if s.Seccomp != c.on || (len(s.Why) > 0) != c.why || (err != nil) != c.fails {
 			t.Errorf("seccomp %v: %+v, %v", c, s, err)
 		}
@@ -39,36 +37,6 @@ func TestDecide(t *testing.T) {
 		if c.fails && !errors.As(err, &missing) {
 			t.Errorf("got %v", err)
 		}
-	}
-}
-
-func TestLeavesSandbox(t *testing.T) {
-	dir := t.TempDir() // neither /etc nor /run
-	link := func(name, to string) string {
-		path := filepath.Join(dir, name)
-		if err := os.Symlink(to, path); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	plain := filepath.Join(dir, "plain")
-	writeFile(t, plain, "", 0o644)
-	for path, want := range map[string]string{
-		plain:                              "",
-		filepath.Join(dir, "none"):         "",
-		link("run", "/run/none/conf"):      "",
-		link("etc", "/etc/../etc/none"):    "",
-		link("out", plain):                 plain,
-		link("relative", "plain"):          plain,
-		link("etc-and-out", "/etc/../usr"): "/usr",
-	} {
-		if got := LeavesSandbox(path); got != want {
-			t.Errorf("%s leads to %q, want %q", path, got, want)
-		}
-	}
-	loop := link("loop", "loop")
-	if got := LeavesSandbox(loop); got != loop {
-		t.Errorf("a link to itself leads to %q", got)
 	}
 }
 
