@@ -60,8 +60,10 @@ var metrics = []metric{
 		ID: "idle-wakeups", Title: "Wake-ups of 50 idle instances", Unit: "1/s",
 		How: "Voluntary context switches of all their threads over the same seconds.",
 	},
-	{ID: "idle-own", Title: "Wake-ups of 50 idle instances, without slirp4netns", Unit: "1/s",
-		How: "The same without slirp4netns, which wakes about once a second by itself."},
+	{
+		ID: "idle-own", Title: "Wake-ups of 50 idle instances, without slirp4netns", Unit: "1/s",
+		How: "The same without slirp4netns, which wakes about once a second by itself.",
+	},
 	{ID: "add-1000", Title: "1,000 forwards added by one command", Unit: "ms", How: "slirpctl forward add with one range; rootlessctl add-ports with 1,000 specs. The whole process."},
 	{ID: "list-1000", Title: "1,000 forwards listed", Unit: "ms", How: "slirpctl forward list; rootlessctl list-ports."},
 	{ID: "remove-1000", Title: "1,000 forwards removed by one command", Unit: "ms", How: "slirpctl forward remove; rootlessctl remove-ports."},
