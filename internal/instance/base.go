@@ -150,11 +150,25 @@ func verifyPrivate(dir string) error {
 		return &UnsafeDirError{dir, "it is not a directory"}
 	case ok && int(st.Uid) != os.Geteuid():
 		return &UnsafeDirError{dir, fmt.Sprintf("it belongs to user %d", st.Uid)}
+	case fi.Mode().Perm()&0o022 != 0 || fi.Mode()&os.ModeSticky != 0:
+		return &UnsafeDirError{dir, fmt.Sprintf("others may write to it (mode %#o)", fi.Mode().Perm())}
 	case fi.Mode().Perm()&0o077 != 0:
-		// Ours, but open to others: an older umask or a careless mkdir. Close it, then go on.
+		// Ours, but open to others: an older umask or a careless mkdir. Close it, unless
+		// somebody uses it for other things.
+		if !onlyForInstances(dir) {
+			return &UnsafeDirError{dir, fmt.Sprintf("its mode is %#o, not 0700, and it holds other things", fi.Mode().Perm())}
+		}
 		if err := os.Chmod(dir, 0o700); err != nil {
 			return &UnsafeDirError{dir, fmt.Sprintf("its mode is %#o, not 0700", fi.Mode().Perm())}
 		}
 	}
 	return nil
+}
+
+func onlyForInstances(dir string) bool {
+	if _, err := os.Lstat(filepath.Join(dir, ".lock")); err == nil {
+		return true
+	}
+	des, err := os.ReadDir(dir)
+	return err == nil && len(des) == 0
 }

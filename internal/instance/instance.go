@@ -40,6 +40,7 @@ const (
 	ControlSocket = "control.sock"
 	APISocket     = "api.sock"
 	lockFile      = "lock"
+	stateFile     = "state.json"
 )
 
 const longestFile = ControlSocket
@@ -84,21 +85,20 @@ func (b Base) Create(ctx context.Context, name string) (*Instance, error) {
 		return nil, err
 	}
 	defer unlock()
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	// Made aside and moved into place with its lock held: what has the name has a lock.
+	fresh := filepath.Join(b.dir, fmt.Sprintf(".new-%s-%d", name, os.Getpid()))
+	if err := os.Mkdir(fresh, 0o700); err != nil {
 		return nil, fmt.Errorf("make instance directory: %w", err)
 	}
-	f, err := openLock(filepath.Join(dir, lockFile))
+	f, err := newLock(filepath.Join(fresh, lockFile))
 	if err == nil {
-		if err = tryLock(f); err == nil {
-			err = writeHolder(f)
-		}
-		if err != nil {
+		if err = os.Rename(fresh, dir); err != nil {
 			f.Close()
 		}
 	}
 	if err != nil {
-		os.RemoveAll(dir)
-		return nil, fmt.Errorf("lock instance: %w", err)
+		os.RemoveAll(fresh)
+		return nil, fmt.Errorf("make instance directory: %w", err)
 	}
 	return &Instance{base: b, name: name, lock: f}, nil
 }
@@ -130,9 +130,11 @@ func (b Base) lockFree(ctx context.Context, name string) (unlock func(), err err
 
 // sweep removes the leavings of a dead instance of that name. BASE/.lock must be held.
 func (b Base) sweep(name string) error {
-	gone, _ := filepath.Glob(filepath.Join(b.dir, ".gone-*"))
-	for _, g := range gone {
-		os.RemoveAll(g)
+	for _, pattern := range []string{".gone-*", ".new-*"} {
+		left, _ := filepath.Glob(filepath.Join(b.dir, pattern))
+		for _, dir := range left {
+			os.RemoveAll(dir)
+		}
 	}
 	dir := filepath.Join(b.dir, name)
 	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
@@ -145,7 +147,48 @@ func (b Base) sweep(name string) error {
 	if held {
 		return fmt.Errorf("%q: %w", name, ErrInUse)
 	}
+	if !ours(dir) {
+		return &NotAnInstanceError{dir}
+	}
 	return b.discard(name)
+}
+
+// NotAnInstanceError: something that slirpctl did not make has the place of an instance.
+type NotAnInstanceError struct{ Path string }
+
+func (e *NotAnInstanceError) Error() string {
+	return fmt.Sprintf("%q is there, and is not an instance's directory", e.Path)
+}
+
+// Hint says what to do about it.
+func (e *NotAnInstanceError) Hint() string {
+	return "choose another --name or --state-dir, or remove it"
+}
+
+// knownFiles are all that an instance's directory holds, by anybody's hand.
+var knownFiles = map[string]bool{
+	LogFile: true, ControlSocket: true, APISocket: true, lockFile: true,
+	stateFile: true, stateFile + ".tmp": true, "." + stateFile + ".tmp": true,
+	".bp.sock": true, ".bp-ready.pipe": true, // RootlessKit's driver's
+}
+
+// ours reports whether dir was made by Create. Only that is ever removed: --state-dir may name a
+// directory that holds quite other things. A spoilt lock is made up for by all the rest.
+func ours(dir string) bool {
+	fi, err := os.Lstat(filepath.Join(dir, lockFile))
+	if err != nil || !fi.Mode().IsRegular() {
+		return false
+	}
+	if readHolder(dir).PID > 0 {
+		return true
+	}
+	des, err := os.ReadDir(dir)
+	for _, de := range des {
+		if !knownFiles[de.Name()] {
+			return false
+		}
+	}
+	return err == nil
 }
 
 // discard moves an instance out of sight in one step, then removes it. BASE/.lock must be held.
@@ -296,6 +339,6 @@ func (e Entry) Alive() bool {
 
 // Starting reports whether the instance has no state file yet.
 func (e Entry) Starting() bool {
-	_, err := os.Lstat(filepath.Join(e.Dir, "state.json"))
+	_, err := os.Lstat(filepath.Join(e.Dir, stateFile))
 	return e.State == nil && errors.Is(err, os.ErrNotExist)
 }

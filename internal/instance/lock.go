@@ -69,6 +69,22 @@ func (b Base) lockBase(ctx context.Context) (unlock func(), err error) {
 	}
 }
 
+// newLock makes and takes the lock of an instance.
+func newLock(path string) (*os.File, error) {
+	f, err := openLock(path)
+	if err != nil {
+		return nil, err
+	}
+	if err = tryLock(f); err == nil {
+		err = writeHolder(f)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return f, nil
+}
+
 // writeHolder notes in the lock file who holds it. The lock itself says only that somebody
 // does: F_OFD_GETLK gives no process (fcntl(2)).
 func writeHolder(f *os.File) error {

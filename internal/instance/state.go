@@ -114,7 +114,7 @@ func writeState(dir string, st *State) error {
 		os.Remove(tmp)
 		return fmt.Errorf("write state: %w", err)
 	}
-	if err := os.Rename(tmp, filepath.Join(dir, "state.json")); err != nil {
+	if err := os.Rename(tmp, filepath.Join(dir, stateFile)); err != nil {
 		os.Remove(tmp)
 		return fmt.Errorf("write state: %w", err)
 	}
@@ -138,7 +138,7 @@ func ParseState(data []byte, name string) (*State, error) {
 }
 
 func readState(dir, name string) (*State, error) {
-	data, err := readSmall(filepath.Join(dir, "state.json"))
+	data, err := readSmall(filepath.Join(dir, stateFile))
 	if err != nil {
 		return nil, err
 	}
