@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -52,25 +53,21 @@ type lab struct {
 	bin  string
 	base string
 	env  []string // added to that of every command
+	// Who runs the commands and owns the targets; 0: whoever runs the test.
+	uid, gid int
 }
 
 // newLab fails the test, or outside CI skips it, if there is no slirp4netns or no tap device.
 func newLab(t testing.TB) *lab {
 	t.Helper()
-	need := func(ok bool, what string) {
-		if ok {
-			return
+	for _, tool := range []string{"slirp4netns", "socat"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			lacking(t, "this test needs %s: %v", tool, err)
 		}
-		if os.Getenv("CI") != "" {
-			t.Fatal("this test needs " + what)
-		}
-		t.Skip("this test needs " + what)
 	}
-	_, err := exec.LookPath("slirp4netns")
-	need(err == nil, "slirp4netns")
-	need(unix.Access("/dev/net/tun", unix.R_OK|unix.W_OK) == nil, "/dev/net/tun, readable and writable")
-	_, err = exec.LookPath("socat")
-	need(err == nil, "socat")
+	if err := unix.Access("/dev/net/tun", unix.R_OK|unix.W_OK); err != nil {
+		lacking(t, "this test needs /dev/net/tun, readable and writable: %v", err)
+	}
 	bin, err := armedBinary()
 	if err != nil {
 		t.Fatal(err)
@@ -103,6 +100,10 @@ func (l *lab) command(args ...string) *exec.Cmd {
 		cmd.Env = append(cmd.Env, "SLIRPCTL_SLIRP4NETNS_PATH="+s)
 	}
 	cmd.WaitDelay = patience
+	if l.uid != 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(l.uid), Gid: uint32(l.gid)}}
+		cmd.Dir = "/"
+	}
 	return cmd
 }
 
@@ -247,11 +248,33 @@ func (l *lab) noneLeft() {
 // target starts a process in user and network namespaces of its own that echoes on port 80.
 func (l *lab) target() int {
 	l.t.Helper()
-	return startTarget(l.t, "socat", "TCP-LISTEN:80,fork,reuseaddr", "EXEC:cat").Process.Pid
+	return l.startTarget("socat", "TCP-LISTEN:80,fork,reuseaddr", "EXEC:cat").Process.Pid
 }
 
 func startTarget(t testing.TB, name string, args ...string) *exec.Cmd {
 	t.Helper()
+	return (&lab{t: t}).startTarget(name, args...)
+}
+
+func (l *lab) startTarget(name string, args ...string) *exec.Cmd {
+	t := l.t
+	t.Helper()
+	if l.uid != 0 {
+		// unshare(1), because the user can't have the process made in its namespaces.
+		cmd := exec.Command("unshare", append([]string{"--map-root-user", "--net", name}, args...)...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: &syscall.Credential{Uid: uint32(l.uid), Gid: uint32(l.gid)}}
+		cmd.Dir = "/"
+		l.keep(cmd)
+		own, err := os.Readlink("/proc/self/ns/net")
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the target has its namespace", func() bool {
+			to, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid))
+			return err == nil && to != own
+		})
+		return cmd
+	}
 	cmd := exec.Command(name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
@@ -259,14 +282,20 @@ func startTarget(t testing.TB, name string, args ...string) *exec.Cmd {
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
 		Setpgid:     true,
 	}
+	l.keep(cmd)
+	return cmd
+}
+
+// keep starts a process for as long as the test lasts.
+func (l *lab) keep(cmd *exec.Cmd) {
+	l.t.Helper()
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		l.t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	l.t.Cleanup(func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		_ = cmd.Wait()
 	})
-	return cmd
 }
 
 // echo sends a line to a forward and wants it back; it tries once.
@@ -336,4 +365,33 @@ func waitDone(t testing.TB, cmd *exec.Cmd) {
 		_ = cmd.Process.Signal(syscall.SIGQUIT)
 		t.Fatalf("%q does not end", cmd.Args)
 	}
+}
+
+// newUserLab is newLab as an ordinary user: the test environment's one if root runs the tests.
+func newUserLab(t testing.TB) *lab {
+	t.Helper()
+	l := newLab(t)
+	if os.Geteuid() != 0 {
+		return l
+	}
+	name := os.Getenv("SLIRPCTL_TEST_USER")
+	if name == "" {
+		lacking(t, "this test needs an ordinary user: run it in .ci/testenv")
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		lacking(t, "this test needs an ordinary user: %v", err)
+	}
+	uid, _ := strconv.Atoi(u.Uid)
+	gid, _ := strconv.Atoi(u.Gid)
+	dir := filepath.Dir(l.base)
+	private := filepath.Join(dir, "slirpctl")
+	if err := copyFile(l.bin, private, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(dir, uid, gid); err != nil {
+		t.Fatal(err)
+	}
+	l.bin, l.uid, l.gid = private, uid, gid
+	return l
 }

@@ -89,11 +89,6 @@ type Config struct {
 
 // Start starts an agent.
 func Start(cfg Config) (*Agent, error) {
-	exe, err := os.OpenFile("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open own executable: %w", err)
-	}
-	defer exe.Close()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socketpair: %w", err)
@@ -104,7 +99,6 @@ func Start(cfg Config) (*Agent, error) {
 	conn := os.NewFile(uintptr(pair[0]), "guest")
 
 	cmd := nsexec.Cmd{
-		Path:      fmt.Sprintf("/proc/self/fd/%d", exe.Fd()),
 		Args:      []string{"slirpctl", Command},
 		Env:       append([]string{"GOMAXPROCS=2"}, cfg.Env...),
 		Files:     []*os.File{nil, nil, cfg.Log, child},
@@ -145,6 +139,9 @@ func (a *Agent) Close() error {
 	}
 	return err
 }
+
+// Kill ends the agent at once; it does not wait.
+func (a *Agent) Kill() { _ = a.proc.Kill() }
 
 func (a *Agent) call(ctx context.Context, req request) (reply, []int, error) {
 	a.mu.Lock()

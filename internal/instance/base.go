@@ -4,7 +4,8 @@
 // Layout, below a base directory of mode 0700 that belongs to the caller:
 //
 //	BASE/.lock          held (exclusive, briefly) while an instance is made, cleaned or removed
-//	BASE/.gone-…        an instance on its way out; whoever holds BASE/.lock removes it
+//	BASE/.new-…         an instance on its way in, and
+//	BASE/.gone-…        one on its way out; whoever holds BASE/.lock removes what is left of either
 //	BASE/NAME/lock      held by the supervisor for as long as it lives: liveness is this lock,
 //	                    never a PID
 //	BASE/NAME/state.json, log, control.sock, api.sock, …

@@ -250,6 +250,16 @@ func (i *Instance) Remove(ctx context.Context) error {
 	return i.base.discard(i.name)
 }
 
+// Displaced reports whether the lock at the instance's path is not this one's any more.
+func (i *Instance) Displaced() bool {
+	have, err := i.lock.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Lstat(i.Path(lockFile))
+	return errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(have, there)
+}
+
 // owns reports whether the directory at the instance's path is still this one's.
 func (i *Instance) owns() bool {
 	ours, err := i.lock.Stat()

@@ -77,11 +77,6 @@ func (j Join) Run() (status int, err error) {
 }
 
 func (j Join) start() (*Command, error) {
-	exe, err := os.OpenFile("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open own executable: %w", err)
-	}
-	defer exe.Close()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socketpair: %w", err)
@@ -93,15 +88,7 @@ func (j Join) start() (*Command, error) {
 	files := make([]*os.File, num+2)
 	copy(files, j.Stdio[:])
 	files[num], files[num+1] = child, j.Mount
-	// The way to our own executable has to be above what the stage's descriptors replace.
-	self, err := unix.FcntlInt(exe.Fd(), unix.F_DUPFD_CLOEXEC, num+2)
-	if err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("open own executable: %w", err)
-	}
-	defer unix.Close(self)
 	cmd := nsexec.Cmd{
-		Path:     fmt.Sprintf("/proc/self/fd/%d", self),
 		Args:     []string{"slirpctl", ExecStage, strconv.Itoa(num)},
 		Env:      os.Environ(),
 		Files:    files,

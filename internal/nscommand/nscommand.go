@@ -77,11 +77,6 @@ type Command struct {
 
 // Start makes the namespaces and holds COMMAND back. The caller must Kill or Wait.
 func Start(cfg Config) (*Command, error) {
-	exe, err := os.OpenFile("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open own executable: %w", err)
-	}
-	defer exe.Close()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socketpair: %w", err)
@@ -95,16 +90,8 @@ func Start(cfg Config) (*Command, error) {
 	files := make([]*os.File, num+1)
 	copy(files, cfg.Stdio[:])
 	files[num] = child
-	// The way to our own executable has to be above what the stage's descriptors replace.
-	self, err := unix.FcntlInt(exe.Fd(), unix.F_DUPFD_CLOEXEC, num+1)
-	if err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("open own executable: %w", err)
-	}
-	defer unix.Close(self)
 
 	cmd := nsexec.Cmd{
-		Path:    fmt.Sprintf("/proc/self/fd/%d", self),
 		Args:    []string{"slirpctl", Stage, strconv.Itoa(num)},
 		Env:     os.Environ(),
 		Files:   files,

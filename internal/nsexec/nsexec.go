@@ -38,7 +38,7 @@ import (
 
 // Cmd is a program to start. The zero value of every field but Path and Args is usable.
 type Cmd struct {
-	Path string   // executed as it stands: no search of PATH
+	Path string   // executed as it stands: no search of PATH; "" is this very program
 	Args []string // argv, including argv[0]
 	Env  []string // environment; nil means empty
 	Dir  string   // working directory; "" means the caller's
@@ -219,7 +219,32 @@ func pipe() (r, w *os.File, err error) {
 
 func (c *Cmd) prepare() (p *plan, cleanup func(), err error) {
 	p = &plan{keep: c.KeepFDs, become: c.BecomeRoot, keepCaps: c.KeepCaps, setsid: c.Setsid, setpgid: c.Setpgid}
-	if p.path, err = syscall.BytePtrFromString(c.Path); err != nil {
+	path, self := c.Path, -1
+	if path == "" {
+		// In the child's namespaces the program may have no path, and not at a number that one
+		// of Files is about to take.
+		exe, err := unix.Open("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, nil, fmt.Errorf("open own executable: %w", err)
+		}
+		self, err = unix.FcntlInt(uintptr(exe), unix.F_DUPFD_CLOEXEC, max(3, len(c.Files)))
+		unix.Close(exe)
+		if err != nil {
+			return nil, nil, fmt.Errorf("open own executable: %w", err)
+		}
+		path = fmt.Sprintf("/proc/self/fd/%d", self)
+	}
+	closeSelf := func() {
+		if self >= 0 {
+			unix.Close(self)
+		}
+	}
+	defer func() {
+		if err != nil {
+			closeSelf()
+		}
+	}()
+	if p.path, err = syscall.BytePtrFromString(path); err != nil {
 		return nil, nil, err
 	}
 	if p.argv, err = syscall.SlicePtrFromStrings(c.Args); err != nil {
@@ -270,5 +295,5 @@ func (c *Cmd) prepare() (p *plan, cleanup func(), err error) {
 		p.allMask[i] = 0xff
 	}
 	p.capHdr = unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	return p, func() { null.Close() }, nil
+	return p, func() { null.Close(); closeSelf() }, nil
 }

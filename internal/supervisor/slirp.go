@@ -105,8 +105,8 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 	if s.proc == nil {
 		s.atEnd(func() { s.proc.Stop() }) // the last one: healing has ended by then
 	}
-	s.proc = proc
 	s.mu.Lock()
+	s.proc = proc
 	s.state.SlirpPID = proc.PID()
 	s.mu.Unlock()
 	return nil

@@ -115,6 +115,8 @@ type supervisor struct {
 	stopping atomic.Bool
 	ready    atomic.Bool // the state file is there
 
+	closeServer func()
+
 	background sync.WaitGroup // ends with the context of watch
 
 	undoing sync.Mutex
@@ -411,17 +413,25 @@ func (s *supervisor) createInstance(ctx context.Context) (err error) {
 	return nil
 }
 
-// serve opens the control socket.
+// serve opens the control socket, also one that was removed.
 func (s *supervisor) serve() error {
+	first := s.closeServer == nil
+	if !first {
+		s.closeServer()
+	}
 	srv, err := control.Serve(s.inst.Path(instance.ControlSocket), backend{s})
 	if err != nil {
+		s.closeServer = func() {}
 		return err
 	}
-	s.atEnd(func() {
+	s.closeServer = func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		srv.Close(ctx)
-	})
+	}
+	if first {
+		s.atEnd(func() { s.closeServer() })
+	}
 	return nil
 }
 

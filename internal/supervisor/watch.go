@@ -29,6 +29,7 @@ func (s *supervisor) watch(ctx context.Context, signals <-chan os.Signal) (int, 
 	s.atEnd(w.Stop)
 	s.dropPrivileges()
 	ctx, cancel := context.WithCancel(ctx)
+	s.background.Go(func() { s.guardFiles(ctx) })
 	var healed chan error // not nil while slirp4netns is being started again
 	defer func() {
 		cancel()

@@ -130,9 +130,18 @@ func (h *Handler) Revive(ctx context.Context) error {
 	return h.start(ctx)
 }
 
+// SocketName is the file below [Config].Dir at which the halves meet: where connections come from.
+const SocketName = ".bp.sock"
+
+// Started reports whether the driver runs: from the first Open on.
+func (h *Handler) Started() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.driver != nil
+}
+
 const (
-	socketName = ".bp.sock"
-	fifoName   = ".bp-ready.pipe"
+	fifoName = ".bp-ready.pipe"
 )
 
 func (h *Handler) startBoth(ctx context.Context) error {
@@ -179,8 +188,12 @@ func (h *Handler) startBoth(ctx context.Context) error {
 
 // startChild brings a second child half to the place of the first.
 func (h *Handler) startChild(ctx context.Context) error {
-	_ = os.Remove(filepath.Join(h.cfg.Dir, socketName))
-	fifo, err := os.OpenFile(filepath.Join(h.cfg.Dir, fifoName), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	_ = os.Remove(filepath.Join(h.cfg.Dir, SocketName))
+	path := filepath.Join(h.cfg.Dir, fifoName)
+	if err := syscall.Mkfifo(path, 0o600); err != nil && !errors.Is(err, os.ErrExist) { // it may have been removed
+		return err
+	}
+	fifo, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}
@@ -191,7 +204,7 @@ func (h *Handler) startChild(ctx context.Context) error {
 	}
 	h.childDone = done
 	// The child closes the FIFO once it listens; until it has opened it, reading gives EOF too.
-	return waitListening(ctx, filepath.Join(h.cfg.Dir, socketName), done)
+	return waitListening(ctx, filepath.Join(h.cfg.Dir, SocketName), done)
 }
 
 // Close ends the driver. Its listeners end with the forwards, its child with its process.

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/slirpctl/slirpctl/internal/control"
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+)
+
+// limited runs slirpctl with a limit of the shell's ulimit.
+func (l *lab) limited(limit string, args ...string) *exec.Cmd {
+	cmd := l.command(args...)
+	cmd.Args = append([]string{"sh", "-c", "ulimit " + limit + ` && exec "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = "/bin/sh"
+	return cmd
+}
+
+// TestFewDescriptors: with 64 of them an instance runs, heals and forwards; what needs more says
+// so and leaves what there is as it was.
+func TestFewDescriptors(t *testing.T) {
+	for _, handler := range handlers {
+		t.Run(handler, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			pid := strconv.Itoa(l.target())
+			r := l.finish(l.limited("-n 64", "up", "-d", "--name", "x", "--port-handler", handler, "-p", "127.0.0.1::80", pid))
+			if r.code != 0 {
+				t.Fatalf("exit status %d: %s", r.code, r.err)
+			}
+			st := l.state("x")
+			echoes(t, st.Ports[0].HostPort)
+			var many []string
+			for i := range 200 {
+				many = append(many, fmt.Sprintf("127.0.0.1:0:%d", 1000+i))
+			}
+			r = l.run(append([]string{"forward", "add", "x"}, many...)...)
+			if r.code == 0 || !strings.Contains(r.err, "open files") {
+				t.Errorf("200 forwards with 64 descriptors: exit status %d: %s", r.code, r.err)
+			}
+			if now := l.state("x"); len(now.Ports) != 1 {
+				t.Errorf("%d forwards, want the one there was", len(now.Ports))
+			}
+			echoes(t, st.Ports[0].HostPort)
+			l.must("down", "x")
+			l.noneLeft()
+			// Too few to start with.
+			for _, n := range []string{"6", "8", "12", "16", "20"} {
+				r := l.finish(l.limited("-n "+n, "up", "-d", "--name", "x", "--port-handler", handler, "-p", "127.0.0.1::80", pid))
+				if r.code == 0 {
+					l.must("down", "x")
+				}
+				l.noneLeft()
+			}
+		})
+	}
+}
+
+// TestFewProcesses: with fewer and fewer processes allowed, a start works or fails; it leaves
+// nothing half done.
+func TestFewProcesses(t *testing.T) {
+	t.Parallel()
+	u := newUserLab(t)
+	pid := strconv.Itoa(u.target())
+	worked, failed := 0, 0
+	for _, n := range []int{1, 4, 8, 12, 16, 20, 25, 30, 40, 500} {
+		r := u.finish(u.limited(fmt.Sprintf("-u %d", n), "up", "-d", "--name", "x", "-p", "127.0.0.1::80", pid))
+		if r.code == 0 {
+			worked++
+			u.must("down", "x")
+		} else {
+			failed++
+			t.Logf("%d: %.300s", n, r.err)
+		}
+		u.noneLeft()
+	}
+	if worked == 0 || failed == 0 {
+		t.Errorf("%d starts worked and %d failed: the limits mean nothing", worked, failed)
+	}
+}
+
+// usage is what one process has at a moment.
+type usage struct{ fds, rss, threads int }
+
+func usageOf(t *testing.T, pid int) usage {
+	t.Helper()
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := usage{fds: len(fds)}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		f := strings.Fields(line)
+		switch {
+		case len(f) > 1 && f[0] == "VmRSS:":
+			u.rss, _ = strconv.Atoi(f[1])
+		case len(f) > 1 && f[0] == "Threads:":
+			u.threads, _ = strconv.Atoi(f[1])
+		}
+	}
+	return u
+}
+
+// TestCycles goes up and down 200 times beside an instance that stays, and adds and removes
+// forwards of that one as often.
+func TestCycles(t *testing.T) {
+	const cycles = 200
+	for _, handler := range handlers {
+		t.Run("forwards/"+handler, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			st := l.up("--name", "x", "--port-handler", handler, strconv.Itoa(l.target()))
+			client := control.NewClient(st.ControlSocket)
+			cycle := func() {
+				f := hostfwd.Forward{Proto: hostfwd.TCP, HostIP: netip.MustParseAddr("127.0.0.1"), GuestPort: 80}
+				ps, err := client.Add(context.Background(), []hostfwd.Forward{f})
+				if err != nil {
+					t.Fatal(err)
+				}
+				echoes(t, ps[0].HostPort)
+				if err := client.Remove(context.Background(), []int{ps[0].ID}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 20 {
+				cycle()
+			}
+			before := usageOf(t, st.SupervisorPID)
+			for range cycles {
+				cycle()
+			}
+			eventually(t, "no more descriptors than before", func() bool { return usageOf(t, st.SupervisorPID).fds <= before.fds+2 })
+			if after := usageOf(t, st.SupervisorPID); after.rss > before.rss+8<<10 || after.threads > before.threads+4 {
+				t.Errorf("before %+v, after %+v", before, after)
+			}
+		})
+	}
+	t.Run("instances", func(t *testing.T) {
+		t.Parallel()
+		l := newLab(t)
+		stays := l.up("--name", "stays", strconv.Itoa(l.target()))
+		pid := strconv.Itoa(l.target())
+		mounts := func() int {
+			data, err := os.ReadFile("/proc/self/mountinfo")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return strings.Count(string(data), l.base) + strings.Count(string(data), "/tmp/slirp")
+		}
+		before := usageOf(t, stays.SupervisorPID)
+		for range cycles {
+			l.must("up", "-d", "--name", "x", "-p", "127.0.0.1::80", pid)
+			l.must("down", "x")
+		}
+		if n := mounts(); n != 0 {
+			t.Errorf("%d mounts are left", n)
+		}
+		if after := usageOf(t, stays.SupervisorPID); after.fds > before.fds+2 || after.rss > before.rss+4<<10 {
+			t.Errorf("the one that stays: before %+v, after %+v", before, after)
+		}
+		l.must("down", "stays")
+		l.noneLeft()
+		if left, _ := filepath.Glob(l.base + "/.[ng]*"); len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
+	})
+}
