@@ -1,0 +1,331 @@
+package instance
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+func base(t *testing.T) Base {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "i") // short: socket paths are limited
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	b, err := OpenBase(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func create(t *testing.T, b Base, name string) *Instance {
+	t.Helper()
+	i, err := b.Create(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = i.lock.Close() })
+	return i
+}
+
+func names(t *testing.T, b Base) string {
+	t.Helper()
+	es, err := b.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, e := range es {
+		out = append(out, e.Name)
+	}
+	return strings.Join(out, " ")
+}
+
+func TestLife(t *testing.T) {
+	b := base(t)
+	a := create(t, b, "a")
+	create(t, b, "b")
+	if got := names(t, b); got != "a b" {
+		t.Errorf("listed %q", got)
+	}
+	if _, err := b.Create(t.Context(), "a"); !errors.Is(err, ErrInUse) {
+		t.Errorf("created twice: %v", err)
+	}
+	e, err := b.Find(t.Context(), "a")
+	if err != nil || !e.Starting() || !e.Alive() || e.Holder.PID != os.Getpid() {
+		t.Errorf("found %+v, %v", e, err)
+	}
+	if err := a.WriteState(&State{Name: "a", SupervisorPID: 1, Tap: "tap0", Processes: []ProcessState{{Role: "supervisor", PID: 1}}}); err != nil {
+		t.Fatal(err)
+	}
+	if e, err = b.Find(t.Context(), "a"); err != nil || e.Starting() || e.State == nil || e.State.Tap != "tap0" {
+		t.Errorf("found %+v, %v", e, err)
+	}
+	if err := a.Remove(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Find(t.Context(), "a"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("found the removed one: %v", err)
+	}
+	if _, err := os.Lstat(a.Dir()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the directory is still there: %v", err)
+	}
+	create(t, b, "a")
+}
+
+// What a killed supervisor leaves is met by list, by down (which finds it) and by the next up.
+func TestDeadOnesAreSweptAway(t *testing.T) {
+	meet := map[string]func(Base) error{
+		"List":   func(b Base) error { _, err := b.List(t.Context()); return err },
+		"Create": func(b Base) error { _, err := b.Create(t.Context(), "dead"); return err },
+		"Find": func(b Base) error {
+			if _, err := b.Find(t.Context(), "dead"); !errors.Is(err, ErrNotFound) {
+				return errors.New("found")
+			}
+			return nil
+		},
+	}
+	for name, met := range meet {
+		b := base(t)
+		i := create(t, b, "dead")
+		if err := os.WriteFile(i.Path("state.json"), []byte("{garbage"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(i.Path("left"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		i.lock.Close() // as the end of the process does
+		if err := met(b); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := os.Lstat(i.Path("left")); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s left the dead one there: %v", name, err)
+		}
+		if left, _ := filepath.Glob(filepath.Join(b.Dir(), ".gone-*")); len(left) > 0 {
+			t.Errorf("%s left %q", name, left)
+		}
+	}
+}
+
+// --state-dir may name any directory of the caller's: what lies there and is no instance stays,
+// whatever is asked, and its own mode too.
+func TestForeignFilesStay(t *testing.T) {
+	home, err := os.MkdirTemp("", "i")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(home)
+	for _, dir := range []string{"docs", "private"} {
+		if err := os.Mkdir(filepath.Join(home, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files := []string{"plain", "docs/x", "private/y"}
+	for _, file := range files {
+		if err := os.WriteFile(filepath.Join(home, file), []byte(strings.Repeat("mine ", 20)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Chmod(filepath.Join(home, "docs"), 0o755), os.Chmod(home, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("docs", filepath.Join(home, "link")); err != nil {
+		t.Fatal(err)
+	}
+	var unsafe *UnsafeDirError
+	if _, err := OpenBase(home); !errors.As(err, &unsafe) {
+		t.Errorf("a directory of mode 0755 in use for other things: %v", err)
+	}
+	if fi, err := os.Stat(home); err != nil || fi.Mode().Perm() != 0o755 {
+		t.Errorf("the mode was changed: %v, %v", fi.Mode(), err)
+	}
+	if err := os.Chmod(home, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b, err := OpenBase(home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := names(t, b); got != "" {
+		t.Errorf("listed %q", got)
+	}
+	for _, name := range []string{"docs", "plain", "link", "private"} {
+		if _, err := b.Find(t.Context(), name); !errors.Is(err, ErrNotFound) {
+			t.Errorf("found %s: %v", name, err)
+		}
+		var foreign *NotAnInstanceError
+		if _, err := b.Create(t.Context(), name); !errors.As(err, &foreign) || foreign.Hint() == "" {
+			t.Errorf("created %s: %v", name, err)
+		}
+	}
+	for _, file := range append(files, "link") {
+		if _, err := os.Lstat(filepath.Join(home, file)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestOneWins(t *testing.T) {
+	b := base(t)
+	const callers = 20
+	errs := make([]error, callers)
+	won := make([]*Instance, callers)
+	var wg sync.WaitGroup
+	for i := range callers {
+		wg.Go(func() { won[i], errs[i] = b.Create(t.Context(), "same") })
+	}
+	wg.Wait()
+	winners := 0
+	for i, err := range errs {
+		switch {
+		case err == nil:
+			winners++
+			defer won[i].lock.Close()
+		case !errors.Is(err, ErrInUse):
+			t.Error(err)
+		}
+	}
+	if winners != 1 {
+		t.Errorf("%d callers have the name", winners)
+	}
+}
+
+func TestNames(t *testing.T) {
+	for name, want := range map[string]bool{
+		"a": true, "web-1.2_x": true, strings.Repeat("x", 64): true,
+		"": false, ".": false, "..": false, ".a": false, "-a": false, "a/b": false, "a b": false,
+		"a\n": false, "ä": false, strings.Repeat("x", 65): false,
+	} {
+		if ValidName(name) != want {
+			t.Errorf("%q: %t", name, !want)
+		}
+		if !want {
+			if _, err := base(t).Create(t.Context(), name); err == nil {
+				t.Errorf("created %q", name)
+			}
+		}
+	}
+}
+
+func TestPathTooLong(t *testing.T) {
+	var long *PathTooLongError
+	if err := CheckPath("/tmp/"+strings.Repeat("x", 87), "a"); err != nil {
+		t.Errorf("107 bytes: %v", err)
+	}
+	if err := CheckPath("/tmp/"+strings.Repeat("x", 88), "a"); !errors.As(err, &long) || len(long.Path) != 108 {
+		t.Errorf("108 bytes: %v", err)
+	}
+}
+
+func TestUnsafeBases(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	if err := errors.Join(
+		os.Mkdir(path("open"), 0o700), os.Chmod(path("open"), 0o777),
+		os.Mkdir(path("group"), 0o700), os.Chmod(path("group"), 0o770),
+		os.Mkdir(path("good"), 0o700), os.Symlink("good", path("link")),
+		os.WriteFile(path("file"), nil, 0o600),
+	); err != nil {
+		t.Fatal(err)
+	}
+	bad := []string{"open", "group", "link", "file"}
+	if os.Geteuid() == 0 {
+		if err := errors.Join(os.Mkdir(path("theirs"), 0o700), os.Chown(path("theirs"), 65534, 65534)); err != nil {
+			t.Fatal(err)
+		}
+		bad = append(bad, "theirs")
+	}
+	for _, name := range bad {
+		var unsafe *UnsafeDirError
+		if _, err := OpenBase(path(name)); !errors.As(err, &unsafe) || unsafe.Hint() == "" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if fi, err := os.Stat(path("open")); err != nil || fi.Mode().Perm() != 0o777 {
+		t.Errorf("the mode of a directory was changed: %v, %v", fi.Mode(), err)
+	}
+	for _, name := range []string{"good", "new/and/below"} {
+		b, err := OpenBase(path(name))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if fi, err := os.Stat(b.Dir()); err != nil || fi.Mode().Perm() != 0o700 {
+			t.Errorf("%s: %v, %v", name, fi.Mode(), err)
+		}
+	}
+}
+
+func TestDefaultBase(t *testing.T) {
+	env := func(vars map[string]string) func(string) string { return func(k string) string { return vars[k] } }
+	if os.Geteuid() == 0 {
+		if got := DefaultBase(env(map[string]string{"XDG_RUNTIME_DIR": t.TempDir()})); writable("/run") && got != "/run/slirpctl" {
+			t.Errorf("root: %s", got)
+		}
+		return
+	}
+	run := t.TempDir()
+	if got := DefaultBase(env(map[string]string{"XDG_RUNTIME_DIR": run})); got != run+"/slirpctl" {
+		t.Errorf("got %s", got)
+	}
+	for _, vars := range []map[string]string{{}, {"XDG_RUNTIME_DIR": "relative"}, {"XDG_RUNTIME_DIR": "/no/such"}} {
+		if got := DefaultBase(env(vars)); !strings.HasPrefix(got, "/tmp/slirpctl-") {
+			t.Errorf("%v: %s", vars, got)
+		}
+	}
+}
+
+func TestReadStateRefusesGarbage(t *testing.T) {
+	for _, text := range []string{"", "null", "[]", "{", `{"name":"b","supervisorPid":1}`, `{"name":"a"}`, `{"name":"a","supervisorPid":-1}`, `{"name":"a","supervisorPid":"1"}`, `{"name":"a","supervisorPid":1}`, `{"name":"a","supervisorPid":1,"processes":[{"role":"supervisor","pid":2}]}`} {
+		if st, err := ParseState([]byte(text), "a"); err == nil {
+			t.Errorf("%q is taken for %+v", text, st)
+		}
+	}
+}
+
+func FuzzParseState(f *testing.F) {
+	f.Add([]byte(`{"name":"a","supervisorPid":1,"processes":[{"role":"supervisor","pid":1}],"cidr":"10.0.2.0/24","ports":[{"id":1,"hostIP":"0.0.0.0"}]}`))
+	f.Add([]byte("{garbage"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if st, err := ParseState(data, "a"); err == nil && (st.Name != "a" || st.SupervisorPID <= 0) {
+			t.Errorf("%q is taken for %+v", data, st)
+		}
+	})
+}
+
+func TestParseStat(t *testing.T) {
+	const rest = " S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20 21"
+	for _, comm := range []string{"(sh)", "(a b)", "(x) R 1 2)", "(\n)", "())"} {
+		state, start, err := parseStat([]byte("17 " + comm + rest))
+		if err != nil || state != 'S' || start != 4242 {
+			t.Errorf("%q: %c %d %v", comm, state, start, err)
+		}
+	}
+	for _, text := range []string{"", "17", "17 (sh)", "17 (sh) S 1", "17 (sh) SS" + rest[2:]} {
+		if _, _, err := parseStat([]byte(text)); err == nil {
+			t.Errorf("%q is taken", text)
+		}
+	}
+}
+
+func TestProcessAlive(t *testing.T) {
+	self := Identify("test", os.Getpid())
+	if !self.Alive() {
+		t.Error("this process is not alive")
+	}
+	reused := self
+	reused.Start--
+	if reused.Alive() {
+		t.Error("another process of the same PID is taken for it")
+	}
+	if slices.Contains([]bool{(ProcessState{PID: 1 << 30}).Alive(), (ProcessState{}).Alive()}, true) {
+		t.Error("no process is alive")
+	}
+}
