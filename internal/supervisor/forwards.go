@@ -53,12 +53,16 @@ func (s *supervisor) followPorts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	scan, err := autoports.NewScanner(a.PID())
+	diag, err := a.DiagSocket(ctx)
+	if err != nil {
+		diag = -1 // a kernel without
+	}
+	scan, err := autoports.NewScanner(a.PID(), diag)
 	if err != nil {
 		return fmt.Errorf("--publish auto: %w", err)
 	}
 	f := autoports.New(autoports.Config{
-		Manager: s.fwd, Scan: scan, Check: s.handler.Check, Log: s.log.Warnf,
+		Manager: s.fwd, Guest6: s.guest6, Scan: scan, Check: s.handler.Check, Log: s.log.Warnf,
 		Exclude: func(port uint16) bool {
 			return slices.ContainsFunc(s.req.Options.AutoExclude, func(r options.PortRange) bool { return r.Contains(port) })
 		},
