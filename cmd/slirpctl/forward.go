@@ -15,6 +15,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/hostfwd/slirpapi"
 	"github.com/slirpctl/slirpctl/internal/instance"
+	"github.com/slirpctl/slirpctl/internal/options"
 )
 
 func newForwardCmd(a *app) *cobra.Command {
@@ -76,6 +77,20 @@ type forwarder interface {
 	Set(context.Context, []hostfwd.Forward) ([]hostfwd.Status, error)
 	// Remove removes by id and by spec, together.
 	Remove(context.Context, []int, []hostfwd.Spec) error
+	// BarsLoopback reports whether slirp4netns carries the forwards and may not reach the
+	// host's loopback.
+	BarsLoopback(context.Context) bool
+}
+
+// warn says which of the forwards that were made will not do what may be expected.
+func warn(ctx context.Context, a *app, target forwarder, list []hostfwd.Status) {
+	fs := make([]hostfwd.Forward, len(list))
+	for i, st := range list {
+		fs[i] = st.Forward
+	}
+	if w := slirpapi.LoopbackWarning(fs); w != "" && target.BarsLoopback(ctx) {
+		a.log.Warn(w)
+	}
 }
 
 // open returns the one that t or, without --api-socket, name means, and a context that ends
@@ -143,6 +158,12 @@ func (o *ownForwards) Remove(ctx context.Context, ids []int, specs []hostfwd.Spe
 		}
 	}
 	return o.explain(o.client.Remove(ctx, ids))
+}
+
+// BarsLoopback implements [forwarder].
+func (o *ownForwards) BarsLoopback(ctx context.Context) bool {
+	st, err := o.client.State(ctx)
+	return err == nil && st.PortHandler == string(options.HandlerSlirp4netns) && !st.AllowHostLoopback
 }
 
 // explain words what is not the instance's own answer: it has gone, it still starts, or it is

@@ -50,5 +50,6 @@ func runForwardAdd(ctx context.Context, a *app, o *forwardTarget, name string, s
 	if err != nil {
 		return inBatch(err, specs, from)
 	}
+	warn(ctx, a, target, list)
 	return p.lines(rows(name, list))
 }

@@ -48,5 +48,6 @@ func runForwardSet(ctx context.Context, a *app, o *forwardTarget, name string, s
 	if err != nil {
 		return inBatch(err, specs, from)
 	}
+	warn(ctx, a, target, list)
 	return p.lines(rows(name, list))
 }

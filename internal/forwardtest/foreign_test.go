@@ -15,7 +15,7 @@ import (
 
 // slirp4netns starts one by itself, as Podman does, and returns its API socket. It ends with the
 // test, which checks that it lived as long.
-func slirp4netns(t testing.TB) (socket string) {
+func slirp4netns(t testing.TB, flags ...string) (socket string) {
 	t.Helper()
 	socket = filepath.Join(tempDir(t), "api.sock")
 	target := namespaces(t)
@@ -31,7 +31,8 @@ func slirp4netns(t testing.TB) (socket string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("slirp4netns", "-c", "-r", "3", "-e", "4", "--api-socket", socket, strconv.Itoa(target), "tap0")
+	flags = append(flags, "-c", "-r", "3", "-e", "4", "--api-socket", socket, strconv.Itoa(target), "tap0")
+	cmd := exec.Command("slirp4netns", flags...)
 	cmd.ExtraFiles = []*os.File{readyW, exitR}
 	var log strings.Builder
 	cmd.Stderr = &log

@@ -35,14 +35,15 @@ const maxBatch = 253
 var ErrEnded = errors.New("the helper in the namespace has ended")
 
 type request struct {
-	Op      string            `json:"op"`
-	Family  int               `json:"family,omitempty"`
-	Type    int               `json:"type,omitempty"`
-	Count   int               `json:"count,omitempty"`
-	Name    string            `json:"name,omitempty"`
-	Value   string            `json:"value,omitempty"`
-	Timeout time.Duration     `json:"timeout,omitempty"`
-	Opaque  map[string]string `json:"opaque,omitempty"`
+	Op       string            `json:"op"`
+	Family   int               `json:"family,omitempty"`
+	Type     int               `json:"type,omitempty"`
+	Protocol int               `json:"protocol,omitempty"`
+	Count    int               `json:"count,omitempty"`
+	Name     string            `json:"name,omitempty"`
+	Value    string            `json:"value,omitempty"`
+	Timeout  time.Duration     `json:"timeout,omitempty"`
+	Opaque   map[string]string `json:"opaque,omitempty"`
 }
 
 type reply struct {
@@ -240,6 +241,20 @@ func (a *Agent) Sockets(ctx context.Context, family, typ, n int) ([]int, error) 
 		out = append(out, fds...)
 	}
 	return out, nil
+}
+
+// DiagSocket returns a NETLINK_SOCK_DIAG socket (sock_diag(7)) of the namespace, non-blocking and
+// close-on-exec. The caller owns it.
+func (a *Agent) DiagSocket(ctx context.Context) (fd int, err error) {
+	_, fds, err := a.call(ctx, request{Op: "sockets", Family: unix.AF_NETLINK, Type: unix.SOCK_RAW, Protocol: unix.NETLINK_SOCK_DIAG, Count: 1})
+	if err != nil {
+		return -1, err
+	}
+	if len(fds) != 1 {
+		closeAll(fds)
+		return -1, fmt.Errorf("sockets: %w", ErrEnded)
+	}
+	return fds[0], nil
 }
 
 // SetSysctl writes a sysctl of the namespace, named by its path below /proc/sys, and returns the

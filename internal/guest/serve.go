@@ -59,7 +59,7 @@ func Serve() error {
 func serve(req request) (value string, fds []int, err error) {
 	switch req.Op {
 	case "sockets":
-		fds, err = sockets(req.Family, req.Type, min(req.Count, maxBatch))
+		fds, err = sockets(req.Family, req.Type, req.Protocol, min(req.Count, maxBatch))
 	case "sysctl":
 		value, err = setSysctl(req.Name, req.Value)
 	case "ipv6":
@@ -72,10 +72,10 @@ func serve(req request) (value string, fds []int, err error) {
 	return value, fds, err
 }
 
-func sockets(family, typ, n int) ([]int, error) {
+func sockets(family, typ, protocol, n int) ([]int, error) {
 	fds := make([]int, 0, n)
 	for range n {
-		fd, err := unix.Socket(family, typ|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		fd, err := unix.Socket(family, typ|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, protocol)
 		if err != nil {
 			closeAll(fds)
 			return nil, fmt.Errorf("socket: %w", err)

@@ -28,9 +28,6 @@ func (s *supervisor) startForwards(ctx context.Context) error {
 	for _, spec := range s.req.Options.Publish {
 		fs = append(fs, spec.Forwards()...)
 	}
-	if w := slirpapi.LoopbackWarning(fs); w != "" && !s.req.Options.AllowHostLoopback && h.Name() == "slirp4netns" {
-		s.log.Warn(w)
-	}
 	if len(fs) > 0 {
 		if _, err := s.fwd.Add(ctx, fs); err != nil {
 			return err
@@ -44,6 +41,7 @@ func (s *supervisor) startForwards(ctx context.Context) error {
 
 // forwardsChanged keeps the state file true for those who can't ask the supervisor.
 func (s *supervisor) forwardsChanged() {
+	s.noteForwards()
 	if s.ready.Load() && !s.stopping.Load() {
 		s.saveState()
 	}
@@ -55,12 +53,16 @@ func (s *supervisor) followPorts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	scan, err := autoports.NewScanner(a.PID())
+	diag, err := a.DiagSocket(ctx)
+	if err != nil {
+		diag = -1 // a kernel without
+	}
+	scan, err := autoports.NewScanner(a.PID(), diag)
 	if err != nil {
 		return fmt.Errorf("--publish auto: %w", err)
 	}
 	f := autoports.New(autoports.Config{
-		Manager: s.fwd, Scan: scan, Check: s.handler.Check, Log: s.log.Warnf,
+		Manager: s.fwd, Guest6: s.guest6, Scan: scan, Check: s.handler.Check, Log: s.log.Warnf,
 		Exclude: func(port uint16) bool {
 			return slices.ContainsFunc(s.req.Options.AutoExclude, func(r options.PortRange) bool { return r.Contains(port) })
 		},
@@ -117,5 +119,32 @@ func (s *supervisor) reviveForwards(ctx context.Context) {
 		case errors.Is(err, hostfwd.ErrClosed):
 			return
 		}
+	}
+}
+
+// noteForwards tells the log what a user may not expect of new forwards. It is called by one
+// goroutine at a time, as the Manager's changes are made.
+func (s *supervisor) noteForwards() {
+	var fresh []hostfwd.Forward
+	for _, st := range s.fwd.List() {
+		if st.ID > s.noted.lastID {
+			s.noted.lastID = st.ID
+			fresh = append(fresh, st.Forward)
+		}
+	}
+	o := &s.req.Options
+	if o.PortHandler == options.HandlerSlirp4netns {
+		if w := slirpapi.LoopbackWarning(fresh); w != "" && !o.AllowHostLoopback {
+			s.log.Warn(w)
+		}
+		return // keeps the source address
+	}
+	for _, f := range fresh {
+		if s.noted.source || f.HostIP.IsLoopback() || (o.SourceIPTransparent && f.Proto.Network() == "tcp") {
+			continue
+		}
+		s.noted.source = true
+		s.log.Infof("the port handler %s does not keep source addresses: programs inside see clients of %s as %s; "+
+			"--port-handler slirp4netns keeps them, rootlesskit does for TCP with --source-ip-transparent", o.PortHandler, f, f.GuestIP)
 	}
 }

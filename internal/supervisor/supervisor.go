@@ -95,6 +95,10 @@ type supervisor struct {
 	plan     launcher.Plan
 	fwd      *hostfwd.Manager
 	handler  hostfwd.Handler
+	noted    struct { // what noteForwards has told
+		lastID int
+		source bool
+	}
 
 	agents sync.Mutex
 	agent  *guest.Agent // nil until needed

@@ -1,8 +1,8 @@
 // Package autoports forwards the ports that programs inside a network namespace listen on, for
 // as long as they do (--publish auto). It exists so that nobody has to know ports in advance.
 //
-// It looks at the namespace's socket tables a few times a second: the kernel announces the end of
-// a socket (sock_diag(7)) but not its beginning. What is followed:
+// It asks for the namespace's sockets a few times a second: the kernel announces the end of a
+// socket (sock_diag(7)) but not its beginning. What is followed:
 //
 //   - TCP sockets that listen, and UDP sockets without a peer. UDP ports in the ephemeral range
 //     are left out: there every client that asks a name server would be a listener.
@@ -26,7 +26,7 @@ import (
 )
 
 const (
-	// every is how often the tables are read: a port has to appear within half a second.
+	// every is how often sockets are asked for: a port has to appear within half a second.
 	every = 200 * time.Millisecond
 	// patience is after how many looks a refused port is tried again.
 	patience = 25
@@ -40,9 +40,11 @@ type Manager interface {
 	Remove(context.Context, []int) error
 }
 
-// Config is what a [Follower] needs to know. All fields are required.
+// Config is what a [Follower] needs to know. All fields but Guest6 are required.
 type Config struct {
 	Manager Manager
+	// Guest6 is the guest's IPv6 address, if it has one.
+	Guest6 netip.Addr
 	// Scan is where the sockets are listed.
 	Scan *Scanner
 	// Check refuses forwards that the port handler can't do.
@@ -102,7 +104,7 @@ func (f *Follower) Run(ctx context.Context) {
 	}
 }
 
-// Look reads the tables once and adds and removes what has changed.
+// Look asks for the sockets once and adds and removes what has changed.
 func (f *Follower) Look(ctx context.Context) error {
 	sockets, err := f.cfg.Scan.scan()
 	if err != nil {
@@ -158,6 +160,11 @@ func (f *Follower) wanted(sockets []socket) map[key]hostfwd.Forward {
 		fwd := hostfwd.Forward{Proto: hostfwd.Proto(s.network), HostPort: k.port, GuestPort: k.port}
 		rank, a := 3, s.at.Addr()
 		switch {
+		case a.IsUnspecified() && s.v6only:
+			if !f.cfg.Guest6.IsValid() {
+				continue
+			}
+			fwd.GuestIP, rank = f.cfg.Guest6, 2
 		case a.IsUnspecified() || a == guest:
 		case a.IsLoopback():
 			fwd.HostIP, fwd.GuestIP, rank = netip.AddrFrom4([4]byte{127, 0, 0, 1}), a, 1

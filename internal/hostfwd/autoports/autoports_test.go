@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
@@ -59,8 +61,8 @@ func (m *manager) String() string {
 	return strings.TrimSpace(b.String())
 }
 
-// tables are files that stand for /proc/PID/net.
-func tables(t *testing.T) (write func(name string, lines ...string), s *Scanner) {
+// fakeTables are files that stand for /proc/PID/net.
+func fakeTables(t *testing.T) (write func(name string, lines ...string), s *Scanner) {
 	t.Helper()
 	dir := t.TempDir()
 	write = func(name string, lines ...string) {
@@ -72,7 +74,7 @@ func tables(t *testing.T) (write func(name string, lines ...string), s *Scanner)
 	for _, name := range []string{"tcp", "udp"} {
 		write(name)
 	}
-	s, err := newScanner(dir)
+	s, err := newTables(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +90,7 @@ func line(state, ip string, port int) string {
 func TestFollow(t *testing.T) {
 	const listen, unconnected, connected = "0A", "07", "01"
 	m := &manager{}
-	write, scan := tables(t)
+	write, scan := fakeTables(t)
 	var refused error
 	m.refuse = func(f hostfwd.Forward) error {
 		if f.HostPort == 22 {
@@ -160,30 +162,81 @@ func TestFollow(t *testing.T) {
 	look("8=22:10.0.2.100:22/tcp")
 }
 
-// TestScan reads this process's own tables.
+// TestScan looks for sockets of its own, in both ways.
 func TestScan(t *testing.T) {
-	s, err := NewScanner(os.Getpid())
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for name, diag := range map[string]int{"sock_diag": fd, "tables": -1} {
+		t.Run(name, func(t *testing.T) {
+			s, err := NewScanner(os.Getpid(), diag)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			_, asks := s.from.(*diagSocket)
+			if diag >= 0 && !asks {
+				const reason = "this kernel has no sock_diag(7) for TCP and UDP"
+				if os.Getenv("CI") != "" {
+					t.Fatal(reason)
+				}
+				t.Skip(reason)
+			}
+			list := func() []socket {
+				t.Helper()
+				list, err := s.scan()
+				if err != nil {
+					t.Fatal(err)
+				}
+				return list
+			}
+			l4, err := net.Listen("tcp4", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			u4, err := net.ListenPacket("udp4", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer u4.Close()
+			client, err := net.Dial("udp4", u4.LocalAddr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			l6, err := net.Listen("tcp6", "[::]:0") // for IPv6 only
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l6.Close()
+			at := func(a net.Addr) netip.AddrPort { return netip.MustParseAddrPort(a.String()) }
+			want := socket{"tcp", at(l4.Addr()), false}
+			for _, w := range []socket{want, {"udp", at(u4.LocalAddr()), false}, {"tcp", at(l6.Addr()), asks}} {
+				if !slices.Contains(list(), w) {
+					t.Errorf("%+v is not found", w)
+				}
+			}
+			if slices.Contains(list(), socket{"udp", at(client.LocalAddr()), false}) {
+				t.Error("a socket with a peer is found")
+			}
+			l4.Close()
+			if slices.Contains(list(), want) {
+				t.Errorf("%+v is found after it was closed", want)
+			}
+		})
 	}
-	want := socket{"tcp", netip.MustParseAddrPort(l.Addr().String())}
-	found := func() bool {
-		list, err := s.scan()
-		if err != nil {
-			t.Fatal(err)
+}
+
+func TestParseDiag(t *testing.T) {
+	for _, data := range [][]byte{nil, make([]byte, diagMessageLen-1), make([]byte, diagMessageLen)} {
+		if s, ok := parseDiag(data, "tcp"); ok {
+			t.Errorf("%d zeroes: %+v", len(data), s)
 		}
-		return slices.Contains(list, want)
 	}
-	if !found() {
-		t.Errorf("%v is not found", want)
-	}
-	l.Close()
-	if found() {
-		t.Errorf("%v is found after it was closed", want)
+	data := make([]byte, diagMessageLen+3)
+	data[0], data[4], data[diagMessageLen] = unix.AF_INET6, 1, 200 // an attribute that is cut off
+	if s, ok := parseDiag(data, "tcp"); !ok || s.v6only || s.at.Port() != 256 {
+		t.Errorf("%+v, %t", s, ok)
 	}
 }

@@ -17,13 +17,41 @@ import (
 type socket struct {
 	network string // "tcp" or "udp"
 	at      netip.AddrPort
+	v6only  bool // on [::], and not for IPv4 as well; not known from the tables below /proc
 }
 
-// Scanner lists the sockets of one network namespace. It holds the namespace's tables open
-// (proc_pid_net(5)), so it outlives the process that it got them from.
+// Scanner lists the sockets of one network namespace. It holds on to the namespace by itself, and
+// so outlives the process that it got to it by.
 type Scanner struct {
-	tables []table
-	buf    bytes.Buffer
+	from interface {
+		scan() ([]socket, error)
+		close()
+	}
+}
+
+// NewScanner returns a Scanner of the network namespace that process pid is in. diag is a
+// non-blocking NETLINK_SOCK_DIAG socket made there, which it takes over, or negative. Without
+// one, or if the kernel can't answer it (a module is missing), it reads /proc/PID/net.
+func NewScanner(pid, diag int) (*Scanner, error) {
+	if diag >= 0 {
+		d := &diagSocket{fd: diag}
+		if _, err := d.scan(); err == nil {
+			return &Scanner{d}, nil
+		}
+		d.close()
+	}
+	return newTables(fmt.Sprintf("/proc/%d/net", pid))
+}
+
+func (s *Scanner) scan() ([]socket, error) { return s.from.scan() }
+
+// Close lets the namespace go.
+func (s *Scanner) Close() { s.from.close() }
+
+// tables are the open files below /proc/PID/net (proc_pid_net(5)).
+type tables struct {
+	open []table
+	buf  bytes.Buffer
 }
 
 type table struct {
@@ -31,44 +59,40 @@ type table struct {
 	file    *os.File
 }
 
-// NewScanner opens the tables of the network namespace that process pid is in.
-func NewScanner(pid int) (*Scanner, error) { return newScanner(fmt.Sprintf("/proc/%d/net", pid)) }
-
-func newScanner(dir string) (*Scanner, error) {
-	s := &Scanner{}
+func newTables(dir string) (*Scanner, error) {
+	t := &tables{}
 	for _, name := range []string{"tcp", "tcp6", "udp", "udp6"} {
 		f, err := os.Open(filepath.Join(dir, name))
 		if os.IsNotExist(err) && strings.HasSuffix(name, "6") {
 			continue // a kernel without IPv6
 		}
 		if err != nil {
-			s.Close()
+			t.close()
 			return nil, fmt.Errorf("the namespace's sockets: %w", err)
 		}
-		s.tables = append(s.tables, table{name[:3], f})
+		t.open = append(t.open, table{name[:3], f})
 	}
-	return s, nil
+	return &Scanner{t}, nil
 }
 
-// Close closes the tables.
-func (s *Scanner) Close() {
-	for _, t := range s.tables {
+func (t *tables) close() {
+	for _, t := range t.open {
 		t.file.Close()
 	}
 }
 
-func (s *Scanner) scan() ([]socket, error) {
+func (t *tables) scan() ([]socket, error) {
 	var out []socket
-	for _, t := range s.tables {
-		s.buf.Reset()
-		if _, err := t.file.Seek(0, io.SeekStart); err != nil {
+	for _, one := range t.open {
+		t.buf.Reset()
+		if _, err := one.file.Seek(0, io.SeekStart); err != nil {
 			return nil, err
 		}
-		if _, err := s.buf.ReadFrom(t.file); err != nil {
+		if _, err := t.buf.ReadFrom(one.file); err != nil {
 			return nil, err
 		}
-		for _, at := range hostfwd.Listening(&s.buf, t.network) {
-			out = append(out, socket{t.network, at})
+		for _, at := range hostfwd.Listening(&t.buf, one.network) {
+			out = append(out, socket{network: one.network, at: at})
 		}
 	}
 	return out, nil

@@ -83,6 +83,13 @@ func (f *Foreign) Set(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Stat
 	return s.translate(ctx, list)
 }
 
+// BarsLoopback reports whether this slirp4netns runs with --disable-host-loopback, as far as can
+// be seen; see [LoopbackWarning].
+func (f *Foreign) BarsLoopback(ctx context.Context) bool {
+	_, pid, err := f.Client.list(ctx)
+	return err == nil && barsLoopback(commandLine(pid))
+}
+
 // session is one look at the forwards, and the books over them for one change.
 type session struct {
 	client  *Client

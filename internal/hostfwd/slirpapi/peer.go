@@ -11,17 +11,39 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
-// networkOf reads a slirp4netns's network from its command line; invalid if that can't be
-// seen or is not slirp4netns's.
-func networkOf(pid int) netip.Prefix {
+// commandLine returns a process's arguments, with at least one, or nil if it can't be seen.
+func commandLine(pid int) []string {
 	if pid == 0 {
-		return netip.Prefix{}
+		return nil
 	}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
+}
+
+// networkOf reads a slirp4netns's network from its command line; invalid if that can't be
+// seen or is not slirp4netns's.
+func networkOf(pid int) netip.Prefix {
+	args := commandLine(pid)
+	if args == nil {
 		return netip.Prefix{}
 	}
-	return cidrOf(strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00"))
+	return cidrOf(args)
+}
+
+// barsLoopback reports whether a slirp4netns was told not to let the namespace reach the host's
+// loopback. --no-host-loopback is a hidden alias.
+func barsLoopback(args []string) bool {
+	for _, a := range args {
+		for _, option := range []string{"--disable-host-loopback", "--no-host-loopback"} {
+			if len(a) > len("--disable-h") && strings.HasPrefix(option, a) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // cidrOf finds --cidr in a command line, as getopt_long does: abbreviated, and the last one
