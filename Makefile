@@ -92,6 +92,13 @@ fmt: ## format the Go code
 generate: ## completions, manual pages and the table of keys, from the program
 	go test ./cmd/slirpctl -count=1 -run '^TestGenerated$$' -update
 
+.PHONY: docs
+docs: demo-deps build generate ## draw docs/demo.svg anew, and what generate makes
+	@go build -o bin/termsvg ./internal/termsvg
+	$(GIVE_BACK)
+	PATH="$$PWD/bin:$$PATH" .ci/testenv --no-user bin/termsvg docs/demo.session >docs/demo.svg.new
+	mv docs/demo.svg.new docs/demo.svg
+
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME [10s]
 	@.ci/fuzz $(FUZZTIME) $(PKG)

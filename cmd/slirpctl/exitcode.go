@@ -126,25 +126,37 @@ func hostHint(err error) string {
 	return r.Hint()
 }
 
-// hintOf returns what the user can do about an error, or "".
+// hintOf returns what the user can do about an error, or "": at best the next command to type.
 func hintOf(err error) string {
 	if hint := hostHint(err); hint != "" {
 		return hint
 	}
 	var h interface{ Hint() string }
-	if errors.As(err, &h) {
+	if errors.As(err, &h) && h.Hint() != "" {
 		return h.Hint()
 	}
 	var oe *options.Error
 	switch {
-	case errors.As(err, &oe):
+	case errors.As(err, &oe) && oe.Hint != "":
 		return oe.Hint
+	case isA[*hostfwd.SpecError](err):
+		return "a port spec is [HOSTIP:][HOSTPORT]:[GUESTIP:]GUESTPORT[/PROTO], for example 8080:80"
+	case errors.As(err, &oe):
+		return "slirpctl up --help and man slirpctl.conf show what is possible"
 	case errors.Is(err, target.ErrOwnNetns):
 		return "start the process with unshare --net (and --user), or let slirpctl do it: slirpctl up -- COMMAND"
+	case errors.Is(err, target.ErrGone):
+		return "ip netns list shows the named namespaces, lsns -t net the processes; slirpctl up -- COMMAND makes a new one"
 	case errors.Is(err, instance.ErrNotFound):
 		return "slirpctl list shows what runs"
 	case errors.Is(err, instance.ErrInUse):
 		return "choose another --name, or end it with slirpctl down"
+	case isA[*hostfwd.NotFoundError](err), isA[*hostfwd.ConflictError](err):
+		return "slirpctl forward list shows what is forwarded"
+	case isA[*launcher.BinaryError](err):
+		return "install slirp4netns (package slirp4netns), or name it with --slirp4netns-path"
+	case isA[*launcher.MissingFeatureError](err), isA[*launcher.SecurityError](err), isA[*launcher.StartError](err):
+		return "slirpctl probe says what this slirp4netns and this host can do"
 	}
 	return ""
 }

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+	"github.com/slirpctl/slirpctl/internal/instance"
+	"github.com/slirpctl/slirpctl/internal/launcher"
+	"github.com/slirpctl/slirpctl/internal/options"
+	"github.com/slirpctl/slirpctl/internal/target"
+)
+
+// TestHints: what a user meets names a command to type next, or an option to give.
+func TestHints(t *testing.T) {
+	for _, err := range []error{
+		target.ErrGone, target.ErrOwnNetns, instance.ErrNotFound, instance.ErrInUse,
+		&launcher.BinaryError{Path: "slirp4netns"}, &launcher.MissingFeatureError{}, &launcher.StartError{Problem: launcher.StartOther},
+		&launcher.StartError{Problem: launcher.TunDenied}, &launcher.StartError{Problem: launcher.SandboxFailed},
+		&hostfwd.SpecError{}, &hostfwd.NotFoundError{ID: 3}, &hostfwd.ConflictError{}, &options.Error{},
+		&options.Error{Hint: "did you mean --mtu?"},
+	} {
+		hint := hintOf(fmt.Errorf("outer: %w", err))
+		if hint == "" || !slices.ContainsFunc([]string{"slirpctl", "--", "sudo ", "8080:80"}, func(w string) bool { return strings.Contains(hint, w) }) {
+			t.Errorf("%T %v: hint %q", err, err, hint)
+		}
+	}
+	if got := hintOf(errors.New("anything")); got != "" {
+		t.Errorf("%q", got)
+	}
+}
