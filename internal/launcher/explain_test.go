@@ -40,6 +40,14 @@ func TestExplain(t *testing.T) {
 		if msg := e.Error(); !strings.Contains(msg, c.quote) || strings.Contains(msg, "\n") {
 			t.Errorf("%q: message %q", c.words, msg)
 		}
+		// What the host must change is package probe's to say.
+		switch e.Problem {
+		case StartOther, TargetGone, TunDenied, TunMissing, TunNoDriver:
+		default:
+			if e.Hint() == "" {
+				t.Errorf("%s has no hint", e.Problem)
+			}
+		}
 	}
 }
 

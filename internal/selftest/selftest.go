@@ -121,7 +121,10 @@ type test struct {
 }
 
 // untested is why a step was not tried, which is no failure.
-type untested struct{ reason string }
+type untested struct {
+	reason string
+	tried  bool // to no avail, through no fault of ours
+}
 
 func (u *untested) Error() string { return u.reason }
 
@@ -141,6 +144,9 @@ func (t *test) step(ctx context.Context, name string, do func(context.Context) (
 	switch {
 	case errors.As(err, &u):
 		s.Status, s.Reason = probe.Unknown, u.reason
+		if !u.tried {
+			s.Reason, s.Milliseconds = "not tried: "+u.reason, 0
+		}
 	case err != nil:
 		s.Status, s.Reason = probe.Failed, strings.ReplaceAll(err.Error(), "\n", "; ")
 		if t.cfg.Hint != nil {
@@ -265,11 +271,11 @@ func (t *test) gateway(ctx context.Context) {
 func builtInDNS(ctx context.Context, ns *namespace) (reason string, err error) {
 	text, err := os.ReadFile("/etc/resolv.conf")
 	if err != nil {
-		return "", &untested{"not tried: " + err.Error()}
+		return "", &untested{reason: err.Error()}
 	}
 	server, ok := probe.FirstNameserver4(string(text))
 	if !ok {
-		return "", &untested{"not tried: /etc/resolv.conf names no nameserver with an IPv4 address"}
+		return "", &untested{reason: "/etc/resolv.conf names no nameserver with an IPv4 address"}
 	}
 	at := netip.AddrPortFrom(server, 53).String()
 	outside := make(chan error, 1)
@@ -285,7 +291,7 @@ func builtInDNS(ctx context.Context, ns *namespace) (reason string, err error) {
 	case inErr == nil:
 		return fmt.Sprintf("the host's nameserver %s answers through %s", server, builtIn), nil
 	case outErr != nil:
-		return "", &untested{fmt.Sprintf("the host's nameserver %s answers nobody now (%v)", server, outErr)}
+		return "", &untested{fmt.Sprintf("the host's nameserver %s answers nobody now (%v)", server, outErr), true}
 	}
 	return "", &dnsError{server, inErr}
 }
