@@ -24,7 +24,7 @@ const guestCommand = "__guest"
 //	send ADDR MS      as a client, send to ADDR, a server outside
 //	receive ADDR MS   … and receive
 //	write FILE TEXT   as to a sysctl
-//	txqueuelen N      of tap0
+//	link WORD…        ip link set dev tap0 WORD…
 //	offload NAME ON   of tap0
 //
 // Each is answered with one JSON line.
@@ -83,12 +83,12 @@ func obey(words []string) (float64, error) {
 		return receiveStream(to, time.Duration(ms)*time.Millisecond)
 	case "write":
 		return 0, os.WriteFile(words[1], []byte(strings.Join(words[2:], " ")), 0)
-	case "txqueuelen":
-		n, err := strconv.Atoi(words[1])
+	case "link":
+		out, err := exec.Command("ip", append([]string{"link", "set", "dev", "tap0"}, words[1:]...)...).CombinedOutput()
 		if err != nil {
-			return 0, err
+			return 0, fmt.Errorf("ip link: %w: %s", err, out)
 		}
-		return 0, setQueue("tap0", n)
+		return 0, nil
 	case "offload":
 		return 0, setOffload("tap0", words[1], words[2] == "on")
 	}

@@ -28,11 +28,6 @@ func ifIoctl(ifname string, req uintptr, fill func(*ifreq)) error {
 	return nil
 }
 
-// setQueue sets the length of an interface's transmit queue, packets.
-func setQueue(ifname string, n int) error {
-	return ifIoctl(ifname, unix.SIOCSIFTXQLEN, func(r *ifreq) { *(*int32)(unsafe.Pointer(&r.data)) = int32(n) })
-}
-
 // Commands of SIOCETHTOOL, from linux/ethtool.h.
 var offloads = map[string]uint32{"sg": 0x19, "tx": 0x17, "tso": 0x1f, "gso": 0x24, "gro": 0x2c}
 
