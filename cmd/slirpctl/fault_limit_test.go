@@ -18,8 +18,8 @@ import (
 // limited runs slirpctl with a limit of the shell's ulimit.
 func (l *lab) limited(limit string, args ...string) *exec.Cmd {
 	cmd := l.command(args...)
-	cmd.Args = append([]string{"sh", "-c", "ulimit " + limit + ` && exec "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
-	cmd.Path = "/bin/sh"
+	cmd.Args = append([]string{"bash", "-c", "ulimit " + limit + ` && exec "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = "/bin/bash"
 	return cmd
 }
 
