@@ -185,26 +185,32 @@ func testSet(t *testing.T, g *guest) {
 }
 
 func testReload(t *testing.T, g *guest) {
+	const elsewhere = "10.0.2.101"
+	g.tell("run ip addr add %s/24 dev tap0", elsewhere)
 	port := g.listen("tcp4", "0.0.0.0:0", "echo")
+	otherPort := g.listen("tcp4", elsewhere+":0", "echo") // not on the guest address
 	f := g.forward("127.0.0.1", port, "tcp")
-	if rows := g.w.rows("forward", "reload", g.name); len(rows) != 1 || rows[0] != f {
-		t.Errorf("reload: %+v, with %+v before", rows, f)
+	other := g.forward("127.0.0.1", otherPort, "tcp")
+	check := func(guest string, args ...string) {
+		t.Helper()
+		f.GuestIP, other.GuestIP = guest, guest
+		rows := g.w.rows(append([]string{"forward", "reload", g.name}, args...)...)
+		if len(rows) != 2 || rows[0] != f || rows[1] != other {
+			t.Errorf("reload %s: %+v, want %+v and %+v", args, rows, f, other)
+		}
+		if err := echo(dial(t, local(f.HostPort)), "x"); err != nil {
+			t.Errorf("reload %s: %v", args, err)
+		}
 	}
-	if err := echo(dial(t, local(f.HostPort)), "x"); err != nil {
-		t.Error(err)
+	check("10.0.2.100")
+	check(elsewhere, "--guest-ip", elsewhere)
+	if err := echo(dial(t, local(other.HostPort)), "x"); err != nil {
+		t.Errorf("the new address: %v", err)
 	}
-	moved := f
-	moved.GuestIP = "10.0.2.101"
-	if rows := g.w.rows("forward", "reload", g.name, "--guest-ip", moved.GuestIP); len(rows) != 1 || rows[0] != moved {
-		t.Errorf("reload to a new address: %+v", rows)
-	}
-	if rows := g.w.rows("forward", "reload", g.name, "--guest-ip", f.GuestIP); len(rows) != 1 || rows[0] != f {
-		t.Errorf("reload back: %+v", rows)
-	}
-	if err := echo(dial(t, local(f.HostPort)), "x"); err != nil {
-		t.Error(err)
-	}
+	check("10.0.2.100", "--guest-ip", "10.0.2.100")
 	g.w.refused(2, "not an IP address", "forward", "reload", g.name, "--guest-ip", "nonsense")
+	g.w.refused(2, "guest address", "forward", "reload", g.name, "--guest-ip", "0.0.0.0")
+	g.tell("run ip addr del %s/24 dev tap0", elsewhere)
 }
 
 func testRefusedPorts(t *testing.T, g *guest) {

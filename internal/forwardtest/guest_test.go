@@ -33,6 +33,7 @@ func bulkData(seed uint64) io.Reader {
 //
 //	listen NETWORK ADDR MODE   → ok PORT
 //	close NETWORK ADDR         → ok
+//	run PROGRAM ARG...         → ok
 //	last                       → ok TEXT, what the server "deaf" has got
 func guestMain() int {
 	fmt.Println("ready")
@@ -49,6 +50,11 @@ func guestMain() int {
 			}
 		case "close":
 			err = servers[f[1]+f[2]].Close()
+		case "run":
+			var out []byte
+			if out, err = exec.Command(f[1], f[2:]...).CombinedOutput(); err != nil {
+				err = fmt.Errorf("%w: %s", err, out)
+			}
 		case "last":
 			answer = <-deafGot
 		}
