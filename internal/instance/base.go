@@ -6,6 +6,7 @@
 //	BASE/.lock          held (exclusive, briefly) while an instance is made, cleaned or removed
 //	BASE/.new-…         an instance on its way in, and
 //	BASE/.gone-…        one on its way out; whoever holds BASE/.lock removes what is left of either
+//	BASE/.cache/        what need not be found out again; may be removed at any time
 //	BASE/NAME/lock      held by the supervisor for as long as it lives: liveness is this lock,
 //	                    never a PID
 //	BASE/NAME/state.json, log, control.sock, api.sock, …
@@ -81,6 +82,19 @@ func OpenBase(dir string) (Base, error) {
 		return Base{}, err
 	}
 	return Base{dir: dir}, nil
+}
+
+// CacheDir makes the directory for what need not be found out again, and returns its path, "" if
+// it can't be had.
+func (b Base) CacheDir() string {
+	dir := filepath.Join(b.dir, ".cache")
+	if err := os.Mkdir(dir, 0o700); err == nil {
+		return dir
+	}
+	if fi, err := os.Lstat(dir); err != nil || !fi.IsDir() {
+		return ""
+	}
+	return dir
 }
 
 // Dir returns the directory's absolute path.

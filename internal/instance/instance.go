@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -45,10 +44,19 @@ const (
 
 const longestFile = ControlSocket
 
-var nameRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
-
-// ValidName reports whether name can name an instance: [A-Za-z0-9][A-Za-z0-9_.-]{0,63}.
-func ValidName(name string) bool { return nameRE.MatchString(name) }
+// ValidName reports whether name can name an instance: [A-Za-z0-9][A-Za-z0-9_.-]{0,63}. By hand,
+// because every process of ours would compile a regular expression at its start.
+func ValidName(name string) bool {
+	for i, r := range []byte(name) {
+		switch {
+		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
+		case i > 0 && (r == '_' || r == '.' || r == '-'):
+		default:
+			return false
+		}
+	}
+	return len(name) >= 1 && len(name) <= 64
+}
 
 // Instance is one that this process owns: it holds the lock.
 type Instance struct {

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Cache remembers features between runs, which saves `up` a process (1 to 2 ms). Help texts are
+// Cache remembers features between runs, which saves `up` two processes (1 to 2 ms each). Help texts are
 // compiled in, so an unchanged ELF file has unchanged features; a script may call anything
 // and is asked every time. What can't be read or written is as if it were not there.
 type Cache struct {
@@ -40,6 +40,36 @@ type identity struct {
 type cacheEntry struct {
 	Binary   identity   `json:"binary"`
 	Features FeatureSet `json:"features"`
+	Version  string     `json:"version,omitempty"` // "": was not asked
+}
+
+// Detect is the function [Detect] with a memory, except that of the version only
+// [Version.Version] is certain to be there: it is compiled in, while the libraries may be
+// replaced without the binary.
+func (c Cache) Detect(ctx context.Context, path string) (Binary, error) {
+	found, err := Find(path)
+	if err != nil {
+		return Binary{Path: path}, err
+	}
+	id, ok := identify(found)
+	if ok {
+		if e, hit := c.load(id); hit && e.Version != "" {
+			return Binary{Path: found, Features: e.Features, Version: Version{Version: e.Version}}, nil
+		}
+	}
+	b, err := Detect(ctx, found)
+	if err == nil && ok {
+		c.storeSame(cacheEntry{id, b.Features, b.Version.Version})
+	}
+	return b, err
+}
+
+// storeSame stores an answer unless the file was replaced while it was asked: then it is not
+// known which one answered.
+func (c Cache) storeSame(e cacheEntry) {
+	if again, ok := identify(e.Binary.Path); ok && reflect.DeepEqual(e.Binary, again) {
+		c.store(e)
+	}
 }
 
 // DetectHelp is the function [DetectHelp] with a memory. A wrong answer is not remembered.
@@ -50,19 +80,15 @@ func (c Cache) DetectHelp(ctx context.Context, path string) (Binary, error) {
 	}
 	id, ok := identify(found)
 	if ok {
-		if features, hit := c.load(id); hit {
-			return Binary{Path: found, Features: features}, nil
+		if e, hit := c.load(id); hit {
+			return Binary{Path: found, Features: e.Features}, nil
 		}
 	}
 	b, err := detectHelp(ctx, found)
-	if err != nil || !ok {
-		return b, err
+	if err == nil && ok {
+		c.storeSame(cacheEntry{Binary: id, Features: b.Features})
 	}
-	// Replaced while it was asked: then it is not known which one answered.
-	if again, ok := identify(found); ok && reflect.DeepEqual(id, again) {
-		c.store(cacheEntry{id, b.Features})
-	}
-	return b, nil
+	return b, err
 }
 
 // identify returns the identity of the file at path; ok is false where it may change unseen.
@@ -89,24 +115,23 @@ func identify(path string) (id identity, ok bool) {
 }
 
 // load returns what is remembered of id. A file that is not ours is not believed.
-func (c Cache) load(id identity) (features FeatureSet, hit bool) {
+func (c Cache) load(id identity) (e cacheEntry, hit bool) {
 	f, err := os.OpenFile(filepath.Join(c.Dir, cacheFile), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return 0, false
+		return e, false
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o022 != 0 {
-		return 0, false
+		return e, false
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); !ok || int(st.Uid) != os.Geteuid() {
-		return 0, false
+		return e, false
 	}
-	var e cacheEntry
 	if err := json.NewDecoder(io.LimitReader(f, detectMaxOutput)).Decode(&e); err != nil || !reflect.DeepEqual(e.Binary, id) {
-		return 0, false
+		return cacheEntry{}, false
 	}
-	return e.Features, true
+	return e, true
 }
 
 // store replaces what is remembered, atomically.

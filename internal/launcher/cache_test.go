@@ -63,7 +63,7 @@ func TestCacheRemembersAndForgets(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(cache.Dir, cacheFile)); err == nil {
 		t.Error("a failure was remembered")
 	}
-	cache.store(cacheEntry{id, want})
+	cache.store(cacheEntry{Binary: id, Features: want})
 	if !hit() {
 		t.Fatal("not remembered")
 	}
@@ -90,7 +90,7 @@ func TestCacheRemembersAndForgets(t *testing.T) {
 		t.Error("a hit although the file was written")
 	}
 	id, _ = identify(path)
-	cache.store(cacheEntry{id, want})
+	cache.store(cacheEntry{Binary: id, Features: want})
 	if !hit() {
 		t.Fatal("not remembered")
 	}
@@ -108,7 +108,7 @@ func TestCacheBelievesOnlyItsOwn(t *testing.T) {
 	path := elfBinary(t)
 	settle(t, path)
 	id, _ := identify(path)
-	good := cacheEntry{id, Features(MTU)}
+	good := cacheEntry{Binary: id, Features: Features(MTU)}
 	other := good
 	other.Binary.Known = []Feature{MTU} // of a slirpctl that knew less
 	text := func(e cacheEntry) string {
@@ -165,8 +165,8 @@ func TestCacheStores(t *testing.T) {
 				t.Fatal(err)
 			}
 			id, _ := identify(path)
-			if features, hit := cache.load(id); !hit || features != first.Features {
-				t.Errorf("not remembered: %v", features.List())
+			if e, hit := cache.load(id); !hit || e.Features != first.Features {
+				t.Errorf("not remembered: %v", e.Features.List())
 			}
 			if entries, _ := os.ReadDir(cache.Dir); len(entries) != 1 {
 				t.Errorf("left %v", entries)

@@ -92,6 +92,8 @@ type supervisor struct {
 	cmd      *nscommand.Command // nil without COMMAND
 	bin      launcher.Binary
 	binStamp fileStamp
+	// detected brings what slirp4netns can; nil until the instance has its directory.
+	detected <-chan detection
 	plan     launcher.Plan
 	fwd      *hostfwd.Manager
 	handler  hostfwd.Handler
@@ -249,12 +251,13 @@ func (s *supervisor) start(ctx context.Context, commit func() error) error {
 	if s.plan, err = launcher.NewPlan(o); err != nil {
 		return err
 	}
-	detected := detect(ctx, o.Slirp4netnsPath)
 	if err := s.prepare(ctx); err != nil {
-		<-detected
+		if s.detected != nil {
+			<-s.detected
+		}
 		return err
 	}
-	d := <-detected
+	d := <-s.detected
 	if d.err != nil {
 		return d.err
 	}
@@ -323,11 +326,11 @@ type detection struct {
 	err error
 }
 
-// detect asks slirp4netns what it can, while the namespaces are being made.
-func detect(ctx context.Context, path string) <-chan detection {
+// detect finds out what slirp4netns can, while the namespaces are being made.
+func detect(ctx context.Context, cache launcher.Cache, path string) <-chan detection {
 	c := make(chan detection, 1)
 	go func() {
-		bin, err := launcher.Detect(ctx, path)
+		bin, err := cache.Detect(ctx, path)
 		c <- detection{bin, err}
 	}()
 	return c
@@ -404,6 +407,7 @@ func (s *supervisor) createInstance(ctx context.Context) (err error) {
 		}
 	})
 	crashpoint.Here("instance made")
+	s.detected = detect(ctx, launcher.Cache{Dir: base.CacheDir()}, s.req.Options.Slirp4netnsPath)
 	if s.logFile, err = s.inst.OpenLog(); err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
