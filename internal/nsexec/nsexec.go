@@ -290,7 +290,7 @@ func (c *Cmd) prepare() (p *plan, cleanup func(), err error) {
 	}
 	p.pdeathsig = uintptr(c.Pdeathsig)
 	p.parent = os.Getpid()
-	p.rlimit = rlimit.Nofile()
+	p.rlimit = syscall.Rlimit(rlimit.Nofile())
 	for i := range p.allMask {
 		p.allMask[i] = 0xff
 	}
