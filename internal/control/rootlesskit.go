@@ -32,6 +32,7 @@ func (d *portDriver) Info(context.Context) (*api.PortDriverInfo, error) {
 	info := &api.PortDriverInfo{Driver: "builtin", Protos: []string{"tcp", "tcp4", "tcp6", "udp", "udp4", "udp6"}}
 	switch h := d.b.State().PortHandler; h {
 	case "rootlesskit":
+		info.Extra = d.b.PortDriverExtra()
 	case "slirp4netns":
 		info.Driver = h
 		info.Protos = []string{"tcp", "tcp4", "udp", "udp4"}

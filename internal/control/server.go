@@ -25,6 +25,8 @@ type Backend interface {
 	State() instance.State
 	// Forwards returns the books of the forwards.
 	Forwards() *hostfwd.Manager
+	// PortDriverExtra is what RootlessKit's port driver tells about itself, if it runs.
+	PortDriverExtra() map[string]string
 	// Down asks the instance to end; it does not wait.
 	Down()
 	// Traffic returns what the namespace's tap has carried.

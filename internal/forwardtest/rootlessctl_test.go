@@ -62,13 +62,17 @@ func TestRootlessctl(t *testing.T) {
 	rootlessTools(t)
 	asUser(t, func(t *testing.T) {
 		first := freeRange(t, 20)
-		for _, c := range []struct{ handler, driver string }{
-			{"rootlesskit", "builtin"}, {"direct", "builtin"}, {"slirp4netns", "slirp4netns"},
+		for _, c := range []struct{ handler, driver, transparent string }{
+			{"rootlesskit", "builtin", "false"},
+			{"rootlesskit", "builtin", "true"},
+			{"direct", "builtin", "false"},
+			{"slirp4netns", "slirp4netns", "false"},
 		} {
-			t.Run(c.handler, func(t *testing.T) {
-				want := rootlesskitSession(t, c.driver, first)
+			t.Run(c.handler+" "+c.transparent, func(t *testing.T) {
+				flag := "--source-ip-transparent=" + c.transparent
+				want := rootlesskitSession(t, c.driver, flag, first)
 				w := newWorld(t)
-				w.must("up", "-d", "--name", "rk", "--port-handler", c.handler, "--", bin(t, "idle"))
+				w.must("up", "-d", "--name", "rk", "--port-handler", c.handler, flag, "--", bin(t, "idle"))
 				got := session(t, w.state()+"/rk/control.sock", c.driver, first)
 				compareSessions(t, c.handler, got, want)
 			})
@@ -124,11 +128,11 @@ func session(t *testing.T, socket, driver string, first int) []exchanged {
 }
 
 // rootlesskitSession has the session with rootlesskit itself.
-func rootlesskitSession(t *testing.T, driver string, first int) []exchanged {
+func rootlesskitSession(t *testing.T, driver, flag string, first int) []exchanged {
 	t.Helper()
 	dir := tempDir(t)
 	cmd := exec.Command(bin(t, "rootlesskit"), "--state-dir="+dir+"/state", "--net=slirp4netns", "--port-driver="+driver,
-		"--disable-host-loopback", "--source-ip-transparent=false", bin(t, "idle"))
+		"--disable-host-loopback", flag, bin(t, "idle"))
 	cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+dir)
 	var log strings.Builder
 	cmd.Stderr = &log

@@ -55,6 +55,14 @@ func (s *supervisor) runChildDriver(ctx context.Context, opaque map[string]strin
 	return g.Done(), g.RunChildDriver(ctx, opaque)
 }
 
+// PortDriverExtra implements [control.Backend].
+func (b backend) PortDriverExtra() map[string]string {
+	if h, ok := b.s.handler.(*rootlesskit.Handler); ok {
+		return h.Extra()
+	}
+	return nil
+}
+
 // reviver is a handler whose part in the namespace can be started again.
 type reviver interface{ Revive(context.Context) error }
 

@@ -104,6 +104,21 @@ func (h *Handler) Open(ctx context.Context, f hostfwd.Forward) (hostfwd.Listener
 	return nil, err
 }
 
+// Extra returns what the driver tells about itself beyond its name and protocols; nil before the
+// first forward.
+func (h *Handler) Extra() map[string]string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.driver == nil {
+		return nil
+	}
+	info, err := h.driver.Info(context.Background())
+	if err != nil {
+		return nil
+	}
+	return info.Extra
+}
+
 // start starts the driver's halves, or only the child half if it has died.
 func (h *Handler) start(ctx context.Context) error {
 	h.mu.Lock()
