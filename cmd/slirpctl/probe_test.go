@@ -128,6 +128,11 @@ func terminalFixture() probe.Report {
 			{Name: "tcp-rmem", Status: probe.Warning, Reason: "large"},
 			{Name: "seccomp", Status: probe.Unknown, Reason: "no answer"},
 		},
+		SelfTest: []probe.Step{
+			{Name: "gateway-up", Status: probe.OK, Milliseconds: 12.34, Reason: "a namespace has a network"},
+			{Name: "rootlesskit-ipv6-tcp", Status: probe.Failed, Milliseconds: 2000.5, Reason: "no answer in time", Remedy: "look"},
+			{Name: "direct-up", Status: probe.Unknown, Reason: "not tried: no namespace"},
+		},
 		Summary: "not ready: tun-device: missing: there is no /dev/net/tun",
 	}
 }
@@ -137,6 +142,7 @@ func TestProbeOnATerminalGolden(t *testing.T) {
 	compareGolden(t, "testdata/probe/colour.golden", terminalReport(terminalFixture(), true))
 	compareGolden(t, "testdata/probe/plain.golden", plainReport(terminalFixture()))
 	bad := terminalFixture()
+	bad.SelfTest = nil
 	bad.Slirp4netns = probe.NewBinary(launcher.Binary{Path: "slirp4netns"}, errors.New("slirp4netns is not on PATH"))
 	compareGolden(t, "testdata/probe/no-binary.golden", terminalReport(bad, false))
 }

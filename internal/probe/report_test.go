@@ -88,6 +88,30 @@ func TestSummary(t *testing.T) {
 	}
 }
 
+// A failed step of the self-test is what to fix, unless something else comes first.
+func TestAddSelfTest(t *testing.T) {
+	steps := []Step{{Name: "a", Status: OK}, {Name: "b", Status: Unknown, Reason: "x"}, {Name: "c", Status: Failed, Reason: "because"}, {Name: "d", Status: Failed, Reason: "y"}}
+	for _, tc := range []struct {
+		steps []Step
+		ready bool
+		want  string
+	}{
+		{nil, true, "ready"},
+		{steps[:2], true, "ready"},
+		{steps, false, "not ready: self-test: c: because"},
+	} {
+		r := Report{Ready: true, Summary: "ready", SelfTest: []Step{}}
+		r.AddSelfTest(tc.steps)
+		if r.Ready != tc.ready || r.Summary != tc.want || len(r.SelfTest) != len(tc.steps) || r.SelfTest == nil {
+			t.Errorf("got %+v", r)
+		}
+	}
+	r := Report{Summary: "not ready: tun-device: missing"}
+	if r.AddSelfTest(steps); r.Ready || r.Summary != "not ready: tun-device: missing" {
+		t.Errorf("got %+v", r)
+	}
+}
+
 func TestReportJSON(t *testing.T) {
 	data, err := json.Marshal(reportFixture())
 	if err != nil {

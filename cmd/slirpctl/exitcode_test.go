@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os/exec"
+	"slices"
+	"testing"
+
+	"github.com/slirpctl/slirpctl/internal/control"
+	"github.com/slirpctl/slirpctl/internal/launcher"
+	"github.com/slirpctl/slirpctl/internal/nscommand"
+	"github.com/slirpctl/slirpctl/internal/probe"
+	"github.com/slirpctl/slirpctl/internal/selftest"
+	"github.com/slirpctl/slirpctl/internal/supervisor"
+)
+
+// A program that we ran has its own exit status, which is never ours.
+func TestExitCodes(t *testing.T) {
+	exit5 := exec.Command("sh", "-c", "exit 5").Run()
+	if _, ok := errorAs[*exec.ExitError](exit5); !ok {
+		t.Fatal(exit5)
+	}
+	for _, tc := range []struct {
+		err  error
+		want int
+	}{
+		{nil, exitOK},
+		{errors.New("anything"), exitFailure},
+		{exit5, exitFailure},
+		{&nscommand.MapError{What: "newuidmap", Err: exit5}, exitUnsupported},
+		{&launcher.BinaryError{Problem: launcher.BinaryForeign, Err: exit5}, exitUnsupported},
+		{&control.Error{Message: "x", Code: exitConflict}, exitConflict},
+		{&control.Error{Message: "x"}, exitFailure},
+		{&probe.MissingError{}, exitUnsupported},
+		{&supervisor.NoUsernsError{Err: fs.ErrPermission}, exitUnsupported},
+		// A step of the self-test failed, or this host can't do it.
+		{&selftest.Error{Err: errors.New("no answer in time")}, exitFailure},
+		{&selftest.Error{Err: &control.Error{Code: exitUnsupported}}, exitUnsupported},
+		{&selftest.Error{Err: &control.Error{Code: exitConflict}}, exitFailure},
+		{&selftest.Error{Err: context.DeadlineExceeded}, exitFailure},
+		{selftest.ErrInterrupted, exitFailure},
+	} {
+		if got := exitCode(tc.err); got != tc.want {
+			t.Errorf("%T %v: %d, want %d", tc.err, tc.err, got, tc.want)
+		}
+		if tc.err == nil {
+			continue
+		}
+		if got := exitCode(fmt.Errorf("outer: %w", tc.err)); got != tc.want {
+			t.Errorf("wrapped %T %v: %d, want %d", tc.err, tc.err, got, tc.want)
+		}
+	}
+}
+
+// Each failure that the host can be the cause of has a check that is asked.
+func TestHostChecks(t *testing.T) {
+	start := func(p launcher.StartProblem) error {
+		return fmt.Errorf("outer: %w", &launcher.StartError{Problem: p})
+	}
+	for _, tc := range []struct {
+		err  error
+		want string // the first check; "" for none
+	}{
+		{start(launcher.TunDenied), "tun-device"},
+		{start(launcher.TunMissing), "tun-device"},
+		{start(launcher.TunNoDriver), "tun-device"},
+		{start(launcher.SandboxFailed), "sandbox"},
+		{start(launcher.SeccompFailed), "seccomp"},
+		{start(launcher.InterfaceExists), ""},
+		{start(launcher.StartTimeout), ""},
+		{start(launcher.StartOther), ""},
+		{&supervisor.NoUsernsError{Err: fs.ErrPermission}, "user-namespaces"},
+		{&nscommand.MapError{Err: fs.ErrPermission}, "user-namespaces"},
+		{errors.New("anything"), ""},
+		{nil, ""},
+	} {
+		got := hostChecks(tc.err)
+		if tc.want == "" && len(got) > 0 || tc.want != "" && (len(got) == 0 || got[0] != tc.want) {
+			t.Errorf("%v: %q, want %q", tc.err, got, tc.want)
+		}
+		for _, name := range got {
+			if !slices.Contains(probe.Names(), name) {
+				t.Errorf("there is no check %s", name)
+			}
+		}
+	}
+}

@@ -1,0 +1,133 @@
+package selftest
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// within is the deadline of exchanges that succeed; they don't come near it.
+func within(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestExchange(t *testing.T) {
+	s, err := serve("127.0.0.1", 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	for k, addr := range map[kind]net.Addr{tcp: s.tcp.Addr(), udp: s.udp.LocalAddr(), dns: s.dns.LocalAddr(), anyDNS: s.dns.LocalAddr()} {
+		if err := exchange(within(t, 10*time.Second), k, addr.String()); err != nil {
+			t.Errorf("%s: %v", k, err)
+		}
+	}
+	if err := exchange(within(t, time.Second), "nonsense", s.udp.LocalAddr().String()); err == nil {
+		t.Error("nonsense was sent")
+	}
+}
+
+// What comes back wrong, or not at all, is not taken for an answer.
+func TestExchangeFails(t *testing.T) {
+	garbling, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer garbling.Close()
+	go func() {
+		for {
+			conn, err := garbling.Accept()
+			if err != nil {
+				return
+			}
+			got := make([]byte, streamSize)
+			n, _ := conn.Read(got)
+			got[0]++
+			_, _ = conn.Write(got[:n])
+			_ = conn.Close()
+		}
+	}()
+	answering := func(to func([]byte) []byte) string {
+		conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		go reply(conn, to)
+		return conn.LocalAddr().String()
+	}
+	nobody := func() string { // a port that was free a moment ago
+		conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		return conn.LocalAddr().String()
+	}
+	for _, tc := range []struct {
+		name, addr string
+		kind       kind
+		want       string
+	}{
+		{"nobody listens", "127.0.0.1:1", tcp, "connection refused"},
+		{"garbled stream", garbling.Addr().String(), tcp, ""},
+		{"nobody there", nobody(), udp, ""},
+		{"silence", answering(func([]byte) []byte { return nil }), udp, "no answer in time"},
+		{"another datagram", answering(func(b []byte) []byte { return append(b, 'x') }), udp, "no answer in time"},
+		{"the question again", answering(func(b []byte) []byte { return b }), dns, "no answer in time"},
+		{"another's answer", answering(func(b []byte) []byte { b = answer(b); b[0]++; return b }), anyDNS, "no answer in time"},
+		{"a refusal, of what we know", answering(func(b []byte) []byte { b = answer(b); b[3] |= 5; return b }), dns, "no answer in time"},
+		{"another address", answering(func(b []byte) []byte { b = answer(b); b[len(b)-1]++; return b }), dns, "no answer in time"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			err := exchange(within(t, 300*time.Millisecond), tc.kind, tc.addr)
+			if err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+		})
+	}
+	// A refusal is an answer, to who asks whether there is anybody.
+	refusing := answering(func(b []byte) []byte { b = answer(b)[:dnsHeader]; b[3] |= 5; return b })
+	if err := exchange(within(t, 10*time.Second), anyDNS, refusing); err != nil {
+		t.Error(err)
+	}
+}
+
+// The end of the context ends an exchange whatever it waits for.
+func TestExchangeCancelled(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	if err := exchange(ctx, tcp, silent.Addr().String()); err == nil {
+		t.Error("there was an answer")
+	}
+}
+
+func TestAnswer(t *testing.T) {
+	q := question("www.example")
+	if want := []byte("\x03www\x07example\x00\x00\x01\x00\x01"); !bytes.HasSuffix(q, want) || len(q) != dnsHeader+len(want) {
+		t.Errorf("the question is %q", q)
+	}
+	if a := answer(q); !answersUs(q, a) || !answers(q, a) {
+		t.Errorf("%q is no answer to %q", a, q)
+	}
+	for _, msg := range [][]byte{nil, q[:dnsHeader], answer(q)} {
+		if a := answer(msg); a != nil {
+			t.Errorf("%q was answered with %q", msg, a)
+		}
+	}
+	if answers(q, nil) || answers(q, q) || answersUs(q, q) {
+		t.Error("what is none was taken for an answer")
+	}
+}
