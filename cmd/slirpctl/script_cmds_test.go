@@ -195,6 +195,8 @@ func (st *scriptState) files() (left []string) {
 			case err != nil || rel == dir:
 			case strings.HasPrefix(rel, "run/slirpctl") && strings.Count(rel, "/") == 1, filepath.Base(path) == ".lock":
 				// The base directory and its lock stay.
+			case filepath.Base(path) == ".cache":
+				return filepath.SkipDir // what is remembered of slirp4netns stays too
 			default:
 				left = append(left, "file "+rel)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/slirpctl/slirpctl/internal/guest"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
@@ -26,7 +27,7 @@ func (s *supervisor) newHandler() (hostfwd.Handler, error) {
 		}
 		return slirpapi.NewHandler(slirpapi.Config{Path: s.inst.Path(instance.APISocket), Network: s.net.CIDR()}), nil
 	case options.HandlerDirect:
-		return direct.New(direct.Config{Sockets: agentSockets{s}, Log: s.log.Warnf}), nil
+		return direct.New(direct.Config{Sockets: agentSockets{s, new(sync.Once)}, Log: s.log.Warnf}), nil
 	case options.HandlerRootlessKit:
 		return rootlesskit.New(rootlesskit.Config{
 			Dir: s.inst.Dir(), RunChild: s.runChildDriver,
@@ -37,13 +38,17 @@ func (s *supervisor) newHandler() (hostfwd.Handler, error) {
 }
 
 // agentSockets makes the direct handler's sockets in the helper that is in the namespace.
-type agentSockets struct{ s *supervisor }
+type agentSockets struct {
+	s     *supervisor
+	reuse *sync.Once
+}
 
 func (a agentSockets) Sockets(ctx context.Context, family, typ, n int) ([]int, error) {
 	g, err := a.s.guestAgent()
 	if err != nil {
 		return nil, err
 	}
+	a.reuse.Do(func() { a.s.reusePorts(ctx, g) })
 	return g.Sockets(ctx, family, typ, n)
 }
 
