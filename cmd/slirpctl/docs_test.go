@@ -100,8 +100,15 @@ func TestDocMatches(t *testing.T) {
 		want, got string
 		ok        bool
 	}{
-		{"a\nb", "a\nb", true}, {"a", "a\nb", false}, {"a\n…", "a\nb\nc", true}, {"…\nc", "a\nb\nc", true},
-		{"…\nd", "a\nb\nc", false}, {"pid …, ok", "pid 17, ok", true}, {"a…", "b", false}, {"…", "", true}, {"a\n…\nz", "a\nz", true},
+		{"a\nb", "a\nb", true},
+		{"a", "a\nb", false},
+		{"a\n…", "a\nb\nc", true},
+		{"…\nc", "a\nb\nc", true},
+		{"…\nd", "a\nb\nc", false},
+		{"pid …, ok", "pid 17, ok", true},
+		{"a…", "b", false},
+		{"…", "", true},
+		{"a\n…\nz", "a\nz", true},
 	} {
 		if got := matches(strings.Split(c.want, "\n"), strings.Split(c.got, "\n")); got != c.ok {
 			t.Errorf("%q, %q: %t", c.want, c.got, got)
