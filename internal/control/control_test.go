@@ -132,7 +132,7 @@ func TestErrors(t *testing.T) {
 	if !errors.As(err, &e) {
 		t.Fatalf("add: %v", err)
 	}
-	if e.Hint() != "take another" || e.ExitCode() != 5 || e.Index == nil || *e.Index != 1 {
+	if e.Hint() != "take another" || e.Code != 5 || e.Index == nil || *e.Index != 1 {
 		t.Errorf("add: %+v", e)
 	}
 	if got, err := c.Ports(t.Context()); err != nil || len(got) != 0 {
