@@ -13,9 +13,14 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // helperPrograms are what scripts find on their PATH besides slirpctl. Each returns its exit
@@ -33,6 +38,7 @@ var helperPrograms = map[string]func(args []string) int{
 	"closed":  closed,
 	"alive":   alive,
 	"binds":   binds,
+	deathsig:  deathSignal,
 }
 
 func failed(format string, args ...any) int {
@@ -249,5 +255,25 @@ func binds(args []string) int {
 		return failed("binds: %v", err)
 	}
 	l.Close()
+	return 0
+}
+
+const deathsig = "deathsig"
+
+// The signal belongs to a thread, and a program is started as its first one: stay there.
+var _ = func() bool {
+	if filepath.Base(os.Args[0]) == deathsig {
+		runtime.LockOSThread()
+	}
+	return true
+}()
+
+// deathSignal prints the signal that the death of the parent sends, see PR_GET_PDEATHSIG(2const).
+func deathSignal([]string) int {
+	var sig int32
+	if err := unix.Prctl(unix.PR_GET_PDEATHSIG, uintptr(unsafe.Pointer(&sig)), 0, 0, 0); err != nil {
+		return failed("deathsig: %v", err)
+	}
+	fmt.Println("signal", sig)
 	return 0
 }
