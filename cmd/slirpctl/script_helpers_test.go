@@ -238,13 +238,18 @@ func closed(args []string) int {
 	return 1
 }
 
-// alive PID succeeds if the process runs. A zombie doesn't: not every init reaps.
+// alive PID succeeds if a thread of the process runs. A zombie doesn't: not every init reaps. A
+// zombie may have other threads that do, and hold its locks, for a moment.
 func alive(args []string) int {
-	stat, err := os.ReadFile("/proc/" + args[0] + "/stat")
-	if err != nil || strings.HasPrefix(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " Z") {
-		return failed("alive: %s does not run", args[0])
+	stats, _ := filepath.Glob("/proc/" + args[0] + "/task/*/stat")
+	for _, path := range stats {
+		stat, err := os.ReadFile(path)
+		_, rest, ok := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
+		if err == nil && ok && rest != "" && rest[0] != 'Z' && rest[0] != 'X' {
+			return 0
+		}
 	}
-	return 0
+	return failed("alive: %s does not run", args[0])
 }
 
 // binds ADDR succeeds if a program can listen on the address: an IPv6 address that is still
