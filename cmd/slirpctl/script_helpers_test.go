@@ -13,9 +13,14 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // helperPrograms are what scripts find on their PATH besides slirpctl. Each returns its exit
@@ -33,6 +38,7 @@ var helperPrograms = map[string]func(args []string) int{
 	"closed":  closed,
 	"alive":   alive,
 	"binds":   binds,
+	deathsig:  deathSignal,
 }
 
 func failed(format string, args ...any) int {
@@ -232,13 +238,18 @@ func closed(args []string) int {
 	return 1
 }
 
-// alive PID succeeds if the process runs. A zombie doesn't: not every init reaps.
+// alive PID succeeds if a thread of the process runs. A zombie doesn't: not every init reaps. A
+// zombie may have other threads that do, and hold its locks, for a moment.
 func alive(args []string) int {
-	stat, err := os.ReadFile("/proc/" + args[0] + "/stat")
-	if err != nil || strings.HasPrefix(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " Z") {
-		return failed("alive: %s does not run", args[0])
+	stats, _ := filepath.Glob("/proc/" + args[0] + "/task/*/stat")
+	for _, path := range stats {
+		stat, err := os.ReadFile(path)
+		_, rest, ok := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
+		if err == nil && ok && rest != "" && rest[0] != 'Z' && rest[0] != 'X' {
+			return 0
+		}
 	}
-	return 0
+	return failed("alive: %s does not run", args[0])
 }
 
 // binds ADDR succeeds if a program can listen on the address: an IPv6 address that is still
@@ -249,5 +260,25 @@ func binds(args []string) int {
 		return failed("binds: %v", err)
 	}
 	l.Close()
+	return 0
+}
+
+const deathsig = "deathsig"
+
+// The signal belongs to a thread, and a program is started as its first one: stay there.
+var _ = func() bool {
+	if filepath.Base(os.Args[0]) == deathsig {
+		runtime.LockOSThread()
+	}
+	return true
+}()
+
+// deathSignal prints the signal that the death of the parent sends, see PR_GET_PDEATHSIG(2const).
+func deathSignal([]string) int {
+	var sig int32
+	if err := unix.Prctl(unix.PR_GET_PDEATHSIG, uintptr(unsafe.Pointer(&sig)), 0, 0, 0); err != nil {
+		return failed("deathsig: %v", err)
+	}
+	fmt.Println("signal", sig)
 	return 0
 }

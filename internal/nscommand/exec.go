@@ -125,6 +125,7 @@ func (j Join) start() (*Command, error) {
 func RunExecStage(args []string) int {
 	// The mount namespace is this thread's alone; the exec makes it the process's.
 	runtime.LockOSThread()
+	parent := os.Getppid()
 	if len(args) != 1 {
 		return StatusFailed
 	}
@@ -151,6 +152,9 @@ func RunExecStage(args []string) int {
 		return status
 	}
 	if err := s.enter(fd + 1); err != nil {
+		return fail(StatusFailed, "%v", err)
+	}
+	if err := dieWithParent(parent); err != nil {
 		return fail(StatusFailed, "%v", err)
 	}
 	path, err := lookPath(s.Argv[0])

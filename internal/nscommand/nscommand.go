@@ -189,6 +189,7 @@ func (c *Command) Kill() {
 // RunStage is the life of the stage, up to the point where it becomes COMMAND. It returns only
 // on failure, with the status to exit with.
 func RunStage(args []string) int {
+	parent := os.Getppid()
 	if len(args) != 1 {
 		return StatusFailed
 	}
@@ -218,6 +219,9 @@ func RunStage(args []string) int {
 		return fail(StatusFailed, "%v", mountErr)
 	}
 	syscall.Umask(s.Umask)
+	if err := dieWithParent(parent); err != nil {
+		return fail(StatusFailed, "%v", err)
+	}
 	path, err := lookPath(s.Argv[0])
 	if err == nil {
 		err = syscall.Exec(path, s.Argv, os.Environ())
