@@ -49,7 +49,7 @@ func main() {
 
 func (j *job) run() error {
 	if j.version == "" || len(j.nfpm) == 0 {
-		return errors.New("usage: packages -version VERSION -epoch SECONDS -out DIR NFPM...")
+		return errors.New("want -version, -epoch, -out and the command line of nfpm")
 	}
 	if err := os.MkdirAll(j.out, 0o755); err != nil {
 		return err
