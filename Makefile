@@ -63,10 +63,11 @@ build: ## build bin/slirpctl, a static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(OUT) ./cmd/slirpctl
 	$(GIVE_BACK)
 
-# sudo often has a PATH without Go: then what `make build` left is taken.
+# Under sudo, what `make build` left is taken: root has another PATH, often without Go, and would
+# fetch every module again.
 .PHONY: install
 install: ## install into PREFIX [/usr/local], below DESTDIR
-	@if command -v go >/dev/null || ! [ -x bin/slirpctl ]; then $(MAKE) build; fi
+	@if ! [ -x bin/slirpctl ] || { [ -z "$$SUDO_UID" ] && command -v go >/dev/null; }; then $(MAKE) build; fi
 	install -d '$(BINDIR)'
 	install -m 0755 bin/slirpctl '$(BINDIR)/slirpctl'
 	@give() { if [ -e "$$1" ]; then echo "install $$1 $$2"; install -d "$${2%/*}" && install -m 0644 "$$1" "$$2"; fi; }; \
