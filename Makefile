@@ -5,6 +5,8 @@ DESTDIR     ?=
 FUZZTIME    ?= 10s
 TESTTIMEOUT ?= 10m
 GOTESTFLAGS ?=
+# Where packages go.
+DIST        ?= dist
 OUT         ?= bin/slirpctl
 # What to test, lint and fuzz: PKG=./internal/subnet for one package.
 PKG         ?= ./...
@@ -48,15 +50,24 @@ race: race-deps test-deps build ## run every test under the race detector
 	$(GIVE_BACK)
 	CGO_ENABLED=1 .ci/testenv bin/testsummary -race -count=1 -timeout $(TESTTIMEOUT) $(GOTESTFLAGS) $(PKG)
 
+# Packages whose tests need no namespaces: qemu's user mode knows few of the calls for those, and
+# can't execute a test binary again by itself (InOtherProcess).
+ARM64_PKG ?= ./internal/subnet ./internal/options ./internal/hostfwd ./internal/gotemplate ./internal/oci
+
+.PHONY: test-arm64
+test-arm64: test-deps ## run the unit tests for arm64, in qemu's user mode
+	GOARCH=arm64 CGO_ENABLED=0 go test -exec 'qemu-aarch64-static' -count=1 -skip InOtherProcess $(ARM64_PKG)
+
 .PHONY: build
 build: ## build bin/slirpctl, a static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(OUT) ./cmd/slirpctl
 	$(GIVE_BACK)
 
-# sudo often has a PATH without Go: then what `make build` left is taken.
+# Under sudo, what `make build` left is taken: root has another PATH, often without Go, and would
+# fetch every module again.
 .PHONY: install
 install: ## install into PREFIX [/usr/local], below DESTDIR
-	@if command -v go >/dev/null || ! [ -x bin/slirpctl ]; then $(MAKE) build; fi
+	@if ! [ -x bin/slirpctl ] || { [ -z "$$SUDO_UID" ] && command -v go >/dev/null; }; then $(MAKE) build; fi
 	install -d '$(BINDIR)'
 	install -m 0755 bin/slirpctl '$(BINDIR)/slirpctl'
 	@give() { if [ -e "$$1" ]; then echo "install $$1 $$2"; install -d "$${2%/*}" && install -m 0644 "$$1" "$$2"; fi; }; \
@@ -98,6 +109,14 @@ docs: demo-deps build generate ## draw docs/demo.svg anew, and what generate mak
 	$(GIVE_BACK)
 	PATH="$$PWD/bin:$$PATH" .ci/testenv --no-user bin/termsvg docs/demo.session >docs/demo.svg.new
 	mv docs/demo.svg.new docs/demo.svg
+
+# Every time stamp in the packages is that of the last commit.
+SOURCE_DATE_EPOCH ?= $(shell GIT_OPTIONAL_LOCKS=0 git -c safe.directory='*' log -1 --format=%ct 2>/dev/null || echo 0)
+
+.PHONY: packages
+packages: ## deb, rpm, apk and tarball for amd64 and arm64, into dist
+	go run ./internal/packages -version '$(VERSION)' -epoch $(SOURCE_DATE_EPOCH) -out $(DIST) $(GOTOOL) nfpm
+	@[ "$$(id -u)" != 0 ] || chown -R "$$(stat -c %u:%g .)" $(DIST)
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME [10s]

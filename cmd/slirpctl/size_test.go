@@ -1,3 +1,7 @@
+//go:build !race
+
+// What is built here is not built with the race detector.
+
 package main
 
 import (

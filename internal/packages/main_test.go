@@ -1,0 +1,278 @@
+//go:build !race
+
+// What is built here is not built with the race detector.
+
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"debug/elf"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestPackageVersion(t *testing.T) {
+	for in, want := range map[string]string{
+		"v1.2.3": "1.2.3", "v1.2.3-4-gabcdef": "1.2.3+4.gabcdef", "v1.2.3-4-gabcdef-dirty": "1.2.3+4.gabcdef",
+		"abcdef0": "0.0.0+abcdef0", "0123abc": "0.0.0+0123abc", "dev": "0.0.0+dev", "a/b": "0.0.0+a.b",
+	} {
+		if got := packageVersion(in); got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+}
+
+func need(t *testing.T, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err == nil {
+			continue
+		}
+		if os.Getenv("CI") != "" {
+			t.Fatalf("%s is not installed", p)
+		}
+		t.Skipf("%s is not installed", p)
+	}
+}
+
+// output runs a program that must succeed.
+func output(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Dir = dir
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s%s", strings.Join(args, " "), err, out, stderr.String())
+	}
+	return string(out)
+}
+
+const version = "v9.8.7"
+
+// makePackages is `make packages` in a checkout, with another umask and time zone each time.
+func makePackages(t *testing.T, checkout, umask, zone string) (dist string) {
+	t.Helper()
+	dist = t.TempDir()
+	script := fmt.Sprintf("umask %s; TZ=%s exec make -s packages VERSION=%s SOURCE_DATE_EPOCH=1700000000 DIST=%s", umask, zone, version, dist)
+	output(t, checkout, "sh", "-c", script)
+	return dist
+}
+
+// copyCheckout copies what somebody wrote to another place, new times included.
+func copyCheckout(t *testing.T, root string) string {
+	t.Helper()
+	to := t.TempDir()
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if slices.Contains([]string{".git", "bin", "dist"}, rel) {
+				return filepath.SkipDir
+			}
+			return os.MkdirAll(filepath.Join(to, rel), 0o755)
+		}
+		if !d.Type().IsRegular() {
+			return nil
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, rel), data, info.Mode().Perm())
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+// TestPackages makes all packages twice, from two places, and looks at every one of them.
+func TestPackages(t *testing.T) {
+	need(t, "make", "dpkg", "dpkg-deb", "rpm", "qemu-aarch64-static", "sha256sum")
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dist := makePackages(t, root, "022", "UTC")
+	again := makePackages(t, copyCheckout(t, root), "077", "Asia/Tokyo")
+
+	entries, err := os.ReadDir(dist)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+		a, err1 := os.ReadFile(filepath.Join(dist, e.Name()))
+		b, err2 := os.ReadFile(filepath.Join(again, e.Name()))
+		if err1 != nil || err2 != nil || !bytes.Equal(a, b) {
+			t.Errorf("%s is not the same twice: %v, %v", e.Name(), err1, err2)
+		}
+	}
+	want := []string{"SHA256SUMS"}
+	for _, arch := range arches {
+		for _, kind := range []string{"apk", "deb", "rpm", "spdx.json", "tar.gz"} {
+			want = append(want, "slirpctl_9.8.7_"+arch+"."+kind)
+		}
+	}
+	if !slices.Equal(names, want) {
+		t.Fatalf("made %s, want %s", names, want)
+	}
+	output(t, dist, "sha256sum", "--strict", "-c", "SHA256SUMS")
+	for _, arch := range arches {
+		t.Run("contents "+arch, func(t *testing.T) { checkContents(t, dist, arch) })
+	}
+	t.Run("deb", func(t *testing.T) { checkInstall(t, filepath.Join(dist, "slirpctl_9.8.7_amd64.deb")) })
+}
+
+// mustHave are files that every package has.
+var mustHave = []string{
+	"bin/slirpctl", "share/man/man1/slirpctl.1.gz", "share/man/man1/slirpctl-up.1.gz", "share/man/man5/slirpctl.conf.5.gz",
+	"share/bash-completion/completions/slirpctl", "share/fish/vendor_completions.d/slirpctl.fish",
+	"share/doc/slirpctl/copyright", "share/doc/slirpctl/docs/troubleshooting.md",
+}
+
+func checkContents(t *testing.T, dist, arch string) {
+	base := filepath.Join(dist, "slirpctl_9.8.7_"+arch)
+	lists := map[string]string{
+		"tar.gz": output(t, dist, "tar", "tzf", base+".tar.gz"),
+		"apk":    output(t, dist, "tar", "tzf", base+".apk"),
+		"deb":    output(t, dist, "dpkg-deb", "-c", base+".deb"),
+		"rpm":    output(t, dist, "rpm", "-qpl", "--nosignature", base+".rpm"),
+	}
+	units, err := filepath.Glob("../../docs/examples/systemd/*")
+	if err != nil || len(units) == 0 {
+		t.Errorf("there is no example unit: %v", err)
+	}
+	for kind, list := range lists {
+		want := append(slices.Clone(mustHave), "share/zsh/site-functions/_slirpctl")
+		if kind == "deb" {
+			want[len(want)-1] = "share/zsh/vendor-completions/_slirpctl"
+		}
+		for _, unit := range units {
+			want = append(want, "share/doc/slirpctl/docs/examples/systemd/"+filepath.Base(unit))
+		}
+		for _, name := range want {
+			if !strings.Contains(list, "/"+name+"\n") {
+				t.Errorf("%s: no %s in\n%s", kind, name, list)
+			}
+		}
+	}
+	output(t, dist, "rpm", "-K", "--nosignature", base+".rpm")
+
+	top := t.TempDir()
+	output(t, top, "tar", "xzf", base+".tar.gz")
+	program := filepath.Join(top, "slirpctl_9.8.7_"+arch, "bin/slirpctl")
+	f, err := elf.Open(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if machine := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[arch]; f.Machine != machine {
+		t.Errorf("%s, want %s", f.Machine, machine)
+	}
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
+			t.Error("the program is not static")
+		}
+	}
+	run := []string{program, "version"}
+	if arch == "arm64" {
+		run = append([]string{"qemu-aarch64-static"}, run...)
+	}
+	if got := output(t, top, run...); !strings.HasPrefix(got, "slirpctl "+version) || !strings.Contains(got, arch) {
+		t.Errorf("it says %q", got)
+	}
+	checkSBOM(t, base+".spdx.json", program)
+}
+
+func checkSBOM(t *testing.T, path, program string) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc spdxDocument
+	if err := json.Unmarshal(data, &doc); err != nil {
+		t.Fatal(err)
+	}
+	binary, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum := fmt.Sprintf("%x", sha256.Sum256(binary)); doc.Packages[0].Checksums[0].Value != sum {
+		t.Errorf("the bill is of another program than %s", sum)
+	}
+	if want := time.Unix(1700000000, 0).UTC().Format(time.RFC3339); doc.Creation.Created != want {
+		t.Errorf("created %s, want %s", doc.Creation.Created, want)
+	}
+	var names []string
+	for _, p := range doc.Packages {
+		names = append(names, p.Name)
+	}
+	for _, want := range []string{"stdlib", "github.com/spf13/cobra", "golang.org/x/sys", "github.com/rootless-containers/rootlesskit/v3"} {
+		if !slices.Contains(names, want) {
+			t.Errorf("%s is not in the bill: %s", want, names)
+		}
+	}
+	if len(doc.Relationships) != len(doc.Packages) {
+		t.Errorf("%d relationships of %d packages", len(doc.Relationships), len(doc.Packages))
+	}
+}
+
+// checkInstall installs the deb into a directory, runs what came, and removes it without a trace.
+func checkInstall(t *testing.T, deb string) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("dpkg needs root")
+		}
+		t.Skip("dpkg needs root")
+	}
+	root := t.TempDir()
+	for _, dir := range []string{"var/lib/dpkg/info", "var/lib/dpkg/updates"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(root, "var/lib/dpkg/status"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	dpkg := func(args ...string) string {
+		// slirp4netns is in the machine, not in that directory.
+		return output(t, root, append([]string{"dpkg", "--root=" + root, "--force-depends", "--log=/dev/null"}, args...)...)
+	}
+	dpkg("-i", deb)
+	if got := dpkg("-s", "slirpctl"); !strings.Contains(got, "Status: install ok installed") || !strings.Contains(got, "Version: 9.8.7") {
+		t.Errorf("%s", got)
+	}
+	program := filepath.Join(root, "usr/bin/slirpctl")
+	if got := output(t, root, program, "version"); !strings.Contains(got, version) {
+		t.Errorf("%s", got)
+	}
+	if got := output(t, root, program, "--state-dir", filepath.Join(root, "state"), "up", "--", "ip", "-4", "-br", "addr", "show", "tap0"); !strings.Contains(got, "10.0.2.100/24") {
+		t.Errorf("%s", got)
+	}
+	dpkg("--purge", "slirpctl")
+	if _, err := os.Stat(filepath.Join(root, "usr")); !os.IsNotExist(err) {
+		t.Errorf("something of it is left: %s", output(t, root, "find", "usr"))
+	}
+}
