@@ -48,6 +48,16 @@ race: race-deps test-deps build ## run every test under the race detector
 	$(GIVE_BACK)
 	CGO_ENABLED=1 .ci/testenv bin/testsummary -race -count=1 -timeout $(TESTTIMEOUT) $(GOTESTFLAGS) $(PKG)
 
+# The newest peers that `make bench` fetches are kept here; BENCH_RUNS says how often to measure.
+PEERS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/slirpctl-bench
+
+.PHONY: bench
+bench: bench-deps build ## measure against every peer that can be had, into docs/benchmarks.md
+	@CGO_ENABLED=0 go build -trimpath -o bin/bench ./internal/bench
+	$(GIVE_BACK)
+	.ci/bench-peers '$(PEERS)'
+	.ci/testenv bin/bench -slirpctl bin/slirpctl -peers '$(PEERS)/bin'
+
 .PHONY: build
 build: ## build bin/slirpctl, a static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(OUT) ./cmd/slirpctl
@@ -72,8 +82,8 @@ install: ## install into PREFIX [/usr/local], below DESTDIR
 deps: ## install what demo, lint, test, race and bench need
 	.ci/deps demo lint test race bench
 
-.PHONY: demo-deps test-deps race-deps lint-deps
-demo-deps test-deps race-deps lint-deps:
+.PHONY: demo-deps test-deps race-deps lint-deps bench-deps
+demo-deps test-deps race-deps lint-deps bench-deps:
 	@.ci/deps $(@:-deps=)
 
 .PHONY: lint
