@@ -24,9 +24,9 @@ type world struct {
 	tmp  string
 	env  []string
 
-	runtime string // XDG_RUNTIME_DIR
-	cred *syscall.Credential // nil: as the caller
-	uid  int
+	runtime string              // XDG_RUNTIME_DIR
+	cred    *syscall.Credential // nil: as the caller
+	uid     int
 
 	slirpctl string
 	runs     int
@@ -130,7 +130,9 @@ func (w *world) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	cmd.Env = w.env
 	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: w.cred, Setpgid: true}
+	// A session each: the kernel may share the processors out by session (sched(7), autogroup),
+	// and a detached supervisor has one of its own.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: w.cred, Setsid: true}
 	return cmd
 }
 
