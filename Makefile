@@ -58,6 +58,16 @@ ARM64_PKG ?= ./internal/subnet ./internal/options ./internal/hostfwd ./internal/
 test-arm64: test-deps ## run the unit tests for arm64, in qemu's user mode
 	GOARCH=arm64 CGO_ENABLED=0 go test -exec 'qemu-aarch64-static' -count=1 -skip InOtherProcess $(ARM64_PKG)
 
+# The newest peers that `make bench` fetches are kept here; BENCH_RUNS says how often to measure.
+PEERS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/slirpctl-bench
+
+.PHONY: bench
+bench: bench-deps build ## measure against every peer that can be had, into docs/benchmarks.md
+	@CGO_ENABLED=0 go build -trimpath -o bin/bench ./internal/bench
+	$(GIVE_BACK)
+	.ci/bench-peers '$(PEERS)'
+	.ci/testenv bin/bench -slirpctl bin/slirpctl -peers '$(PEERS)/bin'
+
 .PHONY: build
 build: ## build bin/slirpctl, a static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(OUT) ./cmd/slirpctl
@@ -83,8 +93,8 @@ install: ## install into PREFIX [/usr/local], below DESTDIR
 deps: ## install what demo, lint, test, race and bench need
 	.ci/deps demo lint test race bench
 
-.PHONY: demo-deps test-deps race-deps lint-deps
-demo-deps test-deps race-deps lint-deps:
+.PHONY: demo-deps test-deps race-deps lint-deps bench-deps
+demo-deps test-deps race-deps lint-deps bench-deps:
 	@.ci/deps $(@:-deps=)
 
 .PHONY: lint

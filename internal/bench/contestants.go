@@ -237,12 +237,13 @@ func (w *world) bring(ctx context.Context, c *contestant) (*forwarder, error) {
 	return f, nil
 }
 
-// versionLine is the first line of what a program says about itself.
+// versionLine is the first line of what a program says about itself, where it names itself.
 func (w *world) versionLine(path string, args ...string) string {
 	cmd := w.command(path, args...)
 	out, _ := cmd.CombinedOutput()
+	name, _, _ := strings.Cut(filepath.Base(path), "-")
 	for line := range strings.Lines(string(out)) {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "Failed to send") {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, name+" ") {
 			return line
 		}
 	}

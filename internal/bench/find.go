@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -39,6 +40,11 @@ func (b *bench) findContestants(peers string) error {
 	}
 	b.addPeer(peers, "rootlesskit", "RootlessKit", startRootlesskit)
 	b.addPeer(peers, "pasta", "pasta", startPasta)
+	podman := contestant{ID: "podman", Name: "Podman", Missing: "not measured: its rootlessport is RootlessKit's builtin driver, which takes part itself"}
+	if path, err := exec.LookPath("podman"); err == nil {
+		podman.Version = w.versionLine(path, "--version")
+	}
+	add(podman)
 	return nil
 }
 
@@ -49,7 +55,16 @@ func (b *bench) addPeer(peers, program, name string, start func(*world, *contest
 	if peers != "" {
 		if path, err := filepath.EvalSymlinks(filepath.Join(peers, program)); err == nil {
 			newest.Missing = ""
-			if newest.path, err = w.copyProgram(path); err != nil {
+			tree := filepath.Join(peers, "..", program+"-root") // the libraries it needs
+			if _, err = os.Stat(tree); err == nil {
+				err = exec.Command("cp", "-r", tree, w.tmp).Run()
+			} else {
+				err = nil
+			}
+			if err == nil {
+				newest.path, err = w.copyProgram(path)
+			}
+			if err != nil {
 				newest.Missing = err.Error()
 			} else if newest.Version = w.versionLine(newest.path, "--version"); newest.Version == "" {
 				newest.Missing = path + " does not run"

@@ -27,11 +27,31 @@ func dial(to netip.AddrPort, typ int) (int, error) {
 	if typ == unix.SOCK_STREAM {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	}
-	if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}); err != nil {
+	err = unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
+	if errors.Is(err, unix.EINTR) { // it goes on by itself (connect(2))
+		err = connected(fd)
+	}
+	if err != nil {
 		unix.Close(fd)
 		return -1, fmt.Errorf("connect %s: %w", to, err)
 	}
 	return fd, nil
+}
+
+// connected waits for the end of a connect that was interrupted.
+func connected(fd int) error {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	for end := time.Now().Add(loadTimeout * time.Second); time.Now().Before(end); {
+		if n, _ := unix.Poll(p, 1000); n == 0 {
+			continue
+		}
+		e, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		if err == nil && e != 0 {
+			err = unix.Errno(e)
+		}
+		return err
+	}
+	return unix.ETIMEDOUT
 }
 
 // onThread runs f on a thread of its own.

@@ -86,15 +86,16 @@ measurements, so that a slow minute of the machine meets both.
 | date | %s |
 | machine | %s, %d cores, %d GiB |
 | system | %s, Linux %s |
-| as | an ordinary user |
+| TCP | congestion control %s |
+| as | an ordinary user, XDG_RUNTIME_DIR on a tmpfs |
 
 | contestant | version |
 |---|---|
-`, r.Runs, r.Date, m.Processor, m.Cores, m.MemoryGiB, m.System, m.Kernel)
+`, r.Runs, r.Date, m.Processor, m.Cores, m.MemoryGiB, m.System, m.Kernel, m.TCP)
 	for _, c := range r.Contestants {
 		what := c.Version
 		if c.Missing != "" {
-			what = "missing: " + c.Missing
+			what = strings.TrimPrefix(c.Version+"; missing: "+c.Missing, "; ")
 		}
 		if what != "" && !slices.Contains([]string{"slirp-open", "bare-open", "direct", "handler-rootlesskit", "handler-slirp4netns"}, c.ID) {
 			fmt.Fprintf(b, "| %s | %s |\n", c.Name, what)

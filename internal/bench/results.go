@@ -55,10 +55,13 @@ type machine struct {
 	Kernel    string `json:"kernel"`
 	System    string `json:"system"`
 	User      string `json:"user"`
+	TCP       string `json:"tcp"` // congestion control
 }
 
 func thisMachine(uid int) machine {
 	m := machine{Cores: runtime.NumCPU(), User: fmt.Sprintf("uid %d", uid)}
+	tcp, _ := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control")
+	m.TCP = strings.TrimSpace(string(tcp))
 	info, _ := os.ReadFile("/proc/cpuinfo")
 	for line := range strings.Lines(string(info)) {
 		if key, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {

@@ -23,8 +23,10 @@ type world struct {
 	self string // the benchmark, where contestants may execute it
 	tmp  string
 	env  []string
-	cred *syscall.Credential // nil: as the caller
-	uid  int
+
+	runtime string              // XDG_RUNTIME_DIR
+	cred    *syscall.Credential // nil: as the caller
+	uid     int
 
 	slirpctl string
 	runs     int
@@ -57,14 +59,21 @@ func newWorld(slirpctl string) (*world, error) {
 	if w.tmp, err = os.MkdirTemp("", "b"); err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{"run", "tmp", "bin"} {
+	for _, dir := range []string{"tmp", "bin"} {
 		if err := os.Mkdir(filepath.Join(w.tmp, dir), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	// On a tmpfs, as every XDG_RUNTIME_DIR.
+	if w.runtime, err = os.MkdirTemp("/dev/shm", "b"); err != nil {
+		w.runtime = filepath.Join(w.tmp, "run")
+		if err := os.Mkdir(w.runtime, 0o700); err != nil {
 			return nil, err
 		}
 	}
 	w.env = []string{
 		"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin", "HOME=" + home, "LC_ALL=C",
-		"XDG_RUNTIME_DIR=" + w.tmp + "/run", "TMPDIR=" + w.tmp + "/tmp",
+		"XDG_RUNTIME_DIR=" + w.runtime, "TMPDIR=" + w.tmp + "/tmp",
 	}
 	exe, err := os.Executable()
 	if err != nil {
@@ -84,12 +93,18 @@ func (w *world) own() error {
 	if w.cred == nil {
 		return nil
 	}
-	return filepath.WalkDir(w.tmp, func(path string, _ os.DirEntry, err error) error {
+	for _, dir := range []string{w.tmp, w.runtime} {
+		err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			return os.Lchown(path, int(w.cred.Uid), int(w.cred.Gid))
+		})
 		if err != nil {
 			return err
 		}
-		return os.Lchown(path, int(w.cred.Uid), int(w.cred.Gid))
-	})
+	}
+	return nil
 }
 
 // copyProgram puts a program where that user can execute it.
@@ -105,14 +120,19 @@ func (w *world) copyProgram(path string) (string, error) {
 	return to, w.own()
 }
 
-func (w *world) close() { os.RemoveAll(w.tmp) }
+func (w *world) close() {
+	os.RemoveAll(w.tmp)
+	os.RemoveAll(w.runtime)
+}
 
 // command makes a command of a contestant.
 func (w *world) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	cmd.Env = w.env
 	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: w.cred, Setpgid: true}
+	// A session each: the kernel may share the processors out by session (sched(7), autogroup),
+	// and a detached supervisor has one of its own.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: w.cred, Setsid: true}
 	return cmd
 }
 
@@ -151,7 +171,7 @@ func (w *world) name() string {
 	return "b" + strconv.Itoa(w.count)
 }
 
-func (w *world) runDir() string { return filepath.Join(w.tmp, "run") }
+func (w *world) runDir() string { return w.runtime }
 
 // endProcess ends what was started in a process group of its own, kindly first, and reaps it.
 func endProcess(cmd *exec.Cmd) {
