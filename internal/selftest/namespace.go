@@ -19,6 +19,7 @@ import (
 
 	"github.com/slirpctl/slirpctl/internal/control"
 	"github.com/slirpctl/slirpctl/internal/instance"
+	"github.com/slirpctl/slirpctl/internal/launcher"
 	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/supervisor"
 )
@@ -80,6 +81,7 @@ type namespace struct {
 	cmd     *exec.Cmd // the supervisor
 	in, out *os.File  // the guest's standard input and output, our ends
 	answers *json.Decoder
+	logSize int64         // of the instance's log when it was ready
 	done    chan struct{} // closed when the supervisor has ended
 	stderr  bytes.Buffer  // the supervisor's
 }
@@ -111,6 +113,9 @@ func up(ctx context.Context, base string, o options.Options) (*namespace, error)
 		err = errors.New("the supervisor ended without a word")
 	}
 	if err == nil {
+		if fi, err := os.Stat(ns.State.Log); err == nil {
+			ns.logSize = fi.Size()
+		}
 		return ns, nil
 	}
 	err = errors.Join(err, ns.down())
@@ -180,6 +185,22 @@ func (ns *namespace) outcome(ctx context.Context, timeout time.Duration) error {
 		return fmt.Errorf("the namespace does not answer: %w", err)
 	}
 	return o.err()
+}
+
+// explain adds what the instance's log has said since it was ready.
+func (ns *namespace) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	log, openErr := os.Open(ns.State.Log)
+	if openErr != nil {
+		return err
+	}
+	defer log.Close()
+	if words := launcher.Explain("", launcher.Tail(log, ns.logSize)).Words; words != "" {
+		return fmt.Errorf("%w; the log says: %s", err, words)
+	}
+	return err
 }
 
 // downTimeout is how long the end of a namespace may take, and then again after each signal. It

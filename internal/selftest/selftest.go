@@ -246,7 +246,7 @@ func (t *test) outward(ctx context.Context, ns *namespace, prefix string, s *ser
 				return "", err
 			}
 			to := net.JoinHostPort(gateway.String(), port)
-			return sent(k, "inside", at) + " through " + to, ns.do(ctx, k, to)
+			return sent(k, "inside", at) + " through " + to, ns.explain(ns.do(ctx, k, to))
 		})
 	}
 }
@@ -369,7 +369,7 @@ func inward(ctx context.Context, ns *namespace, ip netip.Addr, k kind) (reason s
 		defer cancel()
 		to := netip.AddrPortFrom(ip, uint16(p.HostPort)).String()
 		inside := netip.AddrPortFrom(p.GuestIP, uint16(p.GuestPort)).String()
-		return sent(k, "outside", inside) + " through " + to, exchange(ctx, k, to)
+		return sent(k, "outside", inside) + " through " + to, ns.explain(exchange(ctx, k, to))
 	}
 	return "", fmt.Errorf("no forward from %s to the port %d inside", ip, port)
 }
