@@ -31,12 +31,17 @@ import ctypes, os, signal, subprocess, sys
 PR_SET_CHILD_SUBREAPER = 36
 if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
     sys.exit("prctl: " + os.strerror(ctypes.get_errno()))
+pid, early = 0, []
+def forward(s, _):
+    os.kill(pid, s) if pid else early.append(s)
+for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    signal.signal(s, forward)
 status = subprocess.call(sys.argv[2:])
 if status != 0:
     sys.exit(status)
 pid = int(open(sys.argv[1]).read())
-for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-    signal.signal(s, lambda s, _: os.kill(pid, s))
+for s in early:
+    os.kill(pid, s)
 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 sys.exit(code if code >= 0 else 128 - code)
 '
