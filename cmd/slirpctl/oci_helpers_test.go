@@ -125,7 +125,11 @@ func editBundle(file string, program []string, annotations map[string]string, ne
 // access mode checking").
 func ociHelper(args []string) int {
 	name := os.Getenv("RUNTIME")
-	argv := []string{name, "--root", filepath.Join(os.Getenv("S"), "oci")}
+	program := name
+	if path := os.Getenv("RUNTIME_PATH"); path != "" {
+		program = path // the name leads to this helper
+	}
+	argv := []string{program, "--root", filepath.Join(os.Getenv("S"), "oci")}
 	if name == "crun" {
 		argv = append(argv, "--cgroup-manager=disabled")
 		if os.Geteuid() != 0 {

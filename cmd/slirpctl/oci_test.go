@@ -47,7 +47,7 @@ func TestOCI(t *testing.T) {
 
 // runOCI runs TestOCIScripts in a process of its own, as the user called name, or as whoever this is.
 func runOCI(t *testing.T, name string) {
-	for _, program := range []string{"runc", "crun", "busybox", "unshare", "bwrap", "jq", "bash"} {
+	for _, program := range []string{"runc", "crun", "busybox", "unshare", "bwrap", "jq", "bash", "python3", "curl", "systemd-analyze"} {
 		if _, err := exec.LookPath(program); err != nil {
 			lacking(t, "%s is not installed; make deps installs it", program)
 		}

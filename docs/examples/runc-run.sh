@@ -53,8 +53,10 @@ runc state "$name" | slirpctl up --oci-state - "$@"
 runc start "$name" </dev/null
 '
 
-# In the background, so that signals are passed on at once; <&0 keeps the standard input.
-python3 -c "$reaper" "$dir/pid" sh -c "$steps" runc-run.sh "$name" "$bundle" "$dir/pid" "$@" <&0 &
+# In the background, so that signals are passed on at once; by way of 3 the standard input
+# is kept, which a shell takes from background jobs.
+exec 3<&0
+python3 -c "$reaper" "$dir/pid" sh -c "$steps" runc-run.sh "$name" "$bundle" "$dir/pid" "$@" <&3 3<&- &
 reaper_pid=$!
 trap 'kill -TERM $reaper_pid' TERM
 trap 'kill -INT $reaper_pid' INT
