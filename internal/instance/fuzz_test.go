@@ -6,32 +6,6 @@ import (
 	"testing"
 )
 
-// FuzzParseState: whatever is in a state file, what is taken for a state names a supervisor.
-func FuzzParseState(f *testing.F) {
-	f.Add([]byte(`{"name":"x","state":"running","supervisorPid":7,"slirp4netnsPid":8,"cidr":"10.0.2.0/24","guest":"10.0.2.100","gateway":"10.0.2.2","dns":"","ports":[{"id":1,"proto":"tcp","hostIP":"0.0.0.0","hostPort":8080,"guestIP":"10.0.2.100","guestPort":80}],"startedAt":"2026-01-02T03:04:05Z","processes":[{"role":"supervisor","pid":7,"start":99}]}`))
-	f.Add([]byte(`{"name":"x","supervisorPid":1}`))
-	f.Add([]byte(`{"name":"x","supervisorPid":-1,"processes":[{"role":"supervisor","pid":-1}]}`))
-	f.Add([]byte(`null`))
-	f.Add([]byte(`[]`))
-	f.Add([]byte("\x00\xff"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		st, err := ParseState(data, "x")
-		if err != nil {
-			return
-		}
-		if st.Name != "x" || st.SupervisorPID <= 0 || st.Processes[0].PID != st.SupervisorPID {
-			t.Errorf("%q is taken for %+v", data, st)
-		}
-		dir := t.TempDir()
-		if err := writeState(dir, st); err != nil {
-			t.Fatalf("%q can't be written back: %v", data, err)
-		}
-		if _, err := readState(dir, "x"); err != nil {
-			t.Errorf("%q can't be read back: %v", data, err)
-		}
-	})
-}
-
 // FuzzParseStat: /proc/PID/stat, whose second field may hold anything.
 func FuzzParseStat(f *testing.F) {
 	if data, err := os.ReadFile("/proc/self/stat"); err == nil {
