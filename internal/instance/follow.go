@@ -11,9 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CopyLog copies the instance's log to w. With follow it goes on with what is added, until the
+// CopyLog copies the instance's log to w, with control characters escaped. With follow it goes on with what is added, until the
 // instance ends or ctx does; neither is an error. Error: [ErrNotFound] if the instance has ended.
 func (e Entry) CopyLog(ctx context.Context, w io.Writer, follow bool) error {
+	p := &plainLines{w: w}
+	return errors.Join(e.copyLog(ctx, p, follow), p.flush())
+}
+
+func (e Entry) copyLog(ctx context.Context, w io.Writer, follow bool) error {
 	path := filepath.Join(e.Dir, LogFile)
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, os.ErrNotExist) {

@@ -1,0 +1,434 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/slirpctl/slirpctl/internal/instance"
+)
+
+// children returns slirp4netns and the helper of an instance.
+func (l *lab) children(st instance.State) map[string]int {
+	l.t.Helper()
+	found := map[string]int{"slirp4netns": st.SlirpPID}
+	for pid, what := range l.processes() {
+		if strings.Contains(what, "__guest") {
+			found["helper"] = pid
+		}
+	}
+	if len(found) != 2 {
+		l.t.Fatalf("no helper among %v", l.processes())
+	}
+	return found
+}
+
+// foreground starts `up` in the foreground and returns its state once it runs.
+func (l *lab) foreground(cmd *exec.Cmd) instance.State {
+	l.t.Helper()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	l.keep(cmd)
+	eventually(l.t, "it runs", func() bool { sts := l.list(); return len(sts) == 1 && sts[0].State == instance.Running })
+	return l.list()[0]
+}
+
+// TestEnvironmentStaysOut: no variable of the caller reaches slirp4netns or the helper.
+func TestEnvironmentStaysOut(t *testing.T) {
+	for _, mode := range []string{"--detach=true", "--detach=false"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			l.env = []string{"SECRET_TOKEN=hunter2", "AWS_SECRET_ACCESS_KEY=hunter2", "LD_PRELOAD="}
+			args := []string{"up", mode, "--name", "x", "-p", "127.0.0.1::80", strconv.Itoa(l.target())}
+			if mode == "--detach=true" {
+				l.must(args...)
+			} else {
+				l.foreground(l.command(args...))
+			}
+			for who, pid := range l.children(l.state("x")) {
+				env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, v := range strings.Split(strings.Trim(string(env), "\x00"), "\x00") {
+					if name, _, _ := strings.Cut(v, "="); name != "PATH" && name != "GOMAXPROCS" {
+						t.Errorf("%s has %q", who, v)
+					}
+				}
+			}
+			l.must("down", "x")
+		})
+	}
+}
+
+// TestDescriptorsStayOut: slirp4netns and the helper hold nothing of the supervisor's and nothing
+// that the caller had open; COMMAND gets what the caller handed on, and nothing else.
+func TestDescriptorsStayOut(t *testing.T) {
+	for _, mode := range []string{"--detach=true", "--detach=false"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			defer w.Close()
+			mine, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", w.Fd()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd := l.command("up", mode, "--name", "x", "-p", "127.0.0.1::80", strconv.Itoa(l.target()))
+			cmd.ExtraFiles = []*os.File{w, w, w}
+			if mode == "--detach=true" {
+				if r := l.finish(cmd); r.code != 0 {
+					t.Fatal(r.err)
+				}
+			} else {
+				l.foreground(cmd)
+			}
+			for who, pid := range l.children(l.state("x")) {
+				dir := fmt.Sprintf("/proc/%d/fd", pid)
+				fds, err := os.ReadDir(dir)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, fd := range fds {
+					to, _ := os.Readlink(filepath.Join(dir, fd.Name()))
+					for _, bad := range []string{mine, "/lock", "control.sock", "pidfd", "inotify", "net:[", "user:["} {
+						if strings.Contains(to, bad) && !(who == "slirp4netns" && fd.Name() == "5") {
+							t.Errorf("%s has descriptor %s: %s", who, fd.Name(), to)
+						}
+					}
+				}
+				if len(fds) > 16 {
+					t.Errorf("%s has %d descriptors", who, len(fds))
+				}
+			}
+			l.must("down", "x")
+		})
+	}
+	t.Run("command", func(t *testing.T) {
+		t.Parallel()
+		l := newLab(t)
+		null, err := os.Open("/dev/null")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer null.Close()
+		cmd := l.command("up", "-p", "127.0.0.1::80", "--", "bash", "-c", "echo /proc/$$/fd/*")
+		cmd.ExtraFiles = []*os.File{nil, null}
+		r := l.finish(cmd)
+		got := map[string]bool{}
+		for _, f := range strings.Fields(r.out) {
+			got[filepath.Base(f)] = true
+		}
+		for _, own := range append(inheritedFDs(), 3, 255) { // this process's own, and bash's
+			delete(got, strconv.Itoa(own))
+		}
+		if len(got) != 4 || !got["0"] || !got["1"] || !got["2"] || !got["4"] {
+			t.Errorf("COMMAND has %s, want 0, 1, 2 and 4 (%s)", r.out, r.err)
+		}
+	})
+}
+
+// TestUnsafeStateDir: a directory that others made, own, or may write to is refused.
+func TestUnsafeStateDir(t *testing.T) {
+	t.Parallel()
+	for name, prepare := range map[string]func(t *testing.T, dir string) (state string){
+		"link": func(t *testing.T, dir string) string {
+			must(t, os.Mkdir(dir+"/real", 0o700), os.Symlink("real", dir+"/s"))
+			return dir + "/s"
+		},
+		"file": func(t *testing.T, dir string) string {
+			must(t, os.WriteFile(dir+"/s", nil, 0o600))
+			return dir + "/s"
+		},
+		"writable by others": func(t *testing.T, dir string) string {
+			must(t, os.Mkdir(dir+"/s", 0o700), os.Chmod(dir+"/s", 0o777))
+			return dir + "/s"
+		},
+		"full of other things": func(t *testing.T, dir string) string {
+			must(t, os.Mkdir(dir+"/s", 0o755), os.Chmod(dir+"/s", 0o755), os.WriteFile(dir+"/s/thesis", nil, 0o600))
+			return dir + "/s"
+		},
+		"parent writable by others": func(t *testing.T, dir string) string {
+			must(t, os.Mkdir(dir+"/p", 0o700), os.Chmod(dir+"/p", 0o777), os.Mkdir(dir+"/p/s", 0o700))
+			return dir + "/p/s"
+		},
+		"made by another user": func(t *testing.T, dir string) string {
+			must(t, os.Mkdir(dir+"/s", 0o700), os.Chown(dir+"/s", 65534, 65534))
+			return dir + "/s"
+		},
+		"parent of another user": func(t *testing.T, dir string) string {
+			must(t, os.Mkdir(dir+"/p", 0o755), os.Mkdir(dir+"/p/s", 0o700), os.Chown(dir+"/p", 65534, 65534))
+			return dir + "/p/s"
+		},
+		"link of another user to its parent": func(t *testing.T, dir string) string {
+			must(t, os.Mkdir(dir+"/p", 0o755), os.Mkdir(dir+"/q", 0o700), os.Symlink("../q", dir+"/p/l"), os.Chown(dir+"/p", 65534, 65534))
+			return dir + "/p/l/s"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if os.Geteuid() != 0 && strings.Contains(name, "another user") {
+				lacking(t, "this test needs root")
+			}
+			l := newLab(t)
+			dir := filepath.Dir(l.base)
+			state := prepare(t, dir)
+			for _, args := range [][]string{{"up", "-d", strconv.Itoa(l.target())}, {"list"}, {"down", "x"}} {
+				cmd := l.command(args...)
+				cmd.Args[2] = state
+				if r := l.finish(cmd); r.code == 0 || !strings.Contains(r.err, "not safe to use") {
+					t.Errorf("%q: exit status %d: %s", args, r.code, r.err)
+				}
+			}
+			if name == "full of other things" && !exists(state+"/thesis") {
+				t.Error("what was there is gone")
+			}
+		})
+	}
+}
+
+// TestForeignFilesSurvive: --state-dir may name a directory that holds other things; they are
+// neither removed nor taken for instances.
+func TestForeignFilesSurvive(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	must(t, os.Mkdir(l.base, 0o700), os.Mkdir(l.base+"/photos", 0o700), os.WriteFile(l.base+"/photos/cat", nil, 0o600),
+		os.WriteFile(l.base+"/photos/lock", nil, 0o600), os.Mkdir(l.base+"/empty", 0o700), os.WriteFile(l.base+"/notes", nil, 0o600))
+	l.must("list")
+	if r := l.run("up", "-d", "--name", "photos", strconv.Itoa(l.target())); r.code == 0 {
+		t.Error("an instance took the place of a directory")
+	}
+	l.run("down", "photos")
+	l.must("down", "--all")
+	for _, f := range []string{"photos/cat", "photos/lock", "empty", "notes"} {
+		if !exists(filepath.Join(l.base, f)) {
+			t.Errorf("%s is gone", f)
+		}
+	}
+}
+
+func must(t *testing.T, errs ...error) {
+	t.Helper()
+	if err := firstErr(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestOtherUsersStayOut tries the sockets as a second user: as they are, and after somebody has
+// opened every directory and socket to all the world, where the peer's credentials decide.
+func TestOtherUsersStayOut(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		lacking(t, "this test needs root, to become a second user")
+	}
+	l := newLab(t)
+	st := l.up("--name", "x", "-p", "127.0.0.1::80", strconv.Itoa(l.target()))
+	try := func(socket string, uid int) string {
+		cmd := exec.Command("socat", "-t2", "-", "UNIX-CONNECT:"+socket)
+		cmd.Dir = "/"
+		cmd.Stdin = strings.NewReader("GET /v1/info HTTP/1.0\r\n\r\n")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+		out, _ := cmd.CombinedOutput()
+		return string(out)
+	}
+	if out := try(st.ControlSocket, 0); !strings.Contains(out, "200 OK") {
+		t.Fatalf("root gets %q: this test tests nothing", out)
+	}
+	if err := os.Chmod(filepath.Dir(l.base), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, socket := range []string{st.ControlSocket, st.APISocket, filepath.Join(l.base, "x", ".bp.sock")} {
+		if out := try(socket, 65534); !strings.Contains(out, "Permission denied") {
+			t.Errorf("%s: %q", socket, out)
+		}
+	}
+	must(t, os.Chmod(l.base, 0o755), os.Chmod(l.base+"/x", 0o777), os.Chmod(st.ControlSocket, 0o777))
+	if out := try(st.ControlSocket, 65534); strings.Contains(out, "HTTP/") || strings.Contains(out, "Permission denied") {
+		t.Errorf("with everything open: %q", out)
+	}
+	must(t, os.Chmod(l.base, 0o700))
+}
+
+// status returns the fields of /proc/PID/status.
+func status(t *testing.T, pid int) map[string]string {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := map[string]string{}
+	for line := range strings.Lines(string(data)) {
+		k, v, _ := strings.Cut(line, ":")
+		fields[k] = strings.TrimSpace(v)
+	}
+	return fields
+}
+
+// TestRootsPrivileges: what root's supervisor keeps, that slirp4netns is locked up, and that
+// COMMAND has neither lost nor gained by it.
+func TestRootsPrivileges(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		lacking(t, "this test needs root")
+	}
+	l := newLab(t)
+	st := l.up("--name", "x", "-p", "127.0.0.1::80", "--", "sleep", "1000")
+	sup := status(t, st.SupervisorPID)
+	eventually(t, "the supervisor has given up what it can", func() bool {
+		sup = status(t, st.SupervisorPID)
+		return sup["NoNewPrivs"] == "1"
+	})
+	// CAP_SYS_MODULE 16, CAP_SYS_RAWIO 17, CAP_SYS_BOOT 22, CAP_SYS_TIME 25, CAP_MKNOD 27, CAP_BPF 39.
+	for _, set := range []string{"CapInh", "CapPrm", "CapEff", "CapBnd"} {
+		caps, err := strconv.ParseUint(sup[set], 16, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []int{16, 17, 22, 25, 27, 39} {
+			if caps&(1<<c) != 0 {
+				t.Errorf("the supervisor has capability %d in %s (%s)", c, set, sup[set])
+			}
+		}
+	}
+	// Each thread has its own.
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", st.SupervisorPID))
+	for _, task := range tasks {
+		if data, err := os.ReadFile(task); err == nil && !bytes.Contains(data, []byte("CapEff:\t"+sup["CapEff"])) {
+			t.Errorf("%s has other capabilities", task)
+		}
+	}
+	if !st.Sandbox || !st.Seccomp {
+		t.Errorf("sandbox %t, seccomp %t, want both", st.Sandbox, st.Seccomp)
+	}
+	slirp := status(t, st.SlirpPID)
+	if slirp["Seccomp"] != "2" {
+		t.Errorf("slirp4netns: Seccomp %s, want 2", slirp["Seccomp"])
+	}
+	if caps, _ := strconv.ParseUint(slirp["CapEff"], 16, 64); caps&^(1<<10) != 0 {
+		t.Errorf("slirp4netns has capabilities %s, want NET_BIND_SERVICE at most", slirp["CapEff"])
+	}
+	if exists(fmt.Sprintf("/proc/%d/root/usr", st.SlirpPID)) {
+		t.Error("slirp4netns sees /usr: it is not in its sandbox")
+	}
+	command := status(t, st.Target.PID)
+	if command["NoNewPrivs"] != "0" || strings.Trim(command["CapEff"], "0") == "" {
+		t.Errorf("COMMAND: NoNewPrivs %s, CapEff %s", command["NoNewPrivs"], command["CapEff"])
+	}
+	// And it can still be healed.
+	_ = syscall.Kill(st.SlirpPID, syscall.SIGKILL)
+	eventually(t, "it is healed", func() bool { now := l.state("x"); return now.Restarts == 1 && now.State == instance.Running })
+	if now := status(t, l.state("x").SlirpPID); now["NoNewPrivs"] != "1" || now["Seccomp"] != "2" {
+		t.Errorf("the second slirp4netns: NoNewPrivs %s, Seccomp %s", now["NoNewPrivs"], now["Seccomp"])
+	}
+}
+
+// TestLoopbackBan knocks at the host's loopback from inside, by every address that leads out.
+func TestLoopbackBan(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	serve := func(network, addr string) int {
+		ln, err := net.Listen(network, addr)
+		if err != nil {
+			lacking(t, "%v", err)
+		}
+		t.Cleanup(func() { ln.Close() })
+		go func() {
+			for {
+				c, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				_, _ = io.WriteString(c, "host\n")
+				c.Close()
+			}
+		}()
+		return ln.Addr().(*net.TCPAddr).Port
+	}
+	port4, port6 := serve("tcp4", "127.0.0.1:0"), serve("tcp6", "[::1]:0")
+	udp, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	go func() {
+		buf := make([]byte, 100)
+		for {
+			_, from, err := udp.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			_, _ = udp.WriteTo([]byte("host\n"), from)
+		}
+	}()
+	portU := udp.LocalAddr().(*net.UDPAddr).Port
+	knocks := []string{}
+	for _, a := range []string{"10.0.2.2", "10.0.2.3", "127.0.0.1", "10.0.2.4", "0.0.0.0"} {
+		knocks = append(knocks, fmt.Sprintf("TCP4:%s:%d", a, port4))
+	}
+	for _, a := range []string{"10.0.2.2", "10.0.2.3"} {
+		knocks = append(knocks, fmt.Sprintf("UDP4:%s:%d", a, portU))
+	}
+	for _, a := range []string{"fd00::2", "fd00::3", "::1", "::ffff:10.0.2.2", "fe80::2%tap0"} {
+		knocks = append(knocks, fmt.Sprintf("TCP6:[%s]:%d", a, port6))
+	}
+	script := "for k in " + strings.Join(knocks, " ") + `; do (r=$(echo hi | timeout 3 socat -t1 -T1 - "$k" 2>/dev/null); echo "$k ${r:-nothing}") & done; wait`
+	r := l.run("up", "--ipv6", "--", "bash", "-c", script)
+	if n := strings.Count(r.out, "\n"); n != len(knocks) {
+		t.Fatalf("%d answers to %d knocks: %s%s", n, len(knocks), r.out, r.err)
+	}
+	if strings.Contains(r.out, " host") {
+		t.Errorf("the host's loopback was reached:\n%s", r.out)
+	}
+	// The same, allowed: else the test would prove nothing.
+	r = l.run("up", "--ipv6", "--allow-host-loopback", "--", "bash", "-c", script)
+	for _, k := range []string{fmt.Sprintf("TCP4:10.0.2.2:%d host", port4), fmt.Sprintf("UDP4:10.0.2.2:%d host", portU)} {
+		if !strings.Contains(r.out, k) {
+			t.Errorf("with --allow-host-loopback, no %q in:\n%s", k, r.out)
+		}
+	}
+}
+
+// TestHostileLog: what slirp4netns writes can't steer the terminal of who reads the log, nor
+// forge lines of ours in it.
+func TestHostileLog(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	fake := l.fakeSlirp(`printf 'evil \033]0;title\007\033[31m \xc2\x9b31m\rslirpctl: error: forged\n' >&2
+[ -e $base/broken ] && exit 1
+exec "$real" "$@"`)
+	st := l.up("--name", "x", "--slirp4netns-path", fake, strconv.Itoa(l.target()))
+	must(t, os.WriteFile(filepath.Join(filepath.Dir(l.base), "broken"), nil, 0o600))
+	_ = syscall.Kill(st.SlirpPID, syscall.SIGKILL)
+	eventually(t, "the log has its words", func() bool { return strings.Contains(l.log("x"), "start slirp4netns again") })
+	out := l.must("logs", "x")
+	if !strings.Contains(out, "evil") {
+		t.Fatalf("no words in %q", out)
+	}
+	for _, line := range strings.Split(out, "\n") {
+		for _, r := range line {
+			if r < ' ' && r != '\t' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+				t.Fatalf("%q reaches the terminal in %q", r, line)
+			}
+		}
+		if strings.HasPrefix(line, "slirpctl: error: forged") {
+			t.Errorf("forged line %q", line)
+		}
+	}
+	for line := range strings.Lines(l.log("x")) {
+		if strings.HasPrefix(line, "time=") && strings.ContainsAny(strings.TrimSuffix(line, "\n"), "\x1b\x07\r") {
+			t.Errorf("a line of ours has control characters: %q", line)
+		}
+	}
+	l.must("down", "x")
+}
