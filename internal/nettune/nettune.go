@@ -2,7 +2,7 @@
 // exists because a new namespace takes its settings from the host's, where they are right for a
 // wire and not for a queue of memory between two processes.
 //
-// Only what was measured to help is set (`make bench`, docs/benchmarks.md). TCP ends at
+// What is set, and what else was tried, is measured by `make bench` (docs/benchmarks.md). TCP ends at
 // slirp4netns: what goes over a wire is a connection of slirp4netns's own on the host, with the
 // host's settings.
 package nettune
@@ -28,8 +28,8 @@ const congestion = "/proc/sys/net/ipv4/tcp_congestion_control"
 func Needed() bool { return slow(read()) }
 
 // Apply sets what helps, in the caller's network namespace. BBR measures a bottleneck and paces
-// itself below it; here the bottleneck is slirp4netns, which takes more the more it is given:
-// reno sends two to three times as much.
+// itself below it; reno does not. The benchmark's rows of settings compare the two for what the
+// namespace sends; the other direction does not depend on it.
 func Apply() error {
 	if !slow(read()) {
 		return nil
