@@ -115,11 +115,11 @@ func (a *app) controlClient(ctx context.Context, name string) (*control.Client, 
 	if err != nil {
 		return nil, err
 	}
-	e, err := base.Find(ctx, name)
+	socket, err := base.Control(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	return control.NewClient(e.Socket()), nil
+	return control.NewClient(socket), nil
 }
 
 // ownForwards are the forwards of an instance, through its control socket.

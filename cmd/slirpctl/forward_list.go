@@ -178,7 +178,8 @@ func (p *forwardPrinter) table(list []forwardRow, names bool) error {
 	if done, err := p.machine(list); done || len(list) == 0 {
 		return err
 	}
-	w := tabwriter.NewWriter(p.out, 0, 8, 2, ' ', 0)
+	out := bufio.NewWriter(p.out) // a tabwriter writes each cell by itself
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	name := func(s string) string {
 		if !names {
 			return ""
@@ -190,5 +191,8 @@ func (p *forwardPrinter) table(list []forwardRow, names bool) error {
 		fmt.Fprintf(w, "%s%d\t%s\t%s\t%s\n", name(r.Name), r.ID, r.Proto,
 			addrPort(r.HostIP, r.HostPort), addrPort(r.GuestIP, r.GuestPort))
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return out.Flush()
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/slirpctl/slirpctl/internal/guest"
+	"github.com/slirpctl/slirpctl/internal/nettune"
 	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/probe"
 	"github.com/slirpctl/slirpctl/internal/selftest"
@@ -27,6 +28,11 @@ func main() {
 			os.Exit(nscommand.RunExecStage(os.Args[2:]))
 		case guest.Command:
 			if guest.Serve() != nil {
+				os.Exit(exitFailure)
+			}
+			os.Exit(0)
+		case nettune.Command:
+			if nettune.Apply() != nil {
 				os.Exit(exitFailure)
 			}
 			os.Exit(0)

@@ -23,6 +23,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/slirpctl/slirpctl/internal/nettune"
 	"github.com/slirpctl/slirpctl/internal/nsexec"
 )
 
@@ -209,6 +210,7 @@ func RunStage(args []string) int {
 	if err := dec.Decode(&s); err != nil || len(s.Argv) == 0 {
 		return StatusFailed
 	}
+	_ = nettune.Apply() // slower without, not wrong
 	mountErr := prepareMounts(s.ResolvConf)
 	var word strings.Builder
 	if _, err := io.Copy(&word, io.LimitReader(io.MultiReader(dec.Buffered(), conn), int64(len("\ngo\n")))); err != nil ||

@@ -79,6 +79,7 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 		return err
 	}
 	crashpoint.Here("slirp4netns started")
+	s.tune()
 	err = proc.WaitReady(ctx)
 	if err == nil && s.req.Options.IPv6 {
 		err = s.waitIPv6(ctx)

@@ -92,6 +92,7 @@ type supervisor struct {
 	cmd      *nscommand.Command // nil without COMMAND
 	bin      launcher.Binary
 	binStamp fileStamp
+	tuned    bool // once is enough, slirp4netns restarted or not
 	// detected brings what slirp4netns can; nil until the instance has its directory.
 	detected <-chan detection
 	plan     launcher.Plan

@@ -1,0 +1,33 @@
+package forwardtest
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// TestCongestionControl: where the host's TCP paces itself, a namespace's does not, whoever made
+// it; elsewhere it is as it was.
+func TestCongestionControl(t *testing.T) {
+	asEverybody(t, func(t *testing.T) {
+		const setting = "/proc/sys/net/ipv4/tcp_congestion_control"
+		data, err := os.ReadFile(setting)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := string(data)
+		if strings.HasPrefix(want, "bbr") {
+			want = "reno\n"
+		}
+		w := newWorld(t)
+		if got := w.must("up", "--", "cat", setting); got != want {
+			t.Errorf("up -- COMMAND: %q, want %q", got, want)
+		}
+		pid := strconv.Itoa(namespaces(t))
+		w.must("up", "-d", "--name", "p", pid)
+		if got := w.must("exec", "p", "--", "cat", setting); got != want {
+			t.Errorf("up PID: %q, want %q", got, want)
+		}
+	})
+}
