@@ -3,7 +3,7 @@
 PREFIX      ?= /usr/local
 DESTDIR     ?=
 FUZZTIME    ?= 10s
-TESTTIMEOUT ?= 10m
+TESTTIMEOUT ?= 8m
 GOTESTFLAGS ?=
 # Where packages go.
 DIST        ?= dist
