@@ -170,12 +170,14 @@ func TestOCIScripts(t *testing.T) {
 			t.Parallel()
 			testscript.Run(t, testscript.Params{
 				Dir:                 os.Getenv(envScripts),
+				WorkdirRoot:         t.TempDir(),
 				RequireExplicitExec: true,
 				RequireUniqueNames:  true,
 				Setup: func(env *testscript.Env) error {
 					if err := setupScript(env, bin); err != nil {
 						return err
 					}
+					env.Defer(func() { deleteContainers(env, bin) })
 					env.Vars = append(env.Vars, "RUNTIME="+runtime, "EXAMPLES="+os.Getenv(envExamples))
 					return nil
 				},
@@ -194,5 +196,16 @@ func TestOCIScripts(t *testing.T) {
 				},
 			})
 		})
+	}
+}
+
+// deleteContainers ends what a failed script has left.
+func deleteContainers(env *testscript.Env, bin string) {
+	root := filepath.Join(env.Getenv("S"), "oci")
+	left, _ := os.ReadDir(root)
+	for _, container := range left {
+		cmd := exec.Command(filepath.Join(bin, "oci"), "delete", "--force", container.Name())
+		cmd.Env = env.Vars
+		_ = cmd.Run()
 	}
 }
