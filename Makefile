@@ -50,6 +50,30 @@ race: race-deps test-deps build ## run every test under the race detector
 	$(GIVE_BACK)
 	CGO_ENABLED=1 .ci/testenv bin/testsummary -race -count=1 -timeout $(TESTTIMEOUT) $(GOTESTFLAGS) $(PKG)
 
+# The real slirp4netns of Debian's other releases, kept between runs.
+VERSIONS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/slirpctl-versions
+# What is about slirp4netns, and asks for nothing that 1.0.1 has not.
+VERSION_SCRIPTS = up-pid|up-foreground|netns|command-.*|many|wrappers|logs|list-watch|host-loopback|map-users|start-fails|other-userns
+VERSION_TESTS = TestScripts$$/^($(VERSION_SCRIPTS))$$|^TestSlirp|^TestHelperDies|^TestLoopbackBan|^TestFewDescriptors|^TestFailedStarts|^TestKillAtEveryStep
+
+.PHONY: test-versions
+test-versions: test-deps build ## run the integration tests over slirp4netns 1.0.1, 1.2.1 and 1.3.3
+	@go build -o bin/testsummary ./internal/testsummary
+	$(GIVE_BACK)
+	.ci/versions '$(VERSIONS)' .ci/testenv bin/testsummary -count=1 -timeout $(TESTTIMEOUT) -run '$(VERSION_TESTS)' ./cmd/slirpctl
+
+STORM ?= 60s
+
+.PHONY: storm
+storm: test-deps build ## everything at once from 16 callers, for STORM [60s], three times
+	for seed in 1 2 3; do \
+		SLIRPCTL_STORM=$(STORM) SLIRPCTL_STORM_SEED=$$seed .ci/testenv go test -count=1 -v -run '^TestStorm$$' ./cmd/slirpctl || exit 1; \
+	done
+
+.PHONY: bench-healing
+bench-healing: test-deps build ## the time from slirp4netns's death to a working forward, median of 20
+	.ci/testenv go test -run '^$$' -bench '^BenchmarkHealing$$' -benchtime 20x ./cmd/slirpctl
+
 # Packages whose tests need no namespaces: qemu's user mode knows few of the calls for those, and
 # can't execute a test binary again by itself (InOtherProcess).
 ARM64_PKG ?= ./internal/subnet ./internal/options ./internal/hostfwd ./internal/gotemplate ./internal/oci

@@ -97,6 +97,25 @@ func TestSlirpDies(t *testing.T) {
 	}
 }
 
+// TestSlirpDiesAsUser is the same for an ordinary user, whose slirp4netns has to find its way
+// into a user namespace.
+func TestSlirpDiesAsUser(t *testing.T) {
+	for _, handler := range handlers {
+		t.Run(handler, func(t *testing.T) {
+			t.Parallel()
+			l := newUserLab(t)
+			st := l.up("--name", "x", "--port-handler", handler, "-p", "127.0.0.1::80", strconv.Itoa(l.target()))
+			port := st.Ports[0].HostPort
+			echoes(t, port)
+			_ = syscall.Kill(st.SlirpPID, syscall.SIGKILL)
+			eventually(t, "it is started again", func() bool { now := l.state("x"); return now.Restarts == 1 && now.State == instance.Running })
+			echoes(t, port)
+			l.must("down", "x")
+			l.noneLeft()
+		})
+	}
+}
+
 func TestSlirpStopped(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
