@@ -103,6 +103,13 @@ func demo(stdout, stderr io.Writer, slirpctl string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	cmd := exec.Command(slirpctl, "up", "--allow-host-loopback", "--", "sh", "-c", script, self)
+	// Its state goes with it: a demonstration leaves nothing on the machine.
+	state, err := os.MkdirTemp("", "demo")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(state)
+	cmd.Env = append(os.Environ(), "SLIRPCTL_STATE_DIR="+state)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, stdout, stderr
 	err = cmd.Run()
 	if ctx.Err() != nil {
