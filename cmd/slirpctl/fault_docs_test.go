@@ -1,0 +1,80 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestReliabilityPage holds that the pages about faults and security name tests that exist, and
+// that each fault test is named.
+func TestReliabilityPage(t *testing.T) {
+	exist := map[string]bool{}
+	files, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	faults := map[string]bool{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllStringSubmatch(string(text), -1) {
+			exist[m[1]] = true
+			if strings.HasPrefix(file, "fault_") {
+				faults[m[1]] = true
+			}
+		}
+	}
+	for _, page := range []string{"reliability.md", "security.md"} {
+		text, err := os.ReadFile(filepath.Join(repoRoot(t), "docs", page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(string(text), -1)
+		if len(named) < 5 {
+			t.Errorf("%s names only %d tests", page, len(named))
+		}
+		for _, m := range named {
+			if !exist[m[1]] {
+				t.Errorf("%s names %s, which does not exist", page, m[1])
+			}
+			delete(faults, m[1])
+		}
+	}
+	for name := range faults {
+		t.Errorf("%s is not named in docs/reliability.md or docs/security.md", name)
+	}
+}
+
+// TestClockOnlyShown holds that a jump of the clock changes nothing: Go's time.Since and timers
+// use the monotonic clock as long as nobody strips it from a time or compares times that were read
+// from elsewhere. Where that is done, it is for show or for identity.
+func TestClockOnlyShown(t *testing.T) {
+	stripped := regexp.MustCompile(`\.(Unix|UnixNano|UnixMilli|UnixMicro)\(\)|\.Round\(0\)|\.ModTime\(\)|time\.Unix\(|time\.Parse\(|CLOCK_REALTIME`)
+	allowed := map[string]bool{"internal/launcher/cache.go": true} // when a file was changed
+	root := repoRoot(t)
+	for _, f := range goFiles(t, root) {
+		file := f.dir + "/" + f.name
+		if within(f.dir, "internal/bench") || within(f.dir, "internal/demo") || within(f.dir, "internal/packages") || allowed[file] {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(root, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, line := range strings.Split(string(text), "\n") {
+			line = strings.ReplaceAll(line, "time.Unix(1, 0)", "") // long ago, whatever the clock says
+			if stripped.MatchString(line) {
+				t.Errorf("%s:%d uses the wall clock: %s", file, i+1, strings.TrimSpace(line))
+			}
+		}
+	}
+	if got := age(time.Now().Add(time.Hour)); got != "0s" {
+		t.Errorf("started in the future: up for %s, want 0s", got)
+	}
+}
