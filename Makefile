@@ -65,10 +65,11 @@ test-versions: test-deps build ## run the integration tests over slirp4netns 1.0
 STORM ?= 60s
 
 .PHONY: storm
-storm: test-deps build ## everything at once from 16 callers, for STORM [60s], three times
+storm: test-deps build ## everything at once from 16 callers, for STORM [60s], three times, and once with the race detector
 	for seed in 1 2 3; do \
 		SLIRPCTL_STORM=$(STORM) SLIRPCTL_STORM_SEED=$$seed .ci/testenv go test -count=1 -v -run '^TestStorm$$' ./cmd/slirpctl || exit 1; \
 	done
+	SLIRPCTL_TEST_RACE=1 SLIRPCTL_STORM=20s .ci/testenv go test -count=1 -v -run '^TestStorm$$' ./cmd/slirpctl
 
 .PHONY: bench-healing
 bench-healing: test-deps build ## the time from slirp4netns's death to a working forward, median of 20

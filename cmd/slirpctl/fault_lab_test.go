@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,6 +38,10 @@ var armedBinary = sync.OnceValues(func() (string, error) {
 	file := filepath.Join(dir, "slirpctl")
 	cmd := exec.Command("go", "build", "-tags", "crashpoints", "-o", file, ".")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
+	if raceReports() {
+		cmd.Args = slices.Insert(cmd.Args, 2, "-race")
+		cmd.Env = append(cmd.Env, "CGO_ENABLED=1")
+	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
 	}
@@ -46,6 +51,9 @@ var armedBinary = sync.OnceValues(func() (string, error) {
 	}
 	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd), nil
 })
+
+// raceReports reports whether the slirpctl under test is to be built with the race detector.
+func raceReports() bool { return os.Getenv("SLIRPCTL_TEST_RACE") != "" }
 
 // lab is a place to break slirpctl in: a state directory and a binary of its own.
 type lab struct {
@@ -80,6 +88,11 @@ func newLab(t testing.TB) *lab {
 	l := &lab{t: t, bin: bin, base: base + "/s"}
 	t.Cleanup(func() {
 		l.run("down", "--all")
+		races, _ := filepath.Glob(base + "/race.*")
+		for _, file := range races {
+			text, _ := os.ReadFile(file)
+			t.Errorf("%s", text)
+		}
 		for pid, what := range l.processes() {
 			t.Errorf("left behind: %s", what)
 			_ = syscall.Kill(pid, syscall.SIGKILL)
@@ -96,8 +109,8 @@ func (l *lab) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(l.bin, append([]string{"--state-dir", l.base}, args...)...)
 	cmd.Args[0] = "slirpctl"
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent"}, l.env...)
-	if s := os.Getenv("SLIRP4NETNS"); s != "" {
-		cmd.Env = append(cmd.Env, "SLIRPCTL_SLIRP4NETNS_PATH="+s)
+	if raceReports() {
+		cmd.Env = append(cmd.Env, "GORACE=log_path="+filepath.Dir(l.base)+"/race")
 	}
 	cmd.WaitDelay = patience
 	if l.uid != 0 {
@@ -334,12 +347,9 @@ func echoes(t testing.TB, port int) {
 // runs a bash script, which finds the real one's path in $real. It returns its path.
 func (l *lab) fakeSlirp(script string) string {
 	l.t.Helper()
-	real := os.Getenv("SLIRP4NETNS")
-	if real == "" {
-		var err error
-		if real, err = exec.LookPath("slirp4netns"); err != nil {
-			l.t.Fatal(err)
-		}
+	real, err := exec.LookPath("slirp4netns")
+	if err != nil {
+		l.t.Fatal(err)
 	}
 	path := filepath.Join(filepath.Dir(l.base), "fake")
 	text := fmt.Sprintf("#!/bin/bash\nreal=%s\nbase=%s\ncase $1 in --help|--version) exec \"$real\" \"$1\";; esac\n%s\n", real, filepath.Dir(l.base), script)
