@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/slirpctl/slirpctl/internal/launcher"
 )
 
 // The environment of a test process that root started as an ordinary user: where its scripts
@@ -170,6 +172,11 @@ func TestScripts(t *testing.T) {
 			switch cond {
 			case "root":
 				return os.Geteuid() == 0, nil
+			}
+			// slirp:OPTION asks the slirp4netns that the scripts use, for make test-versions.
+			if option, ok := strings.CutPrefix(cond, "slirp:"); ok {
+				bin, err := launcher.DetectHelp(t.Context(), "")
+				return bin.Features.Has(launcher.Feature(option)), err
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
