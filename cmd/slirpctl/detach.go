@@ -129,14 +129,17 @@ func runDetached() int {
 	_, err = supervisor.Run(ctx, o.Request, supervisor.Env{
 		Log: log, Session: true, ExitFD: exit, Explain: explain,
 		Ready: func(st instance.State) error {
+			// First, so that nothing is left to do once the caller goes on.
+			screen.left.Store(true)
+			if err := leaveCaller(st.Log); err != nil {
+				return err
+			}
 			close(reported)
 			if err := send(report{State: &st}); err != nil {
 				return err
 			}
 			done = true
-			conn.Close()
-			screen.left.Store(true)
-			return leaveCaller(st.Log)
+			return conn.Close()
 		},
 	})
 	if err == nil {
