@@ -27,7 +27,6 @@ func (s *supervisor) watch(ctx context.Context, signals <-chan os.Signal) (int, 
 		return 0, err
 	}
 	s.atEnd(w.Stop)
-	s.dropPrivileges()
 	ctx, cancel := context.WithCancel(ctx)
 	s.background.Go(func() { s.guardFiles(ctx) })
 	var healed chan error // not nil while slirp4netns is being started again
