@@ -2,9 +2,7 @@ package nscommand
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"runtime"
@@ -110,7 +108,7 @@ func (j Join) start() (*Command, error) {
 		close(c.done)
 	}()
 	dir, _ := os.Getwd()
-	data, err := json.Marshal(joinSetup{setup{Argv: j.Argv, ResolvConf: j.ResolvConf, Umask: umask()}, j.Mount != nil, j.Userns != nil, dir})
+	data, err := json.Marshal(joinSetup{setup{Argv: j.Argv, ResolvConf: j.ResolvConf}, j.Mount != nil, j.Userns != nil, dir})
 	if err == nil {
 		_, err = conn.Write(append(data, '\n'))
 	}
@@ -135,36 +133,18 @@ func RunExecStage(args []string) int {
 	}
 	unix.CloseOnExec(fd)
 	unix.CloseOnExec(fd + 1)
-	conn := os.NewFile(uintptr(fd), "command")
-	dec := json.NewDecoder(conn)
+	st := newStage(fd)
 	var s joinSetup
-	if dec.Decode(&s) != nil || len(s.Argv) == 0 {
+	if st.dec.Decode(&s) != nil || len(s.Argv) == 0 {
 		return StatusFailed
 	}
-	var word strings.Builder
-	if _, err := io.Copy(&word, io.LimitReader(io.MultiReader(dec.Buffered(), conn), int64(len("\ngo\n")))); err != nil ||
-		strings.TrimSpace(word.String()) != "go" {
+	if !st.released() {
 		return StatusFailed
-	}
-	fail := func(status int, format string, a ...any) int {
-		data, _ := json.Marshal(failure{status, fmt.Sprintf(format, a...)})
-		_, _ = conn.Write(data)
-		return status
 	}
 	if err := s.enter(fd + 1); err != nil {
-		return fail(StatusFailed, "%v", err)
+		return st.fail(StatusFailed, "%v", err)
 	}
-	if err := dieWithParent(parent); err != nil {
-		return fail(StatusFailed, "%v", err)
-	}
-	path, err := lookPath(s.Argv[0])
-	if err == nil {
-		err = syscall.Exec(path, s.Argv, os.Environ())
-	}
-	if errors.Is(err, os.ErrNotExist) {
-		return fail(StatusNotFound, "%s: command not found", s.Argv[0])
-	}
-	return fail(StatusCannotRun, "%s: %v", s.Argv[0], err)
+	return st.become(s.Argv, parent)
 }
 
 // enter does what remains after the user and network namespaces: identity, mounts, directory.
@@ -215,11 +195,4 @@ func becomeRoot() {
 			}
 		}
 	}
-}
-
-// umask returns this process's file mode creation mask, which umask(2) only tells by changing it.
-func umask() int {
-	m := syscall.Umask(0o077)
-	syscall.Umask(m)
-	return m
 }

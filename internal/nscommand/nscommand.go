@@ -18,7 +18,6 @@ import (
 	"io"
 	"os"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -199,37 +198,19 @@ func RunStage(args []string) int {
 		return StatusFailed
 	}
 	unix.CloseOnExec(fd)
-	conn := os.NewFile(uintptr(fd), "command")
-	fail := func(status int, format string, a ...any) int {
-		data, _ := json.Marshal(failure{status, fmt.Sprintf(format, a...)})
-		_, _ = conn.Write(data)
-		return status
-	}
-	dec := json.NewDecoder(conn)
+	st := newStage(fd)
 	var s setup
-	if err := dec.Decode(&s); err != nil || len(s.Argv) == 0 {
+	if err := st.dec.Decode(&s); err != nil || len(s.Argv) == 0 {
 		return StatusFailed
 	}
 	_ = nettune.Apply() // slower without, not wrong
 	mountErr := prepareMounts(s.ResolvConf)
-	var word strings.Builder
-	if _, err := io.Copy(&word, io.LimitReader(io.MultiReader(dec.Buffered(), conn), int64(len("\ngo\n")))); err != nil ||
-		strings.TrimSpace(word.String()) != "go" {
+	if !st.released() {
 		return StatusFailed // the supervisor gave up
 	}
 	if mountErr != nil {
-		return fail(StatusFailed, "%v", mountErr)
+		return st.fail(StatusFailed, "%v", mountErr)
 	}
 	syscall.Umask(s.Umask)
-	if err := dieWithParent(parent); err != nil {
-		return fail(StatusFailed, "%v", err)
-	}
-	path, err := lookPath(s.Argv[0])
-	if err == nil {
-		err = syscall.Exec(path, s.Argv, os.Environ())
-	}
-	if errors.Is(err, os.ErrNotExist) {
-		return fail(StatusNotFound, "%s: command not found", s.Argv[0])
-	}
-	return fail(StatusCannotRun, "%s: %v", s.Argv[0], err)
+	return st.become(s.Argv, parent)
 }
