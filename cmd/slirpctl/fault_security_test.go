@@ -259,55 +259,6 @@ func TestOtherUsersStayOut(t *testing.T) {
 	must(t, os.Chmod(l.base, 0o700))
 }
 
-// status returns the fields of /proc/PID/status.
-func status(t *testing.T, pid int) map[string]string {
-	t.Helper()
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	fields := map[string]string{}
-	for line := range strings.Lines(string(data)) {
-		k, v, _ := strings.Cut(line, ":")
-		fields[k] = strings.TrimSpace(v)
-	}
-	return fields
-}
-
-// TestRootsPrivileges: started by root, slirp4netns is locked up, and COMMAND has all that its
-// own user namespace gives.
-func TestRootsPrivileges(t *testing.T) {
-	t.Parallel()
-	if os.Geteuid() != 0 {
-		lacking(t, "this test needs root")
-	}
-	l := newLab(t)
-	st := l.up("--name", "x", "-p", "127.0.0.1::80", "--", "sleep", "1000")
-	if !st.Sandbox || !st.Seccomp {
-		t.Errorf("sandbox %t, seccomp %t, want both", st.Sandbox, st.Seccomp)
-	}
-	slirp := status(t, st.SlirpPID)
-	if slirp["Seccomp"] != "2" {
-		t.Errorf("slirp4netns: Seccomp %s, want 2", slirp["Seccomp"])
-	}
-	if caps, _ := strconv.ParseUint(slirp["CapEff"], 16, 64); caps&^(1<<10) != 0 {
-		t.Errorf("slirp4netns has capabilities %s, want NET_BIND_SERVICE at most", slirp["CapEff"])
-	}
-	if exists(fmt.Sprintf("/proc/%d/root/usr", st.SlirpPID)) {
-		t.Error("slirp4netns sees /usr: it is not in its sandbox")
-	}
-	command := status(t, st.Target.PID)
-	if command["NoNewPrivs"] != "0" || strings.Trim(command["CapEff"], "0") == "" {
-		t.Errorf("COMMAND: NoNewPrivs %s, CapEff %s", command["NoNewPrivs"], command["CapEff"])
-	}
-	// And it can still be healed.
-	_ = syscall.Kill(st.SlirpPID, syscall.SIGKILL)
-	eventually(t, "it is healed", func() bool { now := l.state("x"); return now.Restarts == 1 && now.State == instance.Running })
-	if now := status(t, l.state("x").SlirpPID); now["Seccomp"] != "2" {
-		t.Errorf("the second slirp4netns: Seccomp %s", now["Seccomp"])
-	}
-}
-
 // TestLoopbackBan knocks at the host's loopback from inside, by every address that leads out.
 func TestLoopbackBan(t *testing.T) {
 	t.Parallel()

@@ -18,6 +18,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/oci"
 	"github.com/slirpctl/slirpctl/internal/options"
+	"github.com/slirpctl/slirpctl/internal/privileges"
 	"github.com/slirpctl/slirpctl/internal/probe"
 	"github.com/slirpctl/slirpctl/internal/sdnotify"
 	"github.com/slirpctl/slirpctl/internal/supervisor"
@@ -67,6 +68,16 @@ slirpctl failed, 126 when COMMAND can't be run, 127 when it isn't found.`,
   slirpctl up -d --name web -p 8080:80 4711
   slirpctl up -d --json --netns blue`,
 		Args: func(cmd *cobra.Command, args []string) error { return opts.setTarget(cmd, args) },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			kept := privileges.Drop()
+			if err := a.load(cmd); err != nil {
+				return err
+			}
+			if kept != nil {
+				a.log.Debugf("root's capabilities are kept: %v", kept)
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if opts.ociState != "" {
 				var err error

@@ -37,6 +37,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/launcher"
 	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/options"
+	"github.com/slirpctl/slirpctl/internal/privileges"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 	"github.com/slirpctl/slirpctl/internal/target"
 )
@@ -298,6 +299,13 @@ func (s *supervisor) start(ctx context.Context, commit func() error) error {
 		}
 	}
 	crashpoint.Here("released")
+	// COMMAND runs, with what it had. An ordinary user's newuidmap, and a slirp4netns with file
+	// capabilities, must go on working.
+	if os.Geteuid() == 0 {
+		if err := privileges.NoNewPrivs(); err != nil {
+			s.log.Debug(err)
+		}
+	}
 	if s.env.Ready != nil {
 		if err := s.env.Ready(s.State()); err != nil {
 			return err
