@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -56,8 +57,11 @@ func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os
 	defer ours.Close()
 	defer theirs.Close()
 	closeOnExec(inheritedFDs())
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", superviseCommand)
-	cmd.Args[0] = "slirpctl"
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Args = []string{"slirpctl", superviseCommand}
+	if name := cmp.Or(req.Options.Name, req.DefaultName); name != "" {
+		cmd.Args = append(cmd.Args, name) // for those who look with ps
+	}
 	cmd.Stderr = fileOf(a.err)
 	cmd.ExtraFiles = []*os.File{theirs}
 	if exit != nil {

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"os"
+	"path/filepath"
 
 	"github.com/slirpctl/slirpctl/internal/guest"
 	"github.com/slirpctl/slirpctl/internal/nettune"
@@ -18,6 +19,7 @@ var version = "dev"
 
 func main() {
 	probe.Child()
+	nameProcess()
 	// Hidden commands: this program again, in another role. They take no flags and must start
 	// fast, so they come before everything.
 	if len(os.Args) > 1 {
@@ -46,4 +48,14 @@ func main() {
 	}
 	showHookErrors(os.Args[1:])
 	os.Exit(run(context.Background(), os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
+}
+
+// nameProcess gives the process the name of its program again, for ps, top and pgrep: it may have
+// been executed as /proc/self/exe or by a descriptor.
+func nameProcess() {
+	const comm = "/proc/self/comm"
+	name := filepath.Base(os.Args[0])
+	if now, err := os.ReadFile(comm); err == nil && string(now) != name+"\n" {
+		_ = os.WriteFile(comm, []byte(name), 0)
+	}
 }
