@@ -20,6 +20,9 @@ type tcpListener struct {
 	h   *Handler
 	id  int32
 	fwd hostfwd.Forward
+	// paced is the congestion control that connections from other machines get back; "" if it was
+	// not changed for any.
+	paced string
 
 	mu sync.RWMutex
 	fd int // -1: closed
@@ -30,7 +33,10 @@ func (h *Handler) openTCP(f hostfwd.Forward) (hostfwd.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	ln := &tcpListener{h: h, fwd: f, fd: fd}
+	ln := &tcpListener{h: h, fwd: f, fd: fd, paced: unpace(fd)}
+	if f.HostIP.IsLoopback() {
+		ln.paced = "" // nobody else can connect
+	}
 	h.mu.Lock()
 	h.lastID++
 	ln.id = h.lastID
@@ -70,7 +76,15 @@ func (ln *tcpListener) accept() (int, unix.Errno) {
 	if ln.fd < 0 {
 		return -1, unix.EAGAIN
 	}
-	return accept(ln.fd)
+	if ln.paced == "" {
+		return accept(ln.fd, nil)
+	}
+	var from sockaddr
+	fd, e := accept(ln.fd, &from)
+	if e == 0 {
+		pace(fd, &from, ln.paced)
+	}
+	return fd, e
 }
 
 // listen opens the host side of f and fills in its port.

@@ -35,7 +35,11 @@ type pool struct {
 }
 
 func newTCPPool(h *Handler, v6 bool) *pool {
-	return &pool{h: h, family: family(v6), typ: unix.SOCK_STREAM, tune: tuneTCP, want: poolStart}
+	tune := func(fd int) {
+		tuneTCP(fd)
+		unpace(fd) // the guest is always near
+	}
+	return &pool{h: h, family: family(v6), typ: unix.SOCK_STREAM, tune: tune, want: poolStart}
 }
 
 func newUDPPool(h *Handler, v6 bool) *pool {

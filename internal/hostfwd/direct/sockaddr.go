@@ -37,6 +37,14 @@ func newSockaddr(ip netip.Addr, port uint16) sockaddr {
 
 func (a *sockaddr) port() uint16 { return binary.BigEndian.Uint16(a.raw[2:]) }
 
+// ip returns the address without its zone, an IPv4 one always as such.
+func (a *sockaddr) ip() netip.Addr {
+	if binary.NativeEndian.Uint16(a.raw[:]) == unix.AF_INET {
+		return netip.AddrFrom4([4]byte(a.raw[4:]))
+	}
+	return netip.AddrFrom16([16]byte(a.raw[8:])).Unmap()
+}
+
 // scope is the interface index of an IPv6 zone, which is a name or a number.
 func scope(zone string) uint32 {
 	if zone == "" {

@@ -38,9 +38,15 @@ func splice(from, to, n int) (int, unix.Errno) {
 	}
 }
 
-func accept(fd int) (int, unix.Errno) {
+// accept takes a connection and fills in where it comes from, if from is not nil.
+func accept(fd int, from *sockaddr) (int, unix.Errno) {
+	var addr, size unsafe.Pointer
+	if from != nil {
+		from.n = unix.SizeofSockaddrInet6
+		addr, size = unsafe.Pointer(&from.raw), unsafe.Pointer(&from.n)
+	}
 	for {
-		n, _, e := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(fd), 0, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+		n, _, e := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(fd), uintptr(addr), uintptr(size), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
 		if e != unix.EINTR {
 			return int(n), e
 		}

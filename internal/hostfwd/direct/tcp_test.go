@@ -20,7 +20,8 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
-// echo answers every connection with what it sends.
+// echo answers every connection with what it sends. It does without splice(2), whose pipes Go would
+// keep until some later time.
 func echo(ln net.Listener) {
 	go func() {
 		for {
@@ -30,7 +31,7 @@ func echo(ln net.Listener) {
 			}
 			go func() {
 				defer c.Close()
-				_, _ = io.Copy(c, c)
+				_, _ = io.Copy(onlyWriter{c}, c)
 			}()
 		}
 	}()
