@@ -94,11 +94,6 @@ func enter(p *plan) (step, syscall.Errno) {
 			return stepJoinNet, e
 		}
 	}
-	if p.joinMount >= 0 {
-		if _, _, e := syscall.RawSyscall(unix.SYS_SETNS, uintptr(p.joinMount), unix.CLONE_NEWNS, 0); e != 0 {
-			return stepJoinMount, e
-		}
-	}
 	if p.unshare != 0 {
 		if _, _, e := syscall.RawSyscall(unix.SYS_UNSHARE, uintptr(p.unshare), 0, 0); e != 0 {
 			return stepUnshare, e

@@ -14,7 +14,7 @@
 //
 //	parent                         child
 //	fork ────────────────────────▶ setpgid/setsid, pdeathsig
-//	                               setns(user) setns(mnt) setns(net), or unshare(flags)
+//	                               setns(user) setns(net), or unshare(flags)
 //	      ◀──────── "mapped?" ───  (new user namespace only)
 //	write uid_map, gid_map
 //	      ───────── go ─────────▶  setresgid, setresuid
@@ -49,8 +49,8 @@ type Cmd struct {
 	Files   []*os.File
 	KeepFDs []int
 
-	// JoinUser, JoinMount and JoinNet are namespaces to enter, in that order; nil: stay.
-	JoinUser, JoinMount, JoinNet *os.File
+	// JoinUser and JoinNet are namespaces to enter, in that order; nil: stay.
+	JoinUser, JoinNet *os.File
 
 	// NewUser, NewMount and NewNet say which namespaces to make. With NewUser, Map must write the
 	// maps of the process it is given.
@@ -84,7 +84,6 @@ const (
 	stepSession step = iota
 	stepPdeathsig
 	stepJoinUser
-	stepJoinMount
 	stepJoinNet
 	stepUnshare
 	stepMapped
@@ -97,7 +96,7 @@ const (
 )
 
 var stepNames = [...]string{
-	"setsid", "prctl(PR_SET_PDEATHSIG)", "setns(CLONE_NEWUSER)", "setns(CLONE_NEWNS)", "setns(CLONE_NEWNET)",
+	"setsid", "prctl(PR_SET_PDEATHSIG)", "setns(CLONE_NEWUSER)", "setns(CLONE_NEWNET)",
 	"unshare", "write uid_map", "setresgid", "setresuid", "capset", "chdir", "dup3", "execve",
 }
 
@@ -112,12 +111,12 @@ type plan struct {
 	report int // pipe: the failure, or EOF
 	askMap int // socket: one byte each way around the maps; -1: none
 
-	joinUser, joinMount, joinNet int
-	unshare                      int
-	become, keepCaps             bool
-	setsid, setpgid              bool
-	pdeathsig                    uintptr
-	parent                       int
+	joinUser, joinNet int
+	unshare           int
+	become, keepCaps  bool
+	setsid, setpgid   bool
+	pdeathsig         uintptr
+	parent            int
 
 	rlimit syscall.Rlimit
 
@@ -278,7 +277,7 @@ func (c *Cmd) prepare() (p *plan, cleanup func(), err error) {
 			p.fds = append(p.fds, -1)
 		}
 	}
-	p.joinUser, p.joinMount, p.joinNet = fd(c.JoinUser), fd(c.JoinMount), fd(c.JoinNet)
+	p.joinUser, p.joinNet = fd(c.JoinUser), fd(c.JoinNet)
 	if c.NewUser {
 		p.unshare |= unix.CLONE_NEWUSER
 	}
