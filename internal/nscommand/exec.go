@@ -1,7 +1,6 @@
 package nscommand
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/signal"
@@ -75,45 +74,17 @@ func (j Join) Run() (status int, err error) {
 }
 
 func (j Join) start() (*Command, error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("socketpair: %w", err)
-	}
-	_ = unix.SetNonblock(pair[0], true)
-	conn, child := os.NewFile(uintptr(pair[0]), "command"), os.NewFile(uintptr(pair[1]), "command")
-	defer child.Close()
-	num := highestFD() + 1
-	files := make([]*os.File, num+2)
-	copy(files, j.Stdio[:])
-	files[num], files[num+1] = child, j.Mount
 	cmd := nsexec.Cmd{
-		Args:     []string{"slirpctl", ExecStage, strconv.Itoa(num)},
-		Env:      os.Environ(),
-		Files:    files,
 		KeepFDs:  j.KeepFDs,
 		JoinUser: j.Userns,
 		JoinNet:  j.Netns,
 		// For the mounts; a command that isn't root in there loses them again.
-		KeepCaps:  j.Userns != nil,
-		Pdeathsig: syscall.SIGKILL,
+		KeepCaps: j.Userns != nil,
 	}
-	proc, err := cmd.Start()
-	if err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("enter the namespaces: %w", err)
-	}
-	c := &Command{proc: proc, conn: conn, done: make(chan struct{})}
-	go func() {
-		c.st, _ = proc.Wait()
-		close(c.done)
-	}()
 	dir, _ := os.Getwd()
-	data, err := json.Marshal(joinSetup{setup{Argv: j.Argv, ResolvConf: j.ResolvConf}, j.Mount != nil, j.Userns != nil, dir})
-	if err == nil {
-		_, err = conn.Write(append(data, '\n'))
-	}
+	setup := joinSetup{setup{Argv: j.Argv, ResolvConf: j.ResolvConf}, j.Mount != nil, j.Userns != nil, dir}
+	c, err := hold(cmd, ExecStage, j.Stdio, setup, j.Mount)
 	if err != nil {
-		c.Kill()
 		return nil, fmt.Errorf("enter the namespaces: %w", err)
 	}
 	return c, nil

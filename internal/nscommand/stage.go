@@ -10,6 +10,11 @@ import (
 	"syscall"
 )
 
+type failure struct {
+	Status int    `json:"status"`
+	Msg    string `json:"msg"`
+}
+
 // stage is what the processes that become a command have in common: the socket to who started
 // them, over which they are set up, let go, and report what went wrong.
 type stage struct {
