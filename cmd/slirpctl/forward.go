@@ -109,6 +109,34 @@ func (t *forwardTarget) open(ctx context.Context, a *app, name string) (forwarde
 	return &ownForwards{name, c}, ctx, cancel, nil
 }
 
+// change does what add and set have in common: all of specs or none, by how, which is said on a
+// terminal while it takes long.
+func (t *forwardTarget) change(ctx context.Context, a *app, name string, specs []string, doing string,
+	how func(forwarder, context.Context, []hostfwd.Forward) ([]hostfwd.Status, error),
+) error {
+	p, err := newForwardPrinter(a.out, t.json, t.format)
+	if err != nil {
+		return err
+	}
+	fs, from, err := parseSpecs(specs)
+	if err != nil {
+		return err
+	}
+	target, ctx, cancel, err := t.open(ctx, a, name)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	stop := startProgress(a.err, working(doing, len(fs)))
+	list, err := how(target, ctx, fs)
+	stop()
+	if err != nil {
+		return inBatch(err, specs, from)
+	}
+	warn(ctx, a, target, list)
+	return p.lines(rows(name, list))
+}
+
 // controlClient returns a client of a running instance's control socket.
 func (a *app) controlClient(ctx context.Context, name string) (*control.Client, error) {
 	base, err := a.openBase()

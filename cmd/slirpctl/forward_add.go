@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-
 	"github.com/spf13/cobra"
 )
 
@@ -22,34 +20,10 @@ func newForwardAddCmd(a *app) *cobra.Command {
 			if len(specs) == 0 {
 				return &usageError{"no port spec", "say what to forward, as in: slirpctl forward add web 8080:80"}
 			}
-			return runForwardAdd(cmd.Context(), a, opts, name, specs)
+			return opts.change(cmd.Context(), a, name, specs, "adding", forwarder.Add)
 		},
 	}
 	opts.addFlags(cmd, true)
 	opts.addOutputFlags(cmd)
 	return cmd
-}
-
-func runForwardAdd(ctx context.Context, a *app, o *forwardTarget, name string, specs []string) error {
-	p, err := newForwardPrinter(a.out, o.json, o.format)
-	if err != nil {
-		return err
-	}
-	fs, from, err := parseSpecs(specs)
-	if err != nil {
-		return err
-	}
-	target, ctx, cancel, err := o.open(ctx, a, name)
-	if err != nil {
-		return err
-	}
-	defer cancel()
-	stop := startProgress(a.err, working("adding", len(fs)))
-	list, err := target.Add(ctx, fs)
-	stop()
-	if err != nil {
-		return inBatch(err, specs, from)
-	}
-	warn(ctx, a, target, list)
-	return p.lines(rows(name, list))
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-
 	"github.com/spf13/cobra"
 )
 
@@ -20,34 +18,10 @@ stays as it was. Without any SPEC, no forward is left.`,
 			if err != nil {
 				return err
 			}
-			return runForwardSet(cmd.Context(), a, opts, name, specs)
+			return opts.change(cmd.Context(), a, name, specs, "setting", forwarder.Set)
 		},
 	}
 	opts.addFlags(cmd, true)
 	opts.addOutputFlags(cmd)
 	return cmd
-}
-
-func runForwardSet(ctx context.Context, a *app, o *forwardTarget, name string, specs []string) error {
-	p, err := newForwardPrinter(a.out, o.json, o.format)
-	if err != nil {
-		return err
-	}
-	fs, from, err := parseSpecs(specs)
-	if err != nil {
-		return err
-	}
-	target, ctx, cancel, err := o.open(ctx, a, name)
-	if err != nil {
-		return err
-	}
-	defer cancel()
-	stop := startProgress(a.err, working("setting", len(fs)))
-	list, err := target.Set(ctx, fs)
-	stop()
-	if err != nil {
-		return inBatch(err, specs, from)
-	}
-	warn(ctx, a, target, list)
-	return p.lines(rows(name, list))
 }
