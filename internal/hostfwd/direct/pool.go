@@ -21,7 +21,7 @@ const (
 type pool struct {
 	h           *Handler
 	family, typ int
-	tune        func(fd int)
+	tune        func(fds []int)
 
 	mu      sync.Mutex
 	free    []int
@@ -35,15 +35,23 @@ type pool struct {
 }
 
 func newTCPPool(h *Handler, v6 bool) *pool {
-	tune := func(fd int) {
-		tuneTCP(fd)
-		unpace(fd) // the guest is always near
+	tune := func(fds []int) {
+		paced := true // all alike
+		for _, fd := range fds {
+			tuneTCP(fd)
+			paced = paced && unpace(fd) != "" // the guest is always near
+		}
 	}
 	return &pool{h: h, family: family(v6), typ: unix.SOCK_STREAM, tune: tune, want: poolStart}
 }
 
 func newUDPPool(h *Handler, v6 bool) *pool {
-	return &pool{h: h, family: family(v6), typ: unix.SOCK_DGRAM, tune: tuneUDP, want: poolStart}
+	tune := func(fds []int) {
+		for _, fd := range fds {
+			tuneUDP(fd)
+		}
+	}
+	return &pool{h: h, family: family(v6), typ: unix.SOCK_DGRAM, tune: tune, want: poolStart}
 }
 
 func family(v6 bool) int {
@@ -116,9 +124,7 @@ func (p *pool) fill() {
 	p.done.Go(func() {
 		fds, err := p.h.cfg.Sockets.Sockets(ctx, p.family, p.typ, n)
 		cancel()
-		for _, fd := range fds {
-			p.tune(fd)
-		}
+		p.tune(fds)
 		if err == nil && len(fds) == 0 {
 			err = errors.New("no sockets given")
 		}
