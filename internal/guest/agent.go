@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/childwait"
+	"github.com/slirpctl/slirpctl/internal/nothreads"
 	"github.com/slirpctl/slirpctl/internal/nsexec"
 )
 
@@ -71,6 +72,7 @@ func (e *RemoteError) Unwrap() error {
 type Agent struct {
 	proc *os.Process
 	done chan struct{}
+	st   *os.ProcessState // once done
 
 	mu   sync.Mutex // one request at a time
 	conn *os.File
@@ -118,7 +120,7 @@ func Start(cfg Config) (*Agent, error) {
 	go func() {
 		defer close(a.done)
 		childwait.Watch(proc.Pid, func(sig syscall.Signal) error { return proc.Signal(sig) }, cfg.Stopped)
-		_, _ = proc.Wait()
+		a.st, _ = proc.Wait()
 	}()
 	return a, nil
 }
@@ -200,6 +202,12 @@ func (a *Agent) failed(req request, err error) error {
 	_ = a.proc.Kill() // it may be past noticing
 	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, os.ErrClosed) {
 		err = ErrEnded
+	}
+	if errors.Is(err, ErrEnded) {
+		<-a.done
+		if a.st != nil && a.st.ExitCode() == nothreads.Status {
+			err = fmt.Errorf("%w: %w", ErrEnded, nothreads.Err)
+		}
 	}
 	return fmt.Errorf("%s: %w", req.Op, err)
 }

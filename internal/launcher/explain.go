@@ -22,7 +22,8 @@ const (
 	TargetGone      StartProblem = "target-gone"      // /proc/PID/ns/…: No such file or directory
 	SandboxFailed   StartProblem = "sandbox-failed"   // its mounts, pivot_root, setegid(0)
 	SeccompFailed   StartProblem = "seccomp-failed"
-	StartTimeout    StartProblem = "timeout" // it runs and never became ready
+	ProcessLimit    StartProblem = "process-limit" // fork: Resource temporarily unavailable
+	StartTimeout    StartProblem = "timeout"       // it runs and never became ready
 	StartOther      StartProblem = "other"
 )
 
@@ -82,6 +83,8 @@ func Explain(exit, words string) *StartError {
 		return true
 	}
 	switch {
+	case has("fork", "Resource temporarily unavailable"), has("clone", "Resource temporarily unavailable"):
+		e.Problem = ProcessLimit
 	case has("/dev/net/tun", "Permission denied"), has("/dev/net/tun", "Operation not permitted"):
 		e.Problem = TunDenied
 	case has("/dev/net/tun", "No such file"):

@@ -1,6 +1,7 @@
 package nscommand
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/slirpctl/slirpctl/internal/nothreads"
 	"github.com/slirpctl/slirpctl/internal/nsexec"
 )
 
@@ -84,15 +86,21 @@ func (c *Command) Release() error {
 	}
 	data, err := io.ReadAll(c.conn)
 	c.conn.Close()
-	if len(data) == 0 && (err == nil || errors.Is(err, unix.ECONNRESET)) {
+	data, executed := bytes.CutPrefix(data, []byte(executing))
+	if executed && len(data) == 0 && (err == nil || errors.Is(err, unix.ECONNRESET)) {
 		return nil
 	}
 	var f failure
-	if json.Unmarshal(data, &f) != nil {
-		return fmt.Errorf("set up the command's namespaces: %q", data)
+	if json.Unmarshal(data, &f) == nil {
+		<-c.done
+		return &ExecError{f.Status, f.Msg}
 	}
+	_ = c.Signal(os.Kill) // if it is not gone already
 	<-c.done
-	return &ExecError{f.Status, f.Msg}
+	if c.Status() == nothreads.Status {
+		return fmt.Errorf("set up the command's namespaces: %w", nothreads.Err)
+	}
+	return fmt.Errorf("set up the command's namespaces: what was to become the command ended: %s", c.st)
 }
 
 // Done is closed when COMMAND has ended and is reaped.

@@ -7,7 +7,8 @@
 //	       maps uid, gid
 //	       ── setup, JSON ──────▶   mounts: /etc with its own resolv.conf, /sys
 //	start slirp4netns …
-//	Release: ── "go" ───────────▶   find COMMAND, execve
+//	Release: ── "go" ───────────▶   find COMMAND
+//	       ◀── failure, or "run"    execve
 //	       ◀── failure, or EOF ──   (the descriptor is close-on-exec)
 package nscommand
 

@@ -22,6 +22,9 @@ type stage struct {
 	dec  *json.Decoder // of the setup, which comes first
 }
 
+// executing is what the stage says last: an end of file without is its death.
+const executing = "run\n"
+
 func newStage(fd int) *stage {
 	conn := os.NewFile(uintptr(fd), "command")
 	return &stage{conn, json.NewDecoder(conn)}
@@ -48,6 +51,7 @@ func (st *stage) become(argv []string, parent int) int {
 	}
 	path, err := lookPath(argv[0])
 	if err == nil {
+		_, _ = io.WriteString(st.conn, executing)
 		err = syscall.Exec(path, argv, os.Environ())
 	}
 	if errors.Is(err, os.ErrNotExist) {
