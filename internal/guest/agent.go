@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"syscall"
@@ -21,6 +22,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/slirpctl/slirpctl/internal/childlog"
 	"github.com/slirpctl/slirpctl/internal/childwait"
 	"github.com/slirpctl/slirpctl/internal/nothreads"
 	"github.com/slirpctl/slirpctl/internal/nsexec"
@@ -80,9 +82,10 @@ type Agent struct {
 
 // Config says where an agent runs.
 type Config struct {
-	Netns  *os.File // the network namespace
-	Userns *os.File // entered first; nil: stay
-	Log    *os.File // the agent's stderr; nil: none
+	Label  string    // its last argument, for those who look with ps
+	Netns  *os.File  // the network namespace
+	Userns *os.File  // entered first; nil: stay
+	Log    io.Writer // gets the agent's stderr, as it comes; nil: none
 	// NeedTools keeps PATH, for the programs that RootlessKit's transparent mode runs.
 	Env []string
 	// Stopped, if not nil, is told that a signal had stopped the agent, and whether it was let go on
@@ -101,10 +104,19 @@ func Start(cfg Config) (*Agent, error) {
 	_ = unix.SetNonblock(pair[0], true)
 	conn := os.NewFile(uintptr(pair[0]), "guest")
 
+	out := cfg.Log
+	if out == nil {
+		out = io.Discard
+	}
+	words, err := childlog.New(out)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
 	cmd := nsexec.Cmd{
-		Args:      []string{"slirpctl", Command},
+		Args:      []string{"slirpctl", Command, cfg.Label},
 		Env:       append([]string{"GOMAXPROCS=2"}, cfg.Env...),
-		Files:     []*os.File{nil, nil, cfg.Log, child},
+		Files:     []*os.File{nil, nil, words.Child, child},
 		JoinUser:  cfg.Userns,
 		JoinNet:   cfg.Netns,
 		KeepCaps:  cfg.Userns != nil,
@@ -114,11 +126,14 @@ func Start(cfg Config) (*Agent, error) {
 	proc, err := cmd.Start()
 	if err != nil {
 		conn.Close()
+		words.Close()
 		return nil, fmt.Errorf("start the helper in the namespace: %w", err)
 	}
+	words.Started()
 	a := &Agent{proc: proc, done: make(chan struct{}), conn: conn}
 	go func() {
 		defer close(a.done)
+		defer words.Ended()
 		childwait.Watch(proc.Pid, func(sig syscall.Signal) error { return proc.Signal(sig) }, cfg.Stopped)
 		a.st, _ = proc.Wait()
 	}()

@@ -59,6 +59,9 @@ func (e Entry) copyLog(ctx context.Context, w io.Writer, follow bool) error {
 		}
 		// Asked before the file is read: what was said until then is not missed.
 		ended := patience < 0 && supervisor < 0 || readable(supervisor)
+		if err := rewind(f); err != nil {
+			return err
+		}
 		if _, err := io.Copy(w, f); err != nil || ended || ctx.Err() != nil {
 			return err
 		}
@@ -76,6 +79,19 @@ func (e Entry) copyLog(ctx context.Context, w io.Writer, follow bool) error {
 			}
 		}
 	}
+}
+
+// rewind goes back to the beginning of a file that was cut.
+func rewind(f *os.File) error {
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if at, err := f.Seek(0, io.SeekCurrent); err != nil || at <= fi.Size() {
+		return err
+	}
+	_, err = f.Seek(0, io.SeekStart)
+	return err
 }
 
 // supervisorFD returns a pidfd of the supervisor, or -1. With -1, wait says whether to ask again

@@ -233,11 +233,6 @@ func (i *Instance) Dir() string { return filepath.Join(i.base.dir, i.name) }
 // Path returns the path of a file of the instance.
 func (i *Instance) Path(file string) string { return filepath.Join(i.Dir(), file) }
 
-// OpenLog opens the instance's log for appending.
-func (i *Instance) OpenLog() (*os.File, error) {
-	return os.OpenFile(i.Path(LogFile), os.O_RDWR|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
-}
-
 // WriteState replaces the state file in one step.
 func (i *Instance) WriteState(st *State) error { return writeState(i.Dir(), st) }
 

@@ -124,10 +124,12 @@ func startsWithAny(s string, prefixes ...string) bool {
 	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(s, p) })
 }
 
-// Printable escapes what could steer a terminal or forge a line of a log.
+// Printable leaves out what could steer a terminal or forge a line of a log.
 func Printable(s string) string {
 	clean := strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+		switch {
+		case r < ' ', r >= 0x7f && r < 0xa0,
+			r >= '\u2028' && r <= '\u202e', r >= '\u2066' && r <= '\u2069': // line ends, and what turns text round
 			return -1
 		}
 		return r

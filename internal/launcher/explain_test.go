@@ -58,7 +58,7 @@ func TestPrintable(t *testing.T) {
 		t.Errorf("a long text becomes %q", got)
 	}
 	for in, want := range map[string]string{
-		"plain": "plain", "a\tb\nc": "abc", "\u009b31m": "31m", "\xff\xfe": "?", "\x7f": "",
+		"plain": "plain", "a\tb\nc": "abc", "\u009b31m": "31m", "\xff\xfe": "?", "\x7f": "", "a\u202eb\u2066c\u2028d": "abcd",
 	} {
 		if got := Printable(in); got != want {
 			t.Errorf("%q becomes %q, want %q", in, got, want)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"sync"
@@ -12,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/slirpctl/slirpctl/internal/childlog"
 	"github.com/slirpctl/slirpctl/internal/childwait"
 )
 
@@ -36,7 +38,8 @@ type Process struct {
 	exit    *os.File      // closing it ends slirp4netns
 	ready   chan struct{} // closed when the ready pipe got its byte
 	readEOF chan struct{} // closed when the ready pipe ended without
-	done    chan struct{} // closed when the child is reaped
+	done    chan struct{} // closed when the child is reaped and all its words are taken
+	words   *childlog.Log
 
 	stopOnce sync.Once
 	err      error // of the child, once done
@@ -44,9 +47,9 @@ type Process struct {
 
 // StartConfig says how to start slirp4netns.
 type StartConfig struct {
-	Path string   // the binary
-	Args []string // its arguments, which name readyFD and exitFD
-	Log  *os.File // gets stdout and stderr
+	Path string    // the binary
+	Args []string  // its arguments, which name readyFD and exitFD
+	Log  io.Writer // gets stdout and stderr, as they come
 	// Target becomes descriptor 5 if it is not nil: a namespace the arguments name as
 	// /proc/self/fd/5.
 	Target *os.File
@@ -72,11 +75,18 @@ func Start(cfg StartConfig) (*Process, error) {
 		readyW.Close()
 		return nil, err
 	}
+	words, err := childlog.New(cfg.Log)
+	if err != nil {
+		for _, f := range []*os.File{readyR, readyW, exitR, exitW} {
+			f.Close()
+		}
+		return nil, err
+	}
 	cmd := exec.Command(cfg.Path, cfg.Args...)
 	cmd.Args[0] = "slirp4netns"
 	cmd.Env = []string{childPath}
 	cmd.Dir = "/"
-	cmd.Stdout, cmd.Stderr = cfg.Log, cfg.Log
+	cmd.Stdout, cmd.Stderr = words.Child, words.Child
 	cmd.ExtraFiles = []*os.File{readyW, exitR}
 	if cfg.Target != nil {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, cfg.Target)
@@ -91,11 +101,13 @@ func Start(cfg StartConfig) (*Process, error) {
 	if err != nil {
 		readyR.Close()
 		exitW.Close()
+		words.Close()
 		return nil, fmt.Errorf("start slirp4netns: %w", err)
 	}
+	words.Started()
 	raiseOpenFiles(cmd.Process.Pid)
 	p := &Process{
-		cmd: cmd, exit: exitW,
+		cmd: cmd, exit: exitW, words: words,
 		ready: make(chan struct{}), readEOF: make(chan struct{}), done: make(chan struct{}),
 	}
 	go p.waitReady(readyR)
@@ -106,6 +118,7 @@ func Start(cfg StartConfig) (*Process, error) {
 // wait is the one waiter: it sees every stop, and reaps.
 func (p *Process) wait(stopped func(syscall.Signal, bool)) {
 	defer close(p.done)
+	defer p.words.Ended()
 	childwait.Watch(p.PID(), p.Signal, stopped)
 	p.err = p.cmd.Wait()
 }
@@ -173,6 +186,9 @@ func (p *Process) Exit() string {
 		return "still running"
 	}
 }
+
+// Words returns what slirp4netns said last, 8 KiB at most; all of it once it is done.
+func (p *Process) Words() string { return p.words.Tail() }
 
 // Signal sends slirp4netns a signal.
 func (p *Process) Signal(sig syscall.Signal) error { return p.cmd.Process.Signal(sig) }

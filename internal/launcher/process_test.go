@@ -17,17 +17,26 @@ func fakeStart(t *testing.T, script string) (*Process, string) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "slirp4netns")
 	writeFile(t, path, "#!/bin/sh\n"+script+"\n", 0o755)
-	log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
+	log := appendTo(filepath.Join(dir, "log"))
+	writeFile(t, string(log), "", 0o600)
 	p, err := Start(StartConfig{Path: path, Args: []string{"arg"}, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Kill)
-	return p, log.Name()
+	return p, string(log)
+}
+
+// appendTo is a file that is open only while something is written to it.
+type appendTo string
+
+func (path appendTo) Write(words []byte) (int, error) {
+	f, err := os.OpenFile(string(path), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	return f.Write(words)
 }
 
 // patient is for what happens at once, or is broken.
@@ -55,6 +64,8 @@ func TestProcessReadyAndStop(t *testing.T) {
 	}
 	if want := "arg / " + strings.TrimPrefix(childPath, "PATH=") + "\nhung up\n"; string(text) != want {
 		t.Errorf("the log has %q, want %q", text, want)
+	} else if p.Words() != want {
+		t.Errorf("Words() = %q, want %q", p.Words(), want)
 	}
 	if p.Exit() != "exit status 0" {
 		t.Errorf("Exit() = %q", p.Exit())

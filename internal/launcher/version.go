@@ -20,7 +20,7 @@ type Version struct {
 func ParseVersion(text string) Version {
 	var v Version
 	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
+		line = Printable(strings.TrimSpace(line))
 		if rest, ok := strings.CutPrefix(line, "slirp4netns version "); ok && v.Version == "" {
 			v.Version, _, _ = strings.Cut(strings.TrimSpace(rest), " ")
 			continue

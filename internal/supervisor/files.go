@@ -7,8 +7,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/slirpctl/slirpctl/internal/hostfwd/rootlesskit"
 	"github.com/slirpctl/slirpctl/internal/hostfwd/slirpapi"
 	"github.com/slirpctl/slirpctl/internal/instance"
@@ -103,7 +101,7 @@ func (s *supervisor) restoreFiles(ctx context.Context) error {
 		return err
 	}
 	if missing(s.inst.Path(instance.LogFile)) {
-		if err := s.renewLog(); err != nil {
+		if err := s.instLog.Renew(s.inst, s.env.Session); err != nil { // a detached one's stderr is the log
 			return err
 		}
 	}
@@ -128,19 +126,4 @@ func (s *supervisor) restoreFiles(ctx context.Context) error {
 		_ = p.Signal(syscall.SIGKILL)
 	}
 	return nil
-}
-
-// renewLog makes the log anew behind the descriptor that everybody writes to.
-func (s *supervisor) renewLog() error {
-	f, err := s.inst.OpenLog()
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if s.env.Session { // its stderr is the log
-		if err := unix.Dup3(int(f.Fd()), 2, 0); err != nil {
-			return err
-		}
-	}
-	return unix.Dup3(int(f.Fd()), int(s.logFile.Fd()), unix.O_CLOEXEC)
 }

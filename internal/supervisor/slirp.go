@@ -56,7 +56,7 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 		plan.APISocket = s.inst.Path(instance.APISocket)
 		_ = os.Remove(plan.APISocket) // a killed one leaves it
 	}
-	cfg := launcher.StartConfig{Path: s.bin.Path, Log: s.logFile, OwnMounts: os.Geteuid() == 0 && plan.Sandbox, Stopped: s.stopped("slirp4netns")}
+	cfg := launcher.StartConfig{Path: s.bin.Path, Log: s.instLog.Foreign(), OwnMounts: os.Geteuid() == 0 && plan.Sandbox, Stopped: s.stopped("slirp4netns")}
 	if err := s.aim(&plan, &cfg); err != nil {
 		return err
 	}
@@ -70,10 +70,6 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 	}
 	defer restore()
 	s.log.Debugf("start: slirp4netns %s", launcher.Quote(cfg.Args))
-	offset := int64(0) // what follows in the log is slirp4netns's own words
-	if fi, err := s.logFile.Stat(); err == nil {
-		offset = fi.Size()
-	}
 	proc, err := launcher.Start(cfg)
 	if err != nil {
 		return err
@@ -91,7 +87,7 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 		if s.tgt.Gone() {
 			return s.tgt.Ended("while the network was set up")
 		}
-		words := launcher.Tail(s.logFile, offset)
+		words := proc.Words()
 		switch {
 		case notReady:
 			return launcher.Explain(exit, words)
@@ -161,7 +157,7 @@ func (s *supervisor) guestAgent() (*guest.Agent, error) {
 	if s.stopping.Load() {
 		return nil, guest.ErrEnded
 	}
-	a, err := guest.Start(guest.Config{Netns: s.tgt.Netns, Userns: s.tgt.Userns, Log: s.logFile, Env: toolPath(), Stopped: s.stopped("the helper in the namespace")})
+	a, err := guest.Start(guest.Config{Label: s.inst.Dir(), Netns: s.tgt.Netns, Userns: s.tgt.Userns, Log: s.instLog.Foreign(), Env: toolPath(), Stopped: s.stopped("the helper in the namespace")})
 	if err != nil {
 		return nil, err
 	}

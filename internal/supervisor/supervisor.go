@@ -87,7 +87,7 @@ type supervisor struct {
 	log *logrus.Entry
 
 	inst     *instance.Instance
-	logFile  *os.File
+	instLog  *instance.Log
 	net      subnet.Network
 	tgt      *target.Target
 	cmd      *nscommand.Command // nil without COMMAND
@@ -367,7 +367,7 @@ func (s *supervisor) startCommand(ctx context.Context) (err error) {
 		MapUsers: o.MapUsers,
 	}
 	if s.env.Session {
-		cfg.Stdio = [3]*os.File{nil, s.logFile, s.logFile}
+		cfg.Stdio = [3]*os.File{nil, s.instLog.Share(), s.instLog.Share()}
 	}
 	if !o.DisableDNS {
 		cfg.ResolvConf = nscommand.ResolvConf(s.net.DNS())
@@ -417,14 +417,14 @@ func (s *supervisor) createInstance(ctx context.Context) (err error) {
 	})
 	crashpoint.Here("instance made")
 	s.detected = detect(ctx, launcher.Cache{Dir: base.CacheDir()}, s.req.Options.Slirp4netnsPath)
-	if s.logFile, err = s.inst.OpenLog(); err != nil {
+	if s.instLog, err = s.inst.OpenLog(); err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
-	hook := &fileHook{out: s.logFile}
+	hook := &fileHook{out: s.instLog}
 	s.env.Log.AddHook(hook)
 	s.atEnd(func() {
 		hook.close()
-		s.logFile.Close()
+		s.instLog.Close()
 	})
 	s.log.Debugf("instance %s: %s", name, s.inst.Dir())
 	return nil

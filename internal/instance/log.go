@@ -1,0 +1,164 @@
+package instance
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bounds of a log, in bytes.
+const (
+	MostLog = 4 << 20 // then it is cut
+	keptLog = 1 << 20 // to this
+)
+
+const (
+	cutNotice  = "slirpctl: the log was full: what stood before this is gone\n"
+	fullNotice = "slirpctl: the log is full: slirp4netns and the helpers are not heard any more\n"
+)
+
+// Log is an instance's log. All that slirpctl writes to it goes through here: so the file holds
+// whole and harmless lines, and not too many.
+type Log struct {
+	mu      sync.Mutex
+	f       *os.File
+	shared  bool
+	written int // since it was opened or cut, and what it had then
+	silent  bool
+}
+
+// OpenLog opens the instance's log for appending.
+func (i *Instance) OpenLog() (*Log, error) {
+	l := &Log{}
+	var err error
+	l.f, err = i.openLog()
+	return l, err
+}
+
+func (i *Instance) openLog() (*os.File, error) {
+	return os.OpenFile(i.Path(LogFile), os.O_RDWR|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
+}
+
+// Share returns the file, for a program that writes to it by itself from now on. Its words are
+// its own: they are neither cut nor counted. So that they stay, what would make a shared log too long
+// is left out.
+func (l *Log) Share() *os.File {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.shared = true
+	return l.f
+}
+
+// Renew makes the file anew behind the descriptor that everybody has; with stderr, also behind
+// this process's descriptor 2.
+func (l *Log) Renew(i *Instance, stderr bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f, err := i.openLog()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if stderr {
+		if err := unix.Dup3(int(f.Fd()), 2, 0); err != nil {
+			return err
+		}
+	}
+	if err := unix.Dup3(int(f.Fd()), int(l.f.Fd()), unix.O_CLOEXEC); err != nil {
+		return err
+	}
+	l.written, l.silent = 0, false
+	return nil
+}
+
+// Close closes the file.
+func (l *Log) Close() error { return l.f.Close() }
+
+// Write writes lines of slirpctl's own.
+func (l *Log) Write(lines []byte) (int, error) { return len(lines), l.write(lines, true) }
+
+// Foreign returns a writer for the words of one other process: control characters are escaped, and
+// lines kept whole: one that is not ended comes with Flush. It may be used concurrently.
+func (l *Log) Foreign() io.Writer { return &foreign{p: plainLines{w: (*foreignLines)(l)}} }
+
+type foreign struct {
+	mu sync.Mutex
+	p  plainLines
+}
+
+func (f *foreign) Write(words []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.p.Write(words)
+}
+
+// Flush writes a line that was not ended.
+func (f *foreign) Flush() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.p.rest) > 0 {
+		_, _ = f.p.Write([]byte{'\n'})
+	}
+	return nil
+}
+
+type foreignLines Log
+
+func (l *foreignLines) Write(lines []byte) (int, error) {
+	return len(lines), (*Log)(l).write(lines, false)
+}
+
+func (l *Log) write(lines []byte, own bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.written+len(lines) > MostLog {
+		switch {
+		case !l.shared:
+			if err := l.cut(); err != nil {
+				return err
+			}
+		case !own || l.written+len(lines) > 2*MostLog:
+			if !l.silent {
+				l.silent = true
+				l.append([]byte(fullNotice))
+			}
+			return nil
+		}
+	}
+	return l.append(lines)
+}
+
+func (l *Log) append(lines []byte) error {
+	n, err := l.f.Write(lines)
+	l.written += n
+	if n > 0 && n < len(lines) { // a full disk: no line of two halves
+		_, _ = l.f.Write([]byte{'\n'})
+	}
+	return err
+}
+
+// cut leaves the newest lines.
+func (l *Log) cut() error {
+	fi, err := l.f.Stat()
+	if err != nil {
+		return err
+	}
+	tail := make([]byte, min(keptLog, fi.Size()))
+	n, err := l.f.ReadAt(tail, fi.Size()-int64(len(tail)))
+	if err != nil && err != io.EOF {
+		return fmt.Errorf("cut the log: %w", err)
+	}
+	_, tail, _ = bytes.Cut(tail[:n], []byte{'\n'})
+	if err := l.f.Truncate(0); err != nil {
+		return fmt.Errorf("cut the log: %w", err)
+	}
+	l.written = 0
+	if err := l.append([]byte(cutNotice)); err != nil {
+		return err
+	}
+	return l.append(tail)
+}
