@@ -3,14 +3,18 @@ package nscommand
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"os/user"
+	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 )
 
 // MapError: the ids of the new user namespace could not be mapped. What to do about it is for
@@ -25,7 +29,7 @@ func (e *MapError) Unwrap() error { return e.Err }
 
 // writeMaps maps the caller to root in the user namespace of pid (user_namespaces(7)), and with
 // ranges also the caller's subordinate ids, from 1 up, through newuidmap(1) and newgidmap(1).
-func writeMaps(pid int, ranges bool) error {
+func writeMaps(ctx context.Context, pid int, ranges bool) error {
 	uid, gid := os.Geteuid(), os.Getegid()
 	proc := func(file string) string { return fmt.Sprintf("/proc/%d/%s", pid, file) }
 	if !ranges {
@@ -80,15 +84,38 @@ func writeMaps(pid int, ranges bool) error {
 			}
 			continue
 		}
-		out, err := exec.Command(m.tool, args...).CombinedOutput()
-		if errors.Is(err, exec.ErrNotFound) {
+		out, err := runTool(ctx, m.tool, args)
+		switch {
+		case err == nil:
+		case errors.Is(err, exec.ErrNotFound):
 			return &MapError{"--map-users", err}
-		}
-		if err != nil {
-			return &MapError{m.tool, fmt.Errorf("%w: %s", err, bytes.TrimSpace(out))}
+		case ctx.Err() != nil:
+			return &MapError{m.tool, context.Cause(ctx)}
+		default:
+			if len(out) > 0 {
+				err = fmt.Errorf("%w: %s", err, out)
+			}
+			return &MapError{m.tool, err}
 		}
 	}
 	return nil
+}
+
+// runTool runs a program that may hang, as one that asks a directory service can, until ctx ends; it
+// ends with this process too. It returns what the program said.
+func runTool(ctx context.Context, tool string, args []string) ([]byte, error) {
+	// The parent-death signal comes when the thread ends that started the program (prctl(2)).
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd := exec.CommandContext(ctx, tool, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// For what it leaves behind, which may hold its output open.
+	cmd.WaitDelay = 100 * time.Millisecond
+	out, err := cmd.CombinedOutput()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil
+	}
+	return bytes.TrimSpace(out), err
 }
 
 type subIDs struct{ first, count uint64 }

@@ -13,6 +13,7 @@
 package nscommand
 
 import (
+	"context"
 	"os"
 	"strconv"
 	"syscall"
@@ -59,12 +60,12 @@ type setup struct {
 	Umask      int      `json:"umask"`
 }
 
-// Start makes the namespaces and holds COMMAND back. The caller must Kill or Wait.
-func Start(cfg Config) (*Command, error) {
+// Start makes the namespaces and holds COMMAND back; ctx is for that alone. The caller must Kill or Wait.
+func Start(ctx context.Context, cfg Config) (*Command, error) {
 	cmd := nsexec.Cmd{
 		KeepFDs: cfg.KeepFDs,
 		NewUser: true, NewMount: true, NewNet: true,
-		Map:        func(pid int) error { return writeMaps(pid, cfg.MapUsers) },
+		Map:        func(pid int) error { return writeMaps(ctx, pid, cfg.MapUsers) },
 		BecomeRoot: true,
 		Setsid:     cfg.Setsid,
 	}

@@ -372,7 +372,7 @@ func (s *supervisor) startCommand(ctx context.Context) (err error) {
 	if !o.DisableDNS {
 		cfg.ResolvConf = nscommand.ResolvConf(s.net.DNS())
 	}
-	if s.cmd, err = nscommand.Start(cfg); err != nil {
+	if s.cmd, err = nscommand.Start(ctx, cfg); err != nil {
 		return explainNamespaces(err)
 	}
 	s.atEnd(s.cmd.Kill)

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// mapLab is a lab of an ordinary user with ranges of ids, where one of newuidmap(1) and newgidmap(1) is a
+// bash script, which finds the real one's path in $real.
+func mapLab(t *testing.T, tool, script string) *lab {
+	t.Helper()
+	l := newUserLab(t)
+	real, err := exec.LookPath(tool)
+	if err != nil {
+		lacking(t, "this test needs %s: %v", tool, err)
+	}
+	if ranges, err := os.ReadFile("/etc/subuid"); err != nil || len(ranges) == 0 {
+		lacking(t, "this test needs ranges in /etc/subuid: %v", err)
+	}
+	bin := l.base + "-bin" // so that the lab finds what runs from there
+	base := filepath.Dir(l.base)
+	text := fmt.Sprintf("#!/bin/bash\nreal=%s\ntouch %s/asked\n%s\n", real, base, script)
+	must(t, os.Mkdir(bin, 0o755), os.Chmod(bin, 0o755), os.WriteFile(filepath.Join(bin, tool), []byte(text), 0o755))
+	l.env = []string{"PATH=" + bin + ":" + os.Getenv("PATH")}
+	return l
+}
+
+// hangs is a script that neither ends nor lets go of its output.
+const hangs = `trap '' TERM INT HUP PIPE; exec 9<><(:); read -u 9`
+
+// TestMapToolFails: a newuidmap or newgidmap that fails, is killed, does nothing, or hangs ends the start with one
+// line that quotes it, and the status of slirpctl's own failures.
+func TestMapToolFails(t *testing.T) {
+	for _, tool := range []string{"newuidmap", "newgidmap"} {
+		for name, c := range map[string]struct{ script, says string }{
+			"fails":          {`echo "no luck"; echo today >&2; exit 1`, tool + ": exit status 1: no luck; today"},
+			"hostile words":  {hostileWords + `; exit 1`, "evil"},
+			"killed":         {`kill -9 $$`, "signal: killed"},
+			"maps nothing":   {`exit 0`, "set"}, // setresuid or setresgid
+			"hangs":          {hangs, tool + ": not ready within --timeout"},
+			"leaves a child": {`sleep 1000 & "$real" "$@"; echo $! >"${0%/*}/../child"`, ""},
+		} {
+			t.Run(tool+" "+name, func(t *testing.T) {
+				t.Parallel()
+				l := mapLab(t, tool, c.script)
+				for _, detach := range []string{"--detach=true", "--detach=false"} {
+					// Time enough for what does not hang, on a busy machine.
+					timeout := "15s"
+					if name == "hangs" {
+						timeout = "1s"
+					}
+					r := l.run("up", detach, "--map-users", "--timeout", timeout, "--name", "x", "--", "true")
+					if child, err := os.ReadFile(filepath.Join(filepath.Dir(l.base), "child")); err == nil {
+						_ = exec.Command("kill", "-9", strings.TrimSpace(string(child))).Run()
+					}
+					if c.says == "" {
+						if r.code != 0 {
+							t.Errorf("%s: exit status %d: %s", detach, r.code, r.err)
+						}
+						l.run("down", "x") // true may have ended
+						l.noneLeft()
+						continue
+					}
+					lines := strings.Split(strings.TrimSpace(r.err), "\n")
+					if r.code != 125 || len(lines) > 2 || !strings.HasPrefix(lines[0], "slirpctl: error: ") || !strings.Contains(lines[0], c.says) ||
+						len(lines) == 2 && !strings.HasPrefix(lines[1], "slirpctl: hint: ") {
+						t.Errorf("%s: exit status %d, want 125 with %q:\n%s", detach, r.code, c.says, r.err)
+					}
+					harmless(t, detach, r.err)
+					l.noneLeft()
+				}
+			})
+		}
+	}
+}
+
+// TestMapToolHangs: whoever waits for a newuidmap that hangs can be killed or interrupted, and nothing is
+// left: no tool, no namespace, no instance.
+func TestMapToolHangs(t *testing.T) {
+	for _, tool := range []string{"newuidmap", "newgidmap"} {
+		for _, detach := range []string{"--detach=true", "--detach=false"} {
+			for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGINT, syscall.SIGTERM} {
+				t.Run(fmt.Sprint(tool, detach, sig), func(t *testing.T) {
+					t.Parallel()
+					l := mapLab(t, tool, hangs)
+					cmd := l.command("up", detach, "--map-users", "--timeout", "100s", "--name", "x", "--", "sleep", "1000")
+					done := make(chan result, 1)
+					go func() { done <- l.finish(cmd) }()
+					eventually(t, tool+" is started", func() bool { return exists(filepath.Join(filepath.Dir(l.base), "asked")) })
+					if n := len(l.processes()); n < 3 { // slirpctl, the process held back, the tool
+						t.Fatalf("only %v", l.processes())
+					}
+					_ = cmd.Process.Signal(sig)
+					r := <-done
+					if detach == "--detach=false" && sig != syscall.SIGKILL && (r.code != 125 || !strings.Contains(r.err, "interrupted")) {
+						t.Errorf("exit status %d: %s", r.code, r.err)
+					}
+					l.noneLeft()
+				})
+			}
+		}
+	}
+}
