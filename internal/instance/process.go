@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync"
 )
 
-// StartTime returns the start time of a process in clock ticks since boot: with the PID, a name
+// StartTime returns the start time of a process in clock ticks since the host's boot: with the PID, a name
 // for the process that is never used again. Source: proc(5), /proc/PID/stat field 22.
 func StartTime(pid int) (uint64, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -15,7 +16,38 @@ func StartTime(pid int) (uint64, error) {
 		return 0, err
 	}
 	_, start, err := parseStat(data)
-	return start, err
+	return start - ticksAhead(), err
+}
+
+// ticksAhead is by how much this process's time namespace makes start times later than the host
+// has them (time_namespaces(7)): who is in another must read the same. An offset that is not in whole
+// ticks, which nobody but a checkpoint's restorer makes, can be off by one.
+var ticksAhead = sync.OnceValue(func() uint64 {
+	// The file is about children; a process that was executed after unshare is where those are.
+	own, err := os.Readlink("/proc/self/ns/time")
+	childrens, err2 := os.Readlink("/proc/self/ns/time_for_children")
+	data, err3 := os.ReadFile("/proc/self/timens_offsets")
+	if err != nil || err2 != nil || err3 != nil || own != childrens {
+		return 0 // no time namespaces, Linux 5.6
+	}
+	return parseTimeOffset(data)
+})
+
+// parseTimeOffset returns the offset of the boot time in ticks, of which user space has 100 a
+// second; a negative one wraps.
+func parseTimeOffset(data []byte) uint64 {
+	for line := range bytes.Lines(data) {
+		f := bytes.Fields(line)
+		if len(f) != 3 || string(f[0]) != "boottime" {
+			continue
+		}
+		sec, err := strconv.ParseInt(string(f[1]), 10, 64)
+		nsec, err2 := strconv.ParseInt(string(f[2]), 10, 64)
+		if err == nil && err2 == nil {
+			return uint64(sec*100 + nsec/1e7)
+		}
+	}
+	return 0
 }
 
 // parseStat takes the state letter (field 3) and start time (field 22) out of /proc/PID/stat.
@@ -49,5 +81,5 @@ func (p ProcessState) Alive() bool {
 		return false
 	}
 	state, start, err := parseStat(data)
-	return err == nil && start == p.Start && state != 'Z' && state != 'X'
+	return err == nil && start-ticksAhead() == p.Start && state != 'Z' && state != 'X'
 }
