@@ -62,8 +62,13 @@ exec "$real" "$@"`)
 	}
 	l.must("down", "x")
 	for _, args := range [][]string{
-		{"up", pid}, {"up", "-d", pid}, {"up", "-d", "--json", pid}, {"up", "--", "true"},
-		{"up", "--log-format", "json", pid}, {"up", "-d", "--log-level", "debug", "--log-format", "json", pid}, {"up", "--log-level", "debug", pid},
+		{"up", pid},
+		{"up", "-d", pid},
+		{"up", "-d", "--json", pid},
+		{"up", "--", "true"},
+		{"up", "--log-format", "json", pid},
+		{"up", "-d", "--log-level", "debug", "--log-format", "json", pid},
+		{"up", "--log-level", "debug", pid},
 	} {
 		r := l.run(append([]string{args[0], "--slirp4netns-path", fake}, args[1:]...)...)
 		if r.code == 0 || !strings.Contains(r.err, "evil") {
@@ -79,8 +84,12 @@ exec "$real" "$@"`)
 	must(t, os.WriteFile(evil, []byte(text), 0o755))
 	st = l.up("--name", "y", "--slirp4netns-path", evil, pid)
 	for _, args := range [][]string{
-		{"list", "--json"}, {"list", "--format", "{{.Slirp.Version}}"}, {"version", "--slirp4netns-path", evil}, {"version"},
-		{"probe", "--slirp4netns-path", evil}, {"probe", "--json", "--slirp4netns-path", evil},
+		{"list", "--json"},
+		{"list", "--format", "{{.Slirp.Version}}"},
+		{"version", "--slirp4netns-path", evil},
+		{"version"},
+		{"probe", "--slirp4netns-path", evil},
+		{"probe", "--json", "--slirp4netns-path", evil},
 	} {
 		r := l.run(args...)
 		harmless(t, strings.Join(args, " "), r.out+r.err)
