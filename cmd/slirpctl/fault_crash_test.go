@@ -150,6 +150,7 @@ func TestFailedStarts(t *testing.T) {
 		"dies before ready":  {`echo "no luck today" >&2; exit 9`, 1, "no luck today"},
 		"killed":             {`kill -9 $$`, 1, "signal: killed"},
 		"never ready":        {stuckSlirp["at once"], 6, "did not become ready"},
+		"nonsense for ready": {`printf 0 >&3; exec 3>&-; ` + stuckSlirp["at once"], 6, "did not become ready"},
 		"target gone before": {`kill -9 "${@: -2:1}"; exec "$real" "$@"`, 4, "ended while the network was set up"},
 		"target gone after":  {`kill -9 "${@: -2:1}"; printf 1 >&3; exec 3>&-; ` + stuckSlirp["at once"], -1, ""}, // either "ended", or up and down again: who is quicker wins
 		"hostile words":      {`printf 'evil\033]0;title\007\033[31m\r\nslirpctl: error: forged\xff\xc2\x9b31m' >&2; exit 1`, 1, "evil"},

@@ -51,14 +51,25 @@ func listenInode(t *testing.T, port int) string {
 	return ""
 }
 
+// cmdline returns a process's arguments.
+func cmdline(t *testing.T, pid int) string {
+	t.Helper()
+	args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.ReplaceAll(string(args), "\x00", " ")
+}
+
 func TestSlirpDies(t *testing.T) {
 	for _, handler := range handlers {
 		t.Run(handler, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t)
-			st := l.up("--name", "x", "--port-handler", handler, "-p", "127.0.0.1::80", "-p", "127.0.0.1:0:81", strconv.Itoa(l.target()))
+			st := l.up("--name", "x", "--port-handler", handler, "-p", "127.0.0.1::80", "-p", "127.0.0.1:0:81", "--mtu", "1500", "--cidr", "10.9.8.0/24", strconv.Itoa(l.target()))
 			port := st.Ports[0].HostPort
 			echoes(t, port)
+			args := cmdline(t, st.SlirpPID)
 			inode := listenInode(t, port)
 			for i, death := range []struct {
 				name string
@@ -82,6 +93,9 @@ func TestSlirpDies(t *testing.T) {
 				}
 				if now.SlirpPID == st.SlirpPID {
 					t.Errorf("%s: still process %d", death.name, now.SlirpPID)
+				}
+				if got := cmdline(t, now.SlirpPID); got != args || !strings.Contains(got, "--mtu=1500 ") {
+					t.Errorf("%s: started with %q, was %q", death.name, got, args)
 				}
 				if n := strings.Count(l.log("x"), "slirp4netns ended ("+death.log); n != before+1 {
 					t.Errorf("%s: the log gives the reason %d times, want once more than %d:\n%s", death.name, n, before, l.log("x"))
@@ -266,7 +280,7 @@ func TestPortTakenWhileHealing(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	fake := l.fakeSlirp(`while [ -e $base/wait ]; do read -t 0.02 <> <(:); done; exec "$real" "$@"`)
-	st := l.up("--name", "x", "--port-handler", "slirp4netns", "--slirp4netns-path", fake, "-p", "127.0.0.1::80", strconv.Itoa(l.target()))
+	st := l.up("--name", "x", "--port-handler", "slirp4netns", "--slirp4netns-path", fake, "-p", "127.0.0.1::80", "-p", "127.0.0.1:0:80", strconv.Itoa(l.target()))
 	port := st.Ports[0].HostPort
 	wait := filepath.Join(filepath.Dir(l.base), "wait")
 	if err := os.WriteFile(wait, nil, 0o600); err != nil {
@@ -287,7 +301,11 @@ func TestPortTakenWhileHealing(t *testing.T) {
 			t.Log(l.log("x"))
 		}
 	}()
-	eventually(t, "it runs without the forward", func() bool { now := l.state("x"); return now.Restarts > 0 && len(now.Ports) == 0 })
+	eventually(t, "it runs without the forward", func() bool {
+		now := l.state("x")
+		return now.Restarts > 0 && fmt.Sprint(now.Ports) == fmt.Sprint(st.Ports[1:])
+	})
+	echoes(t, st.Ports[1].HostPort) // everything else came back
 	ln.Close()
 	echoes(t, port)
 	if now := l.state("x"); fmt.Sprint(now.Ports) != fmt.Sprint(st.Ports) {

@@ -354,13 +354,19 @@ func (l *lab) fakeSlirp(script string) string {
 	path := filepath.Join(filepath.Dir(l.base), "fake")
 	text := fmt.Sprintf("#!/bin/bash\nreal=%s\nbase=%s\ncase $1 in --help|--version) exec \"$real\" \"$1\";; esac\n%s\n", real, filepath.Dir(l.base), script)
 	tmp := path + ".new"
-	if err := os.WriteFile(tmp, []byte(text), 0o755); err != nil {
-		l.t.Fatal(err)
-	}
+	must(l.t, noForks(func() error { return os.WriteFile(tmp, []byte(text), 0o755) }))
 	if err := os.Rename(tmp, path); err != nil {
 		l.t.Fatal(err)
 	}
 	return path
+}
+
+// noForks runs f, which writes a program, while no test forks: a child that has not executed its
+// program yet would hold the file open for writing, so that nobody could execute it ("text file busy").
+func noForks(f func() error) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return f()
 }
 
 func waitDone(t testing.TB, cmd *exec.Cmd) {
@@ -396,9 +402,7 @@ func newUserLab(t testing.TB) *lab {
 	gid, _ := strconv.Atoi(u.Gid)
 	dir := filepath.Dir(l.base)
 	private := filepath.Join(dir, "slirpctl")
-	if err := copyFile(l.bin, private, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	must(t, noForks(func() error { return copyFile(l.bin, private, 0o755) }))
 	if err := os.Chown(dir, uid, gid); err != nil {
 		t.Fatal(err)
 	}

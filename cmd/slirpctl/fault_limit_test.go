@@ -9,10 +9,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/slirpctl/slirpctl/internal/control"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
+	"github.com/slirpctl/slirpctl/internal/instance"
 )
 
 // limited runs slirpctl with a limit of the shell's ulimit.
@@ -48,6 +50,8 @@ func TestFewDescriptors(t *testing.T) {
 			if now := l.state("x"); len(now.Ports) != 1 {
 				t.Errorf("%d forwards, want the one there was", len(now.Ports))
 			}
+			_ = syscall.Kill(st.SlirpPID, syscall.SIGKILL)
+			eventually(t, "it is healed", func() bool { now := l.state("x"); return now.Restarts == 1 && now.State == instance.Running })
 			echoes(t, st.Ports[0].HostPort)
 			l.must("down", "x")
 			l.noneLeft()

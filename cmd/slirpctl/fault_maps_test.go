@@ -25,7 +25,7 @@ func mapLab(t *testing.T, tool, script string) *lab {
 	bin := l.base + "-bin" // so that the lab finds what runs from there
 	base := filepath.Dir(l.base)
 	text := fmt.Sprintf("#!/bin/bash\nreal=%s\ntouch %s/asked\n%s\n", real, base, script)
-	must(t, os.Mkdir(bin, 0o755), os.Chmod(bin, 0o755), os.WriteFile(filepath.Join(bin, tool), []byte(text), 0o755))
+	must(t, os.Mkdir(bin, 0o755), os.Chmod(bin, 0o755), noForks(func() error { return os.WriteFile(filepath.Join(bin, tool), []byte(text), 0o755) }))
 	l.env = []string{"PATH=" + bin + ":" + os.Getenv("PATH")}
 	return l
 }

@@ -19,14 +19,14 @@ import (
 func (l *lab) children(st instance.State) map[string]int {
 	l.t.Helper()
 	found := map[string]int{"slirp4netns": st.SlirpPID}
-	for pid, what := range l.processes() {
-		if strings.Contains(what, "__guest") {
-			found["helper"] = pid
+	eventually(l.t, "there is a helper", func() bool { // the direct handler does not wait for it
+		for pid, what := range l.processes() {
+			if strings.Contains(what, "__guest") {
+				found["helper"] = pid
+			}
 		}
-	}
-	if len(found) != 2 {
-		l.t.Fatalf("no helper among %v", l.processes())
-	}
+		return len(found) == 2
+	})
 	return found
 }
 
@@ -217,7 +217,7 @@ func TestForeignFilesSurvive(t *testing.T) {
 	}
 }
 
-func must(t *testing.T, errs ...error) {
+func must(t testing.TB, errs ...error) {
 	t.Helper()
 	if err := firstErr(errs...); err != nil {
 		t.Fatal(err)

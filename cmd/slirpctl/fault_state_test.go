@@ -216,6 +216,8 @@ func TestStateDirDeleted(t *testing.T) {
 		"instance": func(base string) error { return os.RemoveAll(filepath.Join(base, "x")) },
 		"lock":     func(base string) error { return os.Remove(filepath.Join(base, "x", "lock")) },
 		"control":  func(base string) error { return os.Remove(filepath.Join(base, "x", "control.sock")) },
+		"log":      func(base string) error { return os.Remove(filepath.Join(base, "x", "log")) },
+		"state":    func(base string) error { return os.Remove(filepath.Join(base, "x", "state.json")) },
 		"moved":    func(base string) error { return os.Rename(filepath.Join(base, "x"), base+".old") },
 	} {
 		for _, handler := range handlers {
@@ -232,6 +234,10 @@ func TestStateDirDeleted(t *testing.T) {
 					r := l.run("list", "x", "--json")
 					return r.code == 0 && exists(filepath.Join(l.base, "x", "control.sock")) && strings.Contains(r.out, `"running"`)
 				})
+				for _, file := range []string{"lock", "log", "state.json"} {
+					eventually(t, file+" is there", func() bool { return exists(filepath.Join(l.base, "x", file)) })
+				}
+				eventually(t, "the log goes on", func() bool { return strings.Contains(l.log("x"), "putting them back") })
 				if r := l.run("up", "-d", "--name", "x", strconv.Itoa(st.Target.PID)); r.code != exitConflict {
 					t.Errorf("a second instance of the name: exit status %d: %s", r.code, r.err)
 				}

@@ -81,7 +81,7 @@ exec "$real" "$@"`)
 	evil := filepath.Join(filepath.Dir(l.base), "evil")
 	text := "#!/bin/bash\n" + `case $1 in --version) printf 'slirp4netns version 1.2.0\033[31m\xc2\x9b31m\r\ncommit: evil\033[31m\xc2\x9b31m\nlibslirp: 4.7.0\x9b31m\n';; --help) slirp4netns --help; ` +
 		hostileWords + `;; *) exec slirp4netns "$@";; esac`
-	must(t, os.WriteFile(evil, []byte(text), 0o755))
+	must(t, noForks(func() error { return os.WriteFile(evil, []byte(text), 0o755) }))
 	st = l.up("--name", "y", "--slirp4netns-path", evil, pid)
 	for _, args := range [][]string{
 		{"list", "--json"},
