@@ -16,13 +16,10 @@ func TestProcessNames(t *testing.T) {
 	st := l.up("--name", "web", "--port-handler", "direct", "-p", "127.0.0.1::80", pid)
 	helper := l.children(st)["helper"]
 	for _, pid := range []int{st.SupervisorPID, helper} {
-		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if string(name) != "slirpctl\n" {
-			t.Errorf("process %d is called %q, want slirpctl", pid, name)
-		}
+		eventually(t, fmt.Sprintf("process %d is called slirpctl", pid), func() bool { // it does so itself
+			name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+			return err == nil && string(name) == "slirpctl\n"
+		})
 	}
 	args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", st.SupervisorPID))
 	if err != nil {
