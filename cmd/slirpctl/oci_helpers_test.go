@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // bundleHelper makes a bundle with busybox for a root file system, as `runc spec` lays it out:
@@ -159,13 +158,14 @@ func notified(args []string) int {
 	if err != nil {
 		return failed("notified: %v", err)
 	}
+	const last = "\x00" // comes in its turn, behind what was sent before
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		buf := make([]byte, 4096)
 		for {
 			n, err := conn.Read(buf)
-			if err != nil {
+			if err != nil || string(buf[:n]) == last {
 				return
 			}
 			fmt.Fprintln(out, string(buf[:n]))
@@ -175,8 +175,11 @@ func notified(args []string) int {
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+args[0])
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	err = cmd.Run()
-	// What was sent before the end is in the socket's queue.
-	_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	if self, err := net.DialUnix("unixgram", nil, conn.LocalAddr().(*net.UnixAddr)); err != nil {
+		return failed("notified: %v", err)
+	} else if _, err := self.Write([]byte(last)); err != nil {
+		return failed("notified: %v", err)
+	}
 	<-done
 	if err != nil && cmd.ProcessState == nil {
 		return failed("notified: %v", err)
