@@ -36,7 +36,7 @@ func newDepsMachine(t *testing.T) depsMachine {
 // has puts a shell script onto the machine.
 func (m depsMachine) has(name, script string) {
 	m.t.Helper()
-	if err := os.WriteFile(filepath.Join(m.bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+	if err := writeProgram(filepath.Join(m.bin, name), []byte("#!/bin/sh\n"+script+"\n")); err != nil {
 		m.t.Fatal(err)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -31,24 +32,29 @@ func crashBySocket(t *testing.T, st instance.State) {
 	}
 }
 
-// listenInode returns the inode of the socket that listens on a port: another number is another
-// socket.
-func listenInode(t *testing.T, port int) string {
+// listenInode returns the inode of the socket that listens on a port of 127.0.0.1: another number
+// is another socket. The kernel writes its list in pieces and may leave one out where others come
+// and go in between.
+func listenInode(t *testing.T, port int) (inode string) {
 	t.Helper()
-	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		data, err := os.ReadFile(file)
+	local := fmt.Sprintf("0100007F:%04X", port)
+	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
+		local = fmt.Sprintf("7F000001:%04X", port)
+	}
+	eventually(t, fmt.Sprintf("something listens on port %d", port), func() bool {
+		data, err := os.ReadFile("/proc/net/tcp")
 		if err != nil {
-			continue
+			t.Fatal(err)
 		}
 		for line := range strings.Lines(string(data)) {
-			f := strings.Fields(line)
-			if len(f) > 9 && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) && f[3] == "0A" {
-				return f[9]
+			if f := strings.Fields(line); len(f) > 9 && f[1] == local && f[3] == "0A" {
+				inode = f[9]
+				return true
 			}
 		}
-	}
-	t.Fatalf("nothing listens on port %d", port)
-	return ""
+		return false
+	})
+	return inode
 }
 
 // cmdline returns a process's arguments.
@@ -66,8 +72,8 @@ func TestSlirpDies(t *testing.T) {
 		t.Run(handler, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t)
-			st := l.up("--name", "x", "--port-handler", handler, "-p", "127.0.0.1::80", "-p", "127.0.0.1:0:81", "--mtu", "1500", "--cidr", "10.9.8.0/24", strconv.Itoa(l.target()))
-			port := st.Ports[0].HostPort
+			port := ownPort(t)
+			st := l.up("--name", "x", "--port-handler", handler, "-p", fmt.Sprintf("127.0.0.1:%d:80", port), "-p", "127.0.0.1:0:81", "--mtu", "1500", "--cidr", "10.9.8.0/24", strconv.Itoa(l.target()))
 			echoes(t, port)
 			args := cmdline(t, st.SlirpPID)
 			inode := listenInode(t, port)
@@ -118,8 +124,8 @@ func TestSlirpDiesAsUser(t *testing.T) {
 		t.Run(handler, func(t *testing.T) {
 			t.Parallel()
 			l := newUserLab(t)
-			st := l.up("--name", "x", "--port-handler", handler, "-p", "127.0.0.1::80", strconv.Itoa(l.target()))
-			port := st.Ports[0].HostPort
+			port := ownPort(t)
+			st := l.up("--name", "x", "--port-handler", handler, "-p", fmt.Sprintf("127.0.0.1:%d:80", port), strconv.Itoa(l.target()))
 			echoes(t, port)
 			_ = syscall.Kill(st.SlirpPID, syscall.SIGKILL)
 			eventually(t, "it is started again", func() bool { now := l.state("x"); return now.Restarts == 1 && now.State == instance.Running })
@@ -133,8 +139,8 @@ func TestSlirpDiesAsUser(t *testing.T) {
 func TestSlirpStopped(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	st := l.up("--name", "x", "--port-handler", "slirp4netns", "-p", "127.0.0.1::80", strconv.Itoa(l.target()))
-	port := st.Ports[0].HostPort
+	port := ownPort(t)
+	st := l.up("--name", "x", "--port-handler", "slirp4netns", "-p", fmt.Sprintf("127.0.0.1:%d:80", port), strconv.Itoa(l.target()))
 	echoes(t, port)
 	_ = syscall.Kill(st.SlirpPID, syscall.SIGSTOP)
 	echoes(t, port)
@@ -280,8 +286,9 @@ func TestPortTakenWhileHealing(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	fake := l.fakeSlirp(`while [ -e $base/wait ]; do read -t 0.02 <> <(:); done; exec "$real" "$@"`)
-	st := l.up("--name", "x", "--port-handler", "slirp4netns", "--slirp4netns-path", fake, "-p", "127.0.0.1::80", "-p", "127.0.0.1:0:80", strconv.Itoa(l.target()))
-	port := st.Ports[0].HostPort
+	// A port that the kernel gives to nobody else while it is free.
+	port := ownPort(t)
+	st := l.up("--name", "x", "--port-handler", "slirp4netns", "--slirp4netns-path", fake, "-p", fmt.Sprintf("127.0.0.1:%d:80", port), "-p", fmt.Sprintf("127.0.0.1:%d:80", ownPort(t)), strconv.Itoa(l.target()))
 	wait := filepath.Join(filepath.Dir(l.base), "wait")
 	if err := os.WriteFile(wait, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -308,9 +315,8 @@ func TestPortTakenWhileHealing(t *testing.T) {
 	echoes(t, st.Ports[1].HostPort) // everything else came back
 	ln.Close()
 	echoes(t, port)
-	if now := l.state("x"); fmt.Sprint(now.Ports) != fmt.Sprint(st.Ports) {
-		t.Errorf("forwards were %v, are %v", st.Ports, now.Ports)
-	}
+	// slirp4netns listens a moment before the supervisor knows.
+	eventually(t, "its forwards are what they were", func() bool { return fmt.Sprint(l.state("x").Ports) == fmt.Sprint(st.Ports) })
 }
 
 // TestSlirpReplaced: another version is installed while one runs.
@@ -328,7 +334,7 @@ func TestSlirpReplaced(t *testing.T) {
 --help) "$real" --help | grep -v -e sandbox -e seccomp; exit;;
 --version) echo "slirp4netns version 0.3.9"; exit;; esac
 case "$*" in *sandbox*|*seccomp*) echo "unrecognized option" >&2; exit 1;; esac`)
-	if err := os.WriteFile(fake+".new", []byte(older), 0o755); err != nil {
+	if err := writeProgram(fake+".new", []byte(older)); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Rename(fake+".new", fake); err != nil {

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -327,6 +328,25 @@ func (l *lab) keep(cmd *exec.Cmd) {
 	})
 }
 
+var lastOwnPort atomic.Int32
+
+// ownPort returns a host port for one test alone: it is below those that the kernel hands out
+// (ip_local_port_range, ip(7)), so that nobody gets it by chance while slirp4netns is down.
+func ownPort(t testing.TB) int {
+	t.Helper()
+	const first, count = 10000, 9000
+	lastOwnPort.CompareAndSwap(0, int32(os.Getpid()))
+	for range count {
+		port := first + int(lastOwnPort.Add(1))%count
+		if ln, err := net.Listen("tcp4", fmt.Sprintf(":%d", port)); err == nil {
+			ln.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return 0
+}
+
 // echo sends a line to a forward and wants it back; it tries once.
 func echo(port int) error {
 	c, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), time.Second)
@@ -418,7 +438,7 @@ func newUserLab(t testing.TB) *lab {
 	gid, _ := strconv.Atoi(u.Gid)
 	dir := filepath.Dir(l.base)
 	private := filepath.Join(dir, "slirpctl")
-	must(t, noForks(func() error { return copyFile(l.bin, private, 0o755) }))
+	must(t, copyFile(l.bin, private, 0o755))
 	if err := os.Chown(dir, uid, gid); err != nil {
 		t.Fatal(err)
 	}

@@ -63,7 +63,7 @@ if ctl up -d --name y $target >$base.out 2>&1; then fail "up on a full disk"; fi
 grep -qi 'no space left' $base.out || fail "$(cat $base.out)"
 [ ! -e $base/y ] || fail "$(ls -la $base)"
 kill -9 $(ctl list x --format '{{.SlirpPID}}')
-for i in $(seq 500); do [ "$(ctl list x --format '{{.State}} {{.Restarts}}')" = "running 1" ] && break; done
+for i in $(seq 1000); do [ "$(ctl list x --format '{{.State}} {{.Restarts}}')" = "running 1" ] && break; sleep 0.02; done
 [ "$(ctl list x --format '{{.State}} {{.Restarts}}')" = "running 1" ] || fail "not healed: $(ctl list)"
 ctl down x
 [ -z "$(ctl list)" ] || fail "$(ctl list)"
@@ -224,8 +224,8 @@ func TestStateDirDeleted(t *testing.T) {
 			t.Run(name+"/"+handler, func(t *testing.T) {
 				t.Parallel()
 				l := newLab(t)
-				st := l.up("--name", "x", "--port-handler", handler, "-p", "127.0.0.1::80", strconv.Itoa(l.target()))
-				port := st.Ports[0].HostPort
+				port := ownPort(t)
+				st := l.up("--name", "x", "--port-handler", handler, "-p", fmt.Sprintf("127.0.0.1:%d:80", port), strconv.Itoa(l.target()))
 				echoes(t, port)
 				if err := remove(l.base); err != nil {
 					t.Fatal(err)

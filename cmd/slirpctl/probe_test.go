@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/slirpctl/slirpctl/internal/launcher"
@@ -51,10 +50,7 @@ const helpTexts = "../../internal/launcher/testdata/help"
 func fakeSlirp(t *testing.T, script string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "slirp4netns")
-	syscall.ForkLock.RLock() // a fork that inherits the descriptor would make it "busy"
-	err := os.WriteFile(path, []byte("#!/bin/sh\n"+script+"\n"), 0o755)
-	syscall.ForkLock.RUnlock()
-	if err != nil {
+	if err := writeProgram(path, []byte("#!/bin/sh\n"+script+"\n")); err != nil {
 		t.Fatal(err)
 	}
 	return path

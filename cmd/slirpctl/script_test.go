@@ -106,10 +106,15 @@ func copyFile(from, to string, mode os.FileMode) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(to, data, mode); err != nil {
+	if err := writeProgram(to, data); err != nil {
 		return err
 	}
 	return os.Chmod(to, mode)
+}
+
+// writeProgram writes a file that can be executed at once.
+func writeProgram(path string, data []byte) error {
+	return noForks(func() error { return os.WriteFile(path, data, 0o755) })
 }
 
 // lacking ends a test for which the machine lacks something. Continuous integration has it all.
