@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/slirpctl/slirpctl/internal/instance"
 )
@@ -147,6 +148,7 @@ func TestFailedStarts(t *testing.T) {
 		code   int
 		says   string
 	}{
+		// All but the one that has to run into it get more time than they need.
 		"dies before ready":  {`echo "no luck today" >&2; exit 9`, 1, "no luck today"},
 		"killed":             {`kill -9 $$`, 1, "signal: killed"},
 		"never ready":        {stuckSlirp["at once"], 6, "did not become ready"},
@@ -159,9 +161,13 @@ func TestFailedStarts(t *testing.T) {
 			t.Parallel()
 			l := newLab(t)
 			fake := l.fakeSlirp(c.script)
+			timeout := patience
+			if c.code == exitTimeout {
+				timeout = 5 * time.Second
+			}
 			for _, detach := range []string{"--detach=true", "--detach=false"} {
 				pid := strconv.Itoa(l.target())
-				r := l.run("up", detach, "--name", "x", "--timeout", "2s", "--slirp4netns-path", fake, pid)
+				r := l.run("up", detach, "--name", "x", "--timeout", timeout.String(), "--slirp4netns-path", fake, pid)
 				if c.code >= 0 && r.code != c.code || !strings.Contains(r.err, c.says) {
 					t.Errorf("%s: exit status %d, want %d with %q:\n%s", detach, r.code, c.code, c.says, r.err)
 				}

@@ -234,7 +234,7 @@ func TestOtherUsersStayOut(t *testing.T) {
 	l := newLab(t)
 	st := l.up("--name", "x", "-p", "127.0.0.1::80", strconv.Itoa(l.target()))
 	try := func(socket string, uid int) string {
-		cmd := exec.Command("socat", "-t2", "-", "UNIX-CONNECT:"+socket)
+		cmd := exec.Command("socat", "-t20", "-", "UNIX-CONNECT:"+socket)
 		cmd.Dir = "/"
 		cmd.Stdin = strings.NewReader("GET /v1/info HTTP/1.0\r\n\r\n")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
@@ -308,8 +308,14 @@ func TestLoopbackBan(t *testing.T) {
 	for _, a := range []string{"fd00::2", "fd00::3", "::1", "::ffff:10.0.2.2", "fe80::2%tap0"} {
 		knocks = append(knocks, fmt.Sprintf("TCP6:[%s]:%d", a, port6))
 	}
-	script := "for k in " + strings.Join(knocks, " ") + `; do (r=$(echo hi | timeout 3 socat -t1 -T1 - "$k" 2>/dev/null); echo "$k ${r:-nothing}") & done; wait`
-	r := l.run("up", "--ipv6", "--", "bash", "-c", script)
+	// What is to be answered may take its time: it is tried again, a second each.
+	knock := func(tries int, knocks ...string) string {
+		return fmt.Sprintf(`for k in %s; do (
+			for try in $(seq %d); do r=$(echo hi | timeout 3 socat -t1 -T1 - "$k" 2>/dev/null); [ -z "$r" ] || break; done
+			echo "$k ${r:-nothing}"
+		) & done; wait`, strings.Join(knocks, " "), tries)
+	}
+	r := l.run("up", "--ipv6", "--", "bash", "-c", knock(1, knocks...))
 	if n := strings.Count(r.out, "\n"); n != len(knocks) {
 		t.Fatalf("%d answers to %d knocks: %s%s", n, len(knocks), r.out, r.err)
 	}
@@ -317,9 +323,10 @@ func TestLoopbackBan(t *testing.T) {
 		t.Errorf("the host's loopback was reached:\n%s", r.out)
 	}
 	// The same, allowed: else the test would prove nothing.
-	r = l.run("up", "--ipv6", "--allow-host-loopback", "--", "bash", "-c", script)
-	for _, k := range []string{fmt.Sprintf("TCP4:10.0.2.2:%d host", port4), fmt.Sprintf("UDP4:10.0.2.2:%d host", portU)} {
-		if !strings.Contains(r.out, k) {
+	answered := []string{fmt.Sprintf("TCP4:10.0.2.2:%d", port4), fmt.Sprintf("UDP4:10.0.2.2:%d", portU)}
+	r = l.run("up", "--ipv6", "--allow-host-loopback", "--", "bash", "-c", knock(20, answered...))
+	for _, k := range answered {
+		if k += " host"; !strings.Contains(r.out, k) {
 			t.Errorf("with --allow-host-loopback, no %q in:\n%s", k, r.out)
 		}
 	}

@@ -177,7 +177,7 @@ func cmdLeftovers(ts *testscript.TestScript, neg bool, args []string) {
 // leftovers waits for everything to go and returns what does not: processes, mounts, and files in
 // the state and runtime directories.
 func (st *scriptState) leftovers() []string {
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		left := append(append(st.files(), st.mounts()...), st.processes()...)
 		if len(left) == 0 || time.Now().After(deadline) {

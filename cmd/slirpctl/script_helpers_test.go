@@ -101,7 +101,7 @@ func publish(file, addr string) error {
 
 // fetch URL prints a page. It gives up after a while: what can't answer doesn't.
 func fetch(args []string) int {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, args[0], nil)
 	if err != nil {
@@ -165,7 +165,7 @@ func dnsAnswer(query []byte) []byte {
 
 // lookup NAME prints the IPv4 addresses that /etc/resolv.conf's server has for it.
 func lookup(args []string) int {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	r := net.Resolver{PreferGo: true}
 	addrs, err := r.LookupNetIP(ctx, "ip4", args[0])
@@ -182,7 +182,7 @@ func lookup(args []string) int {
 // what it said the last time. -not waits until it fails.
 func waitfor(args []string) int {
 	fs := flag.NewFlagSet("waitfor", flag.ExitOnError)
-	limit := fs.Duration("for", 10*time.Second, "")
+	limit := fs.Duration("for", time.Minute, "")
 	not := fs.Bool("not", false, "")
 	_ = fs.Parse(args)
 	deadline := time.Now().Add(*limit)

@@ -122,7 +122,7 @@ func (s *screen) do(terminal *os.File, step string) error {
 }
 
 func (s *screen) see(text string) error {
-	limit := time.After(15 * time.Second)
+	limit := time.After(time.Minute)
 	for {
 		if i := strings.Index(string(s.all[s.seen:]), text); i >= 0 {
 			s.seen += i + len(text)
