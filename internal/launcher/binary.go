@@ -17,8 +17,10 @@ import (
 const DefaultBinary = "slirp4netns"
 
 const (
-	detectTimeout   = 2 * time.Second // for --help and --version each; they take 1 to 2 ms
-	detectMaxOutput = 64 << 10        // bytes; the longest help text is below 2 KB
+	// For --help and --version each. They take 1 to 2 ms; a machine may stand still for longer.
+	detectTimeout   = 5 * time.Second
+	detectGrace     = time.Second // for reading what is in the pipes when the program has ended
+	detectMaxOutput = 64 << 10    // bytes; the longest help text is below 2 KB
 )
 
 // Binary is an installed slirp4netns and what it says it can do.
@@ -35,7 +37,7 @@ type BinaryProblem string
 const (
 	BinaryMissing       BinaryProblem = "missing"
 	BinaryNotExecutable BinaryProblem = "not-executable" // a directory, no x bit, a foreign format, no loader
-	BinaryHangs         BinaryProblem = "hangs"          // no end within 2 seconds
+	BinaryHangs         BinaryProblem = "hangs"          // no end within 5 seconds
 	BinarySilent        BinaryProblem = "prints-nothing"
 	BinaryCrashed       BinaryProblem = "crashes" // ended by a signal
 	BinaryForeign       BinaryProblem = "not-slirp4netns"
@@ -138,7 +140,7 @@ func lookDetail(path string, err error) string {
 }
 
 // Detect finds slirp4netns (see [Find]) and asks it for its version and its features, at the
-// same time. It takes at most about 2 seconds, usually 2 ms. The error is a [*BinaryError],
+// same time. It takes at most about 5 seconds, usually 2 ms. The error is a [*BinaryError],
 // or ctx's own.
 func Detect(ctx context.Context, path string) (Binary, error) {
 	found, err := Find(path)
@@ -193,7 +195,7 @@ func detectHelp(ctx context.Context, found string) (Binary, error) {
 }
 
 // ask runs path with one argument and returns its standard output. The program gets no
-// standard input and little environment, may print 64 KB, has 2 seconds, and is killed with
+// standard input and little environment, may print 64 KB, has 5 seconds, and is killed with
 // all it started in its process group.
 func ask(ctx context.Context, path, arg string) (string, error) {
 	timed, cancel := context.WithTimeout(ctx, detectTimeout)
@@ -204,7 +206,7 @@ func ask(ctx context.Context, path, arg string) (string, error) {
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 100 * time.Millisecond // something it started may hold the pipes open
+	cmd.WaitDelay = detectGrace // something it started may hold the pipes open
 
 	if err := cmd.Start(); err != nil {
 		return "", startError(path, err)

@@ -171,10 +171,10 @@ func (ns *namespace) start(o order) (reports *os.File, err error) {
 
 // do lets the guest send something.
 func (ns *namespace) do(ctx context.Context, k kind, addr string) error {
-	if err := json.NewEncoder(ns.in).Encode(task{k, addr, stepTimeout}); err != nil {
+	if err := json.NewEncoder(ns.in).Encode(task{k, addr, k.timeout()}); err != nil {
 		return fmt.Errorf("the namespace is gone: %w", err)
 	}
-	return ns.outcome(ctx, stepTimeout+stepTimeout/2)
+	return ns.outcome(ctx, k.timeout()+k.timeout()/2)
 }
 
 func (ns *namespace) outcome(ctx context.Context, timeout time.Duration) error {

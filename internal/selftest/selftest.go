@@ -36,7 +36,8 @@ import (
 const (
 	totalTimeout = 40 * time.Second
 	upTimeout    = 10 * time.Second // for one namespace; it takes some 50 milliseconds
-	stepTimeout  = 2 * time.Second  // for each exchange; it takes a few
+	stepTimeout  = 5 * time.Second  // for each exchange; it takes a few milliseconds
+	dnsTimeout   = 2 * time.Second  // for one with the host's nameserver, who may be away
 )
 
 // Config says what to test.
@@ -280,7 +281,7 @@ func builtInDNS(ctx context.Context, ns *namespace) (reason string, err error) {
 	at := netip.AddrPortFrom(server, 53).String()
 	outside := make(chan error, 1)
 	go func() {
-		ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+		ctx, cancel := context.WithTimeout(ctx, anyDNS.timeout())
 		defer cancel()
 		outside <- exchange(ctx, anyDNS, at)
 	}()
@@ -365,7 +366,7 @@ func inward(ctx context.Context, ns *namespace, ip netip.Addr, k kind) (reason s
 		if !strings.HasPrefix(p.Proto, proto) || p.HostIP != ip || p.GuestPort != port {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+		ctx, cancel := context.WithTimeout(ctx, k.timeout())
 		defer cancel()
 		to := netip.AddrPortFrom(ip, uint16(p.HostPort)).String()
 		inside := netip.AddrPortFrom(p.GuestIP, uint16(p.GuestPort)).String()

@@ -22,6 +22,14 @@ const (
 	anyDNS kind = "any-dns" // a question to somebody else's server; every answer will do
 )
 
+// timeout is how long an exchange may take.
+func (k kind) timeout() time.Duration {
+	if k == anyDNS {
+		return dnsTimeout
+	}
+	return stepTimeout
+}
+
 const (
 	streamSize   = 64 << 10 // bytes; more than one packet at the largest MTU
 	datagramSize = 1000     // bytes; one packet at the usual MTUs

@@ -202,7 +202,7 @@ func (s *supervisor) prepareIPv6(ctx context.Context) (restore func(), err error
 		return func() {}, nil
 	}
 	return func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		if _, err := a.SetSysctl(ctx, acceptDAD, old); err != nil {
 			s.log.Warnf("put %s back: %v", acceptDAD, err)
