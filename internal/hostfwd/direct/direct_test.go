@@ -3,7 +3,6 @@ package direct
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"runtime"
@@ -126,8 +125,10 @@ func TestNothingBeforeFirstForward(t *testing.T) {
 	ns := newNetns(t)
 	before := openFDs(t)
 	h := newHandler(t, ns)
-	if after := openFDs(t); !maps.Equal(before, after) {
-		t.Errorf("New opened descriptors: %v", after)
+	for fd, to := range openFDs(t) {
+		if before[fd] != to {
+			t.Errorf("New opened descriptor %s: %s", fd, to)
+		}
 	}
 	if n := ns.asked.Load(); n != 0 {
 		t.Errorf("New asked for sockets %d times", n)
@@ -189,9 +190,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 	for _, c := range mine {
 		c.Close()
 	}
-	if after := openFDs(t); !maps.Equal(before, after) {
-		t.Errorf("descriptors before %v\nafter %v", before, after)
-	}
+	sameFDs(t, before)
 	if _, err := h.Open(context.Background(), tcp.Forward()); err != ErrClosed {
 		t.Errorf("Open after Close: %v", err)
 	}

@@ -3,6 +3,7 @@ package direct
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -131,6 +132,17 @@ func (ns *testNetns) listenUDP(t testing.TB, addr string) *net.UDPConn {
 	}
 	t.Cleanup(func() { pc.Close() })
 	return pc.(*net.UDPConn)
+}
+
+// sameFDs wants the descriptors of before, and no others.
+func sameFDs(t testing.TB, before map[string]string) {
+	t.Helper()
+	defer func() {
+		if t.Failed() {
+			t.Logf("descriptors before %v\nafter %v", before, openFDs(t))
+		}
+	}()
+	eventually(t, "the same descriptors are open as before", func() bool { return maps.Equal(before, openFDs(t)) })
 }
 
 // openFDs lists this process's descriptors and what they are, for comparing.

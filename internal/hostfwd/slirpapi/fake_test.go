@@ -148,7 +148,7 @@ func TestStopsAnswering(t *testing.T) {
 		io.ReadAll(c)
 		fmt.Fprintf(c, `{"return":{"id":%d}}`, n)
 	})
-	m := hostfwd.NewManager(NewHandler(Config{Path: path, Timeout: 500 * time.Millisecond}), hostfwd.Config{Guest: netip.MustParseAddr("10.0.2.100")})
+	m := hostfwd.NewManager(NewHandler(Config{Path: path, Timeout: 3 * time.Second}), hostfwd.Config{Guest: netip.MustParseAddr("10.0.2.100")})
 	_, err := m.Add(t.Context(), forwards(t, "20000-20099:1-100"))
 	var ae *hostfwd.AddError
 	if !asErr(err, &ae) || ae.Index != 50 || !errors.Is(err, context.DeadlineExceeded) {

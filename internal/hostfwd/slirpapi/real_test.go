@@ -260,7 +260,8 @@ func TestRealForeign(t *testing.T) {
 // What careless clients added is shown as what it does, and can be removed.
 func TestRealForeignOddPorts(t *testing.T) {
 	s := startReal(t)
-	const odd = 70000 // binds 70000 - 65536 = 4464
+	port := uint16(freePort(t))
+	odd := 65536 + int(port) // binds port
 	conn, err := net.Dial("unix", s.path)
 	if err != nil {
 		t.Fatal(err)
@@ -273,10 +274,10 @@ func TestRealForeignOddPorts(t *testing.T) {
 	}
 	f := &Foreign{Client: Client{Path: s.path}}
 	list, err := f.List(t.Context())
-	if err != nil || len(list) != 1 || list[0].HostPort != 4464 || list[0].GuestPort != 80 || !listens(list[0].Forward) {
+	if err != nil || len(list) != 1 || list[0].HostPort != port || list[0].GuestPort != 80 || !listens(list[0].Forward) {
 		t.Fatalf("got %v, %v", list, err)
 	}
-	spec, _ := hostfwd.ParseSpec("4464:80")
+	spec, _ := hostfwd.ParseSpec(fmt.Sprintf("%d:80", port))
 	if err := f.Remove(t.Context(), nil, []hostfwd.Spec{spec}); err != nil {
 		t.Error(err)
 	}
