@@ -141,6 +141,11 @@ func TestKillClient(t *testing.T) {
 	}
 }
 
+// killTarget is for a fake slirp4netns: the target is dead behind it. A busy machine lets a killed
+// process live for a while.
+const killTarget = `t=${@: -2:1}; kill -9 $t; while [ -e /proc/$t/status ] && ! grep -q '^State:.[ZX]' /proc/$t/status; do :; done
+`
+
 // TestFailedStarts: what kills a start is named, and nothing is left.
 func TestFailedStarts(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -153,8 +158,8 @@ func TestFailedStarts(t *testing.T) {
 		"killed":             {`kill -9 $$`, 1, "signal: killed"},
 		"never ready":        {stuckSlirp["at once"], 6, "did not become ready"},
 		"nonsense for ready": {`printf 0 >&3; exec 3>&-; ` + stuckSlirp["at once"], 6, "did not become ready"},
-		"target gone before": {`kill -9 "${@: -2:1}"; exec "$real" "$@"`, 4, "ended while the network was set up"},
-		"target gone after":  {`kill -9 "${@: -2:1}"; printf 1 >&3; exec 3>&-; ` + stuckSlirp["at once"], -1, ""}, // either "ended", or up and down again: who is quicker wins
+		"target gone before": {killTarget + `exec "$real" "$@"`, 4, "ended while the network was set up"},
+		"target gone after":  {killTarget + `printf 1 >&3; exec 3>&-; ` + stuckSlirp["at once"], -1, ""}, // either "ended", or up and down again: who is quicker wins
 		"hostile words":      {`printf 'evil\033]0;title\007\033[31m\r\nslirpctl: error: forged\xff\xc2\x9b31m' >&2; exit 1`, 1, "evil"},
 	} {
 		t.Run(name, func(t *testing.T) {
