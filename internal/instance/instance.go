@@ -111,12 +111,17 @@ func (b Base) Create(ctx context.Context, name string) (*Instance, error) {
 	return &Instance{base: b, name: name, lock: f}, nil
 }
 
-// dying is how long a supervisor that was just killed may take to let go of its lock.
-const dying = 250 * time.Millisecond
+// A supervisor that was just killed lets go of its lock a moment later: letGo after the last sign that
+// it is dying, of which a busy machine may show some for as long as dieWithin.
+const (
+	letGo     = 250 * time.Millisecond
+	dieWithin = 10 * time.Second
+)
 
 // lockFree takes BASE/.lock with the name free below it.
 func (b Base) lockFree(ctx context.Context, name string) (unlock func(), err error) {
-	deadline := time.Now().Add(dying)
+	started := time.Now()
+	deadline := started.Add(letGo)
 	for {
 		if unlock, err = b.lockBase(ctx); err != nil {
 			return nil, err
@@ -125,6 +130,9 @@ func (b Base) lockFree(ctx context.Context, name string) (unlock func(), err err
 			return unlock, nil
 		}
 		unlock()
+		if now := time.Now(); now.Before(started.Add(dieWithin)) && readHolder(filepath.Join(b.dir, name)).dying() {
+			deadline = now.Add(letGo)
+		}
 		if !errors.Is(err, ErrInUse) || time.Now().After(deadline) {
 			return nil, err
 		}

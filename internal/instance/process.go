@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // StartTime returns the start time of a process in clock ticks since the host's boot: with the PID, a name
@@ -82,4 +86,34 @@ func (p ProcessState) Alive() bool {
 	}
 	state, start, err := parseStat(data)
 	return err == nil && start-ticksAhead() == p.Start && state != 'Z' && state != 'X'
+}
+
+// dying reports whether the process has been killed and still has threads, which hold what it held.
+// Source: proc(5), /proc/PID/status, "State", "SigPnd" and "ShdPnd".
+func (p ProcessState) dying() bool {
+	if p.PID <= 0 {
+		return false
+	}
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.PID))
+	for _, path := range threads {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(data)) {
+			name, value, _ := strings.Cut(line, ":")
+			value = strings.TrimSpace(value)
+			switch name {
+			case "State":
+				if strings.HasPrefix(value, "Z") || strings.HasPrefix(value, "X") {
+					return len(threads) > 1
+				}
+			case "SigPnd", "ShdPnd":
+				if set, _ := strconv.ParseUint(value, 16, 64); set&(1<<(unix.SIGKILL-1)) != 0 {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
