@@ -3,7 +3,7 @@
 PREFIX      ?= /usr/local
 DESTDIR     ?=
 FUZZTIME    ?= 10s
-TESTTIMEOUT ?= 8m
+TESTTIMEOUT ?= 20m
 GOTESTFLAGS ?=
 # Where packages go.
 DIST        ?= dist

@@ -77,7 +77,7 @@ func runOCI(t *testing.T, name string) {
 	which := "^TestOCIScripts$/" + os.Getenv("SLIRPCTL_TEST_OCI_RUN")
 	args := []string{test, "-test.run=" + which, "-test.v=" + strconv.FormatBool(testing.Verbose()), "-test.parallel=3"}
 	if deadline, ok := t.Deadline(); ok {
-		args = append(args, "-test.timeout="+min(max(time.Until(deadline)-5*time.Second, time.Second), 3*time.Minute).String())
+		args = append(args, "-test.timeout="+min(max(time.Until(deadline)-5*time.Second, time.Second), 10*time.Minute).String())
 	}
 	if name != "" {
 		u, err := user.Lookup(name)

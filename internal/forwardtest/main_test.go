@@ -301,7 +301,7 @@ func (w *world) rows(args ...string) []row {
 
 func (w *world) add(name string, specs ...string) []row {
 	w.t.Helper()
-	return w.rows(append([]string{"forward", "add", name}, specs...)...)
+	return w.rows(append([]string{"forward", "add", "--timeout=" + patience.String(), name}, specs...)...)
 }
 
 func (w *world) list(name string) []row {
