@@ -26,7 +26,7 @@ import (
 )
 
 // patience is how long a test waits for what must come; it is no measure of speed.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // armedBinary is slirpctl with crash points, for as long as this process lives: the file itself
 // is removed at once.

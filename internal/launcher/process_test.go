@@ -41,7 +41,7 @@ func (path appendTo) Write(words []byte) (int, error) {
 
 // patient is for what happens at once, or is broken.
 func patient(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

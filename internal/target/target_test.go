@@ -99,7 +99,7 @@ func TestFromPIDWaits(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 		_, _ = go1.WriteString("go\n")
 	}()
-	tgt, err := FromPID(t.Context(), cmd.Process.Pid, 20*time.Second)
+	tgt, err := FromPID(t.Context(), cmd.Process.Pid, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +204,7 @@ func within(t *testing.T, c <-chan struct{}, what string) {
 	t.Helper()
 	select {
 	case <-c:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("%s was not noticed", what)
 	}
 }
@@ -233,7 +233,7 @@ func TestNothingLeaks(t *testing.T) {
 	}
 	// What ends by itself gets the time for it.
 	after := openFDs(t)
-	for deadline := time.Now().Add(20 * time.Second); after > before && time.Now().Before(deadline); after = openFDs(t) {
+	for deadline := time.Now().Add(time.Minute); after > before && time.Now().Before(deadline); after = openFDs(t) {
 		time.Sleep(time.Millisecond)
 	}
 	if after > before {
