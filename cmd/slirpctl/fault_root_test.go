@@ -64,6 +64,17 @@ func rootsCaps(t *testing.T, pid int) {
 	}
 }
 
+// sleeping waits until a process is sleep(1): execve(2) closes descriptors, by which others know of
+// it, before it changes the rest.
+func sleeping(t *testing.T, pid int) int {
+	t.Helper()
+	eventually(t, "sleep runs", func() bool {
+		args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		return strings.HasPrefix(string(args), "sleep\x00")
+	})
+	return pid
+}
+
 // TestRootsPrivileges: started by root, the supervisor has no more than it needs, slirp4netns is
 // locked up, and COMMAND has neither lost nor gained by it.
 func TestRootsPrivileges(t *testing.T) {
@@ -88,8 +99,8 @@ func TestRootsPrivileges(t *testing.T) {
 		t.Error("slirp4netns sees /usr: it is not in its sandbox")
 	}
 	// A new user namespace gives every capability there is.
-	plain := statusOf(t, l.startTarget("sleep", "1000").Process.Pid)
-	command := statusOf(t, st.Target.PID)
+	plain := statusOf(t, sleeping(t, l.startTarget("sleep", "1000").Process.Pid))
+	command := statusOf(t, sleeping(t, st.Target.PID))
 	for _, field := range []string{"NoNewPrivs", "Seccomp", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"} {
 		if command[field] != plain[field] {
 			t.Errorf("COMMAND: %s %s, want %s as without slirpctl", field, command[field], plain[field])
@@ -119,12 +130,13 @@ func TestRootsPrivilegesEverywhere(t *testing.T) {
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Cloneflags: syscall.CLONE_NEWNET}
 			l.keep(cmd)
 			pid := strconv.Itoa(cmd.Process.Pid)
-			st := l.up("--name", "x", "--port-handler", handler, "-p", "127.0.0.1::80", pid)
-			echoes(t, st.Ports[0].HostPort)
+			port := ownPort(t)
+			st := l.up("--name", "x", "--port-handler", handler, "-p", fmt.Sprintf("127.0.0.1:%d:80", port), pid)
+			echoes(t, port)
 			rootsCaps(t, st.SupervisorPID)
 			_ = syscall.Kill(st.SlirpPID, syscall.SIGKILL)
 			eventually(t, "it is healed", func() bool { now := l.state("x"); return now.Restarts == 1 && now.State == instance.Running })
-			echoes(t, st.Ports[0].HostPort)
+			echoes(t, port)
 			l.must("down", "x")
 			// In the foreground the command of the user is the supervisor.
 			up := l.command("up", "--name", "y", pid)
