@@ -139,17 +139,33 @@ func statusField(pid int, name string) string {
 	return ""
 }
 
-// sameForwards wants slirp4netns to have the forwards that are listed, and no others.
+// sameForwards wants slirp4netns to have the forwards that are listed, and no others, once what is
+// still being put back is.
 func (l *lab) sameForwards(name string) {
 	l.t.Helper()
-	st := l.state(name)
-	c, err := net.Dial("unix", st.APISocket)
+	eventually(l.t, name+": slirp4netns forwards what is listed", func() bool {
+		st := l.state(name)
+		want := []int{}
+		for _, p := range st.Ports {
+			want = append(want, p.HostPort)
+		}
+		have := slirpForwards(l.t, st.APISocket)
+		slices.Sort(have)
+		slices.Sort(want)
+		return slices.Equal(have, want)
+	})
+}
+
+// slirpForwards asks slirp4netns itself for its host ports.
+func slirpForwards(t testing.TB, socket string) (ports []int) {
+	t.Helper()
+	c, err := net.Dial("unix", socket)
 	if err != nil {
-		l.t.Fatal(err)
+		t.Fatal(err)
 	}
 	defer c.Close()
 	if _, err := c.Write([]byte(`{"execute":"list_hostfwd"}`)); err != nil {
-		l.t.Fatal(err)
+		t.Fatal(err)
 	}
 	_ = c.(*net.UnixConn).CloseWrite()
 	var reply struct {
@@ -158,20 +174,12 @@ func (l *lab) sameForwards(name string) {
 		} `json:"entries"`
 	}
 	if err := json.NewDecoder(c).Decode(&reply); err != nil {
-		l.t.Fatal(err)
+		t.Fatal(err)
 	}
-	have, want := []int{}, []int{}
 	for _, e := range reply.Entries {
-		have = append(have, e.HostPort)
+		ports = append(ports, e.HostPort)
 	}
-	for _, p := range st.Ports {
-		want = append(want, p.HostPort)
-	}
-	slices.Sort(have)
-	slices.Sort(want)
-	if !slices.Equal(have, want) {
-		l.t.Errorf("%s: slirp4netns forwards %v, listed are %v", name, have, want)
-	}
+	return ports
 }
 
 // stormer is one caller of the storm.
