@@ -1,6 +1,7 @@
 package forwardtest
 
 import (
+	"fmt"
 	"os"
 	"testing"
 )
@@ -12,9 +13,12 @@ func TestPortsAreReused(t *testing.T) {
 		const setting = "/proc/sys/net/ipv4/tcp_tw_reuse"
 		w := newWorld(t)
 		w.must("up", "-d", "--name", "r", "--port-handler", "direct", "-p", "127.0.0.1::80", "--", bin(t, "idle"))
-		if got := w.must("exec", "r", "--", "cat", setting); got != "1\n" {
-			t.Errorf("tcp_tw_reuse is %q", got)
-		}
+		eventually(t, func() error { // it is set with the first sockets, which are made in the background
+			if got := w.must("exec", "r", "--", "cat", setting); got != "1\n" {
+				return fmt.Errorf("tcp_tw_reuse is %q", got)
+			}
+			return nil
+		})
 		w.must("down", "r")
 
 		w.must("up", "-d", "--name", "off", "--port-handler", "direct", "--", "sh", "-c", "echo 0 >"+setting+" && echo done >"+w.dir+"/done && exec "+bin(t, "idle"))

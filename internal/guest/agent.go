@@ -45,6 +45,7 @@ type request struct {
 	Count    int               `json:"count,omitempty"`
 	Name     string            `json:"name,omitempty"`
 	Value    string            `json:"value,omitempty"`
+	Keep     string            `json:"keep,omitempty"`
 	Timeout  time.Duration     `json:"timeout,omitempty"`
 	Opaque   map[string]string `json:"opaque,omitempty"`
 }
@@ -283,7 +284,12 @@ func (a *Agent) DiagSocket(ctx context.Context) (fd int, err error) {
 // SetSysctl writes a sysctl of the namespace, named by its path below /proc/sys, and returns the
 // value it had. A missing one gives an error that is fs.ErrNotExist.
 func (a *Agent) SetSysctl(ctx context.Context, name, value string) (old string, err error) {
-	rep, _, err := a.call(ctx, request{Op: "sysctl", Name: name, Value: value})
+	return a.SetSysctlUnless(ctx, name, "", value)
+}
+
+// SetSysctlUnless is SetSysctl, but leaves a sysctl alone whose value is keep.
+func (a *Agent) SetSysctlUnless(ctx context.Context, name, keep, value string) (old string, err error) {
+	rep, _, err := a.call(ctx, request{Op: "sysctl", Name: name, Value: value, Keep: keep})
 	return rep.Value, err
 }
 

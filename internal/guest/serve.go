@@ -61,7 +61,7 @@ func serve(req request) (value string, fds []int, err error) {
 	case "sockets":
 		fds, err = sockets(req.Family, req.Type, req.Protocol, min(req.Count, maxBatch))
 	case "sysctl":
-		value, err = setSysctl(req.Name, req.Value)
+		value, err = setSysctl(req.Name, req.Keep, req.Value)
 	case "ipv6":
 		value, err = waitIPv6(req.Name, req.Timeout)
 	case "rootlesskit":
@@ -85,7 +85,7 @@ func sockets(family, typ, protocol, n int) ([]int, error) {
 	return fds, nil
 }
 
-func setSysctl(name, value string) (old string, err error) {
+func setSysctl(name, keep, value string) (old string, err error) {
 	if !filepath.IsLocal(name) {
 		return "", fmt.Errorf("sysctl %q: not a name", name)
 	}
@@ -95,7 +95,7 @@ func setSysctl(name, value string) (old string, err error) {
 		return "", err
 	}
 	old = strings.TrimSpace(string(data))
-	if old == value {
+	if old == value || keep != "" && old == keep {
 		return old, nil
 	}
 	return old, os.WriteFile(path, []byte(value), 0)

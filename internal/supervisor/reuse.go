@@ -16,11 +16,7 @@ const tcpReuse = "net/ipv4/tcp_tw_reuse"
 // ip_local_port_range is taken, a connect costs milliseconds (measured: 9,600 connections a
 // second, then 500). Who has switched it off keeps it off.
 func (s *supervisor) reusePorts(ctx context.Context, a *guest.Agent) {
-	old, err := a.SetSysctl(ctx, tcpReuse, "1")
-	if err == nil && old == "0" {
-		_, err = a.SetSysctl(ctx, tcpReuse, old)
-	}
-	if err != nil {
+	if _, err := a.SetSysctlUnless(ctx, tcpReuse, "0", "1"); err != nil {
 		s.log.Debugf("%s: %v", tcpReuse, err)
 	}
 }

@@ -167,13 +167,16 @@ func (c *Client) call(ctx context.Context, r request) (reply, error) {
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	got, err := c.exchange(limited, msg)
-	if err != nil && limited.Err() != nil {
-		if errors.Is(limited.Err(), context.DeadlineExceeded) {
-			return reply{}, &TimeoutError{Path: c.Path}
-		}
+	switch {
+	case err == nil:
+		return got, nil
+	// A dial ends by the same deadline, and may notice it before limited does.
+	case errors.Is(limited.Err(), context.DeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		return reply{}, &TimeoutError{Path: c.Path}
+	case limited.Err() != nil:
 		return reply{}, limited.Err()
 	}
-	return got, err
+	return reply{}, err
 }
 
 func (c *Client) exchange(ctx context.Context, msg []byte) (reply, error) {

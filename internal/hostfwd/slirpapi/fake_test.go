@@ -106,11 +106,13 @@ func TestNeverAnswers(t *testing.T) {
 	path := fakeServer(t, func(c *net.UnixConn) { <-end })
 	defer close(end)
 
-	c := &Client{Path: path, Timeout: 50 * time.Millisecond}
-	_, err := c.List(t.Context())
-	var te *TimeoutError
-	if !asErr(err, &te) || !errors.Is(err, context.DeadlineExceeded) || te.Hint() == "" {
-		t.Errorf("its own time: %v", err)
+	c := &Client{Path: path}
+	for _, c.Timeout = range []time.Duration{50 * time.Millisecond, time.Millisecond, 20 * time.Microsecond, 1} { // also while it connects
+		_, err := c.List(t.Context())
+		var te *TimeoutError
+		if !asErr(err, &te) || !errors.Is(err, context.DeadlineExceeded) || te.Hint() == "" {
+			t.Errorf("its own time, %s: %v", c.Timeout, err)
+		}
 	}
 	c.Timeout = 0
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
