@@ -109,7 +109,7 @@ func newLab(t testing.TB) *lab {
 func (l *lab) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(l.bin, append([]string{"--state-dir", l.base}, args...)...)
 	cmd.Args[0] = "slirpctl"
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent"}, l.env...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "SLIRPCTL_TIMEOUT=" + patience.String()}, l.env...)
 	if raceReports() {
 		cmd.Env = append(cmd.Env, "GORACE=log_path="+filepath.Dir(l.base)+"/race")
 	}

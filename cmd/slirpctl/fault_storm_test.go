@@ -195,9 +195,6 @@ var stormCodes = []int{exitOK, exitFailure, exitNotFound, exitConflict}
 
 func (s *stormer) act(ctx context.Context, name string) {
 	run := func(args ...string) {
-		if args[0] == "up" || args[0] == "forward" {
-			args = append([]string{args[0], "--timeout=1m"}, args[1:]...) // 16 callers wait for each other
-		}
 		if r := s.l.run(args...); !slices.Contains(stormCodes, r.code) {
 			s.l.t.Errorf("slirpctl %q: exit status %d: %s", args, r.code, r.err)
 		}

@@ -303,6 +303,7 @@ func setupScript(env *testscript.Env, bin string) error {
 		"XDG_RUNTIME_DIR="+dir+"/run", "XDG_CONFIG_HOME="+dir+"/config", "HOME="+dir+"/home", "TMPDIR="+dir,
 		"PATH="+bin+":"+os.Getenv("PATH")+":/usr/sbin:/sbin", "BIN="+bin,
 		"UID="+strconv.Itoa(os.Geteuid()), "TERM=dumb", "LC_ALL=C",
+		"SLIRPCTL_TIMEOUT="+patience.String(), // scripts run beside each other, on slow machines too
 	)
 	return nil
 }

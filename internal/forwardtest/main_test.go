@@ -236,7 +236,7 @@ func (w *world) state() string { return filepath.Join(w.dir, "state") }
 
 func (w *world) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, bin(w.t, "slirpctl"), append([]string{"--state-dir", w.state()}, args...)...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir, "XDG_CONFIG_HOME=" + w.dir, "TMPDIR=" + w.dir}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir, "XDG_CONFIG_HOME=" + w.dir, "TMPDIR=" + w.dir, "SLIRPCTL_TIMEOUT=" + patience.String()}
 	return cmd
 }
 
@@ -301,7 +301,7 @@ func (w *world) rows(args ...string) []row {
 
 func (w *world) add(name string, specs ...string) []row {
 	w.t.Helper()
-	return w.rows(append([]string{"forward", "add", "--timeout=" + patience.String(), name}, specs...)...)
+	return w.rows(append([]string{"forward", "add", name}, specs...)...)
 }
 
 func (w *world) list(name string) []row {
