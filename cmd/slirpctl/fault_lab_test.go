@@ -64,6 +64,7 @@ type lab struct {
 	env  []string // added to that of every command
 	// Who runs the commands and owns the targets; 0: whoever runs the test.
 	uid, gid int
+	targets  []int // PIDs
 }
 
 // newLab fails the test, or outside CI skips it, if there is no slirp4netns or no tap device.
@@ -238,7 +239,9 @@ func processesWith(base string) map[int]string {
 	return found
 }
 
-// noneLeft waits until no process of the lab is left, and then wants no instance on disk.
+// noneLeft waits until no process of the lab is left, and no tap in its targets: a slirp4netns whose
+// end is under way has no descriptors to show any more, but still the tap. Then it wants no
+// instance on disk.
 func (l *lab) noneLeft() {
 	l.t.Helper()
 	deadline := time.Now().Add(patience)
@@ -247,6 +250,12 @@ func (l *lab) noneLeft() {
 			l.t.Fatalf("processes are left: %v", ps)
 		}
 		time.Sleep(5 * time.Millisecond)
+	}
+	for _, pid := range l.targets {
+		eventually(l.t, "the tap is gone", func() bool {
+			devices, _ := os.ReadFile(fmt.Sprintf("/proc/%d/net/dev", pid)) // nothing, of one that has ended
+			return !strings.Contains(string(devices), "tap0:")
+		})
 	}
 	if sts := l.list(); len(sts) > 0 {
 		l.t.Errorf("listed though nothing runs: %+v", sts)
@@ -303,6 +312,7 @@ func (l *lab) startTarget(name string, args ...string) *exec.Cmd {
 			to, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid))
 			return err == nil && to != own
 		})
+		l.targets = append(l.targets, cmd.Process.Pid)
 		return cmd
 	}
 	cmd := exec.Command(name, args...)
@@ -313,6 +323,7 @@ func (l *lab) startTarget(name string, args ...string) *exec.Cmd {
 		Setpgid:     true,
 	}
 	l.keep(cmd)
+	l.targets = append(l.targets, cmd.Process.Pid)
 	return cmd
 }
 
