@@ -95,7 +95,11 @@ func newLab(t testing.TB) *lab {
 			text, _ := os.ReadFile(file)
 			t.Errorf("%s", text)
 		}
-		for pid, what := range l.processes() {
+		left := l.processes()
+		for deadline := time.Now().Add(patience); len(left) > 0 && time.Now().Before(deadline); left = l.processes() {
+			time.Sleep(5 * time.Millisecond) // what ends by itself
+		}
+		for pid, what := range left {
 			t.Errorf("left behind: %s", what)
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"os/user"
 	"path/filepath"
 	"strconv"
@@ -31,6 +32,13 @@ const (
 func TestMain(m *testing.M) {
 	if program := helperPrograms[filepath.Base(os.Args[0])]; program != nil {
 		os.Exit(program(os.Args[1:]))
+	}
+	// Who started the tests may have had signals ignored (nohup(1), a shell's background). What the
+	// tests start shall not: a caught signal is at its default again behind execve(2).
+	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
+		if signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
 	}
 	code := m.Run()
 	programs.remove()
