@@ -118,10 +118,12 @@ func runProbe(ctx context.Context, opts *probeOptions, around probeSurroundings,
 	if err != nil {
 		return err
 	}
+	ctx, stop := interruptible(ctx)
+	defer stop()
 	env := probe.NewEnv(around.stateDir, around.options.CIDR, nil)
 	report, detectErr := probe.NewReport(ctx, env, around.options.Slirp4netnsPath)
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return selftest.ErrInterrupted
 	}
 	var testErr error
 	if opts.selfTest && detectErr == nil {
@@ -129,6 +131,7 @@ func runProbe(ctx context.Context, opts *probeOptions, around probeSurroundings,
 			return testErr
 		}
 	}
+	stop()
 	if err := write(report); err != nil {
 		return err
 	}
@@ -141,17 +144,20 @@ func runProbe(ctx context.Context, opts *probeOptions, around probeSurroundings,
 	return testErr
 }
 
-// selfTest adds the self-test to the report. A signal that would end this process ends the test
-// first, with all that it has made.
-func selfTest(ctx context.Context, o options.Options, binary launcher.Binary, report *probe.Report) error {
+// interruptible returns a context that a signal ends which would end this process: what is tried out
+// is taken back first, be it a socket in the state directory or a namespace.
+func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 	var signals []os.Signal
 	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		if !signal.Ignored(s) { // nohup
 			signals = append(signals, s)
 		}
 	}
-	ctx, stop := signal.NotifyContext(ctx, signals...)
-	defer stop()
+	return signal.NotifyContext(ctx, signals...)
+}
+
+// selfTest adds the self-test to the report.
+func selfTest(ctx context.Context, o options.Options, binary launcher.Binary, report *probe.Report) error {
 	steps, err := selftest.Run(ctx, selftest.Config{Options: o, Binary: binary, Hint: hintOf})
 	report.AddSelfTest(steps)
 	return err
