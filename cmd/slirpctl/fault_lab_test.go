@@ -249,7 +249,7 @@ func processesWith(base string) map[int]string {
 func (l *lab) noneLeft() {
 	l.t.Helper()
 	deadline := time.Now().Add(patience)
-	for ps := l.processes(); len(ps) > 0 || slirpDying(); ps = l.processes() {
+	for ps := l.processes(); len(ps) > 0; ps = l.processes() {
 		if time.Now().After(deadline) {
 			l.t.Fatalf("processes are left: %v", ps)
 		}
@@ -270,22 +270,6 @@ func (l *lab) noneLeft() {
 			l.t.Errorf("file left: %s", de.Name())
 		}
 	}
-}
-
-// slirpDying reports whether some slirp4netns has no arguments any more and is no zombie yet: it is past its
-// memory and may still have its tap.
-func slirpDying() bool {
-	comms, _ := filepath.Glob("/proc/[0-9]*/comm")
-	for _, comm := range comms {
-		if name, _ := os.ReadFile(comm); string(name) != "slirp4netns\n" {
-			continue
-		}
-		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(comm)))
-		if args, err := os.ReadFile(filepath.Join(filepath.Dir(comm), "cmdline")); err == nil && len(args) == 0 && alivePID(pid) {
-			return true
-		}
-	}
-	return false
 }
 
 // target starts a process in user and network namespaces of its own that echoes on port 80.
