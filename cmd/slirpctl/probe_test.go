@@ -197,7 +197,7 @@ func TestProbeOfABadBinary(t *testing.T) {
 	}{
 		{"missing", filepath.Join(t.TempDir(), "none"), launcher.BinaryMissing, "does not exist"},
 		{"not executable", plain, launcher.BinaryNotExecutable, "can't be executed"},
-		{"hangs", fakeSlirp(t, "exec sleep 1000"), launcher.BinaryHangs, "does not end within 5s"},
+		{"hangs", fakeSlirp(t, "exec sleep 1000"), launcher.BinaryHangs, "does not end within 2s"},
 		{"prints nothing", fakeSlirp(t, "exit 0"), launcher.BinarySilent, "prints nothing"},
 		{"crashes", fakeSlirp(t, "kill -SEGV $$"), launcher.BinaryCrashed, "crashes"},
 		{"isn't slirp4netns", fakeSlirp(t, "echo Hello"), launcher.BinaryForeign, "is not slirp4netns"},

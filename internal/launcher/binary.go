@@ -17,10 +17,10 @@ import (
 const DefaultBinary = "slirp4netns"
 
 const (
-	// For --help and --version each. They take 1 to 2 ms; a machine may stand still for longer.
-	detectTimeout   = 5 * time.Second
-	detectGrace     = time.Second // for reading what is in the pipes when the program has ended
-	detectMaxOutput = 64 << 10    // bytes; the longest help text is below 2 KB
+	// For --help and --version each. They take 1 to 2 ms.
+	detectTimeout   = 2 * time.Second
+	detectGrace     = time.Second / 2 // for reading what is in the pipes when the program has ended
+	detectMaxOutput = 64 << 10        // bytes; the longest help text is below 2 KB
 )
 
 // Binary is an installed slirp4netns and what it says it can do.
@@ -37,7 +37,7 @@ type BinaryProblem string
 const (
 	BinaryMissing       BinaryProblem = "missing"
 	BinaryNotExecutable BinaryProblem = "not-executable" // a directory, no x bit, a foreign format, no loader
-	BinaryHangs         BinaryProblem = "hangs"          // no end within 5 seconds
+	BinaryHangs         BinaryProblem = "hangs"          // no end within 2 seconds
 	BinarySilent        BinaryProblem = "prints-nothing"
 	BinaryCrashed       BinaryProblem = "crashes" // ended by a signal
 	BinaryForeign       BinaryProblem = "not-slirp4netns"
@@ -140,7 +140,7 @@ func lookDetail(path string, err error) string {
 }
 
 // Detect finds slirp4netns (see [Find]) and asks it for its version and its features, at the
-// same time. It takes at most about 5 seconds, usually 2 ms. The error is a [*BinaryError],
+// same time. It takes at most about 2 seconds, usually 2 ms. The error is a [*BinaryError],
 // or ctx's own.
 func Detect(ctx context.Context, path string) (Binary, error) {
 	found, err := Find(path)
@@ -195,7 +195,7 @@ func detectHelp(ctx context.Context, found string) (Binary, error) {
 }
 
 // ask runs path with one argument and returns its standard output. The program gets no
-// standard input and little environment, may print 64 KB, has 5 seconds, and is killed with
+// standard input and little environment, may print 64 KB, has 2 seconds, and is killed with
 // all it started in its process group.
 func ask(ctx context.Context, path, arg string) (string, error) {
 	timed, cancel := context.WithTimeout(ctx, detectTimeout)

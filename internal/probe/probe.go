@@ -69,12 +69,11 @@ func Names() []string {
 	return names
 }
 
-// checkTimeout bounds each check. The slowest takes some milliseconds when all is well; a busy machine
-// may stand still for longer.
-const checkTimeout = 5 * time.Second
+// checkTimeout bounds each check. The slowest takes some milliseconds when all is well.
+const checkTimeout = 2 * time.Second
 
 // Host runs every check, all at the same time, and returns their results in the order of
-// [Names]. It takes little more than 5 seconds at worst.
+// [Names]. It takes little more than 2 seconds at worst.
 func Host(ctx context.Context, env *Env) []Result {
 	all := checks()
 	pending := make([]<-chan Result, len(all))
@@ -88,7 +87,7 @@ func Host(ctx context.Context, env *Env) []Result {
 	return results
 }
 
-// Run runs one check within 5 seconds. A check that hangs (say, on a dead network file system)
+// Run runs one check within 2 seconds. A check that hangs (say, on a dead network file system)
 // or panics is [Unknown].
 func Run(ctx context.Context, env *Env, name string, check Check) Result {
 	return <-start(ctx, env, name, check)
