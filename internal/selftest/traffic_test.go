@@ -3,6 +3,7 @@ package selftest
 import (
 	"bytes"
 	"context"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -47,9 +48,9 @@ func TestExchangeFails(t *testing.T) {
 				return
 			}
 			got := make([]byte, streamSize)
-			n, _ := conn.Read(got)
+			_, _ = io.ReadFull(conn, got) // what is left unread would make the close a reset
 			got[0]++
-			_, _ = conn.Write(got[:n])
+			_, _ = conn.Write(got)
 			_ = conn.Close()
 		}
 	}()
