@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -152,6 +153,13 @@ func TestForeignMany(t *testing.T) { asCaller(t, testForeignMany) }
 
 func testForeignMany(t *testing.T) {
 	const n = 1100
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if limit.Max < n+100 {
+		lacking(t, "needs a hard limit of %d open files, and it is %d", n+100, limit.Max)
+	}
 	w := newWorld(t)
 	api := "--api-socket=" + slirp4netns(t)
 	first := freeRange(t, n)
