@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
 // slirp4netns starts one by itself, as Podman does, and returns its API socket. It ends with the
@@ -159,6 +161,9 @@ func testForeignMany(t *testing.T) {
 	}
 	if limit.Max < n+100 {
 		lacking(t, "needs a hard limit of %d open files, and it is %d", n+100, limit.Max)
+	}
+	if _, err := hostfwd.RaiseOpenFiles(); err != nil { // slirp4netns inherits it
+		t.Fatal(err)
 	}
 	w := newWorld(t)
 	api := "--api-socket=" + slirp4netns(t)

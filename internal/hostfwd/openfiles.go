@@ -17,7 +17,7 @@ func (e *FileLimitError) Error() string {
 
 // Hint says what the user can do.
 func (e *FileLimitError) Hint() string {
-	return "raise the hard limit (ulimit -Hn, LimitNOFILE= of systemd), or forward fewer ports"
+	return "raise the limit (ulimit -n, LimitNOFILE= of systemd), or forward fewer ports"
 }
 
 // RaiseOpenFiles raises the soft limit of open files to the hard one, and returns it. The Go
