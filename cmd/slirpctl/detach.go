@@ -17,7 +17,6 @@ import (
 
 	"github.com/slirpctl/slirpctl/internal/control"
 	"github.com/slirpctl/slirpctl/internal/instance"
-	"github.com/slirpctl/slirpctl/internal/nothreads"
 	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/supervisor"
 )
@@ -78,17 +77,11 @@ func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os
 	theirs.Close()
 	if err := json.NewEncoder(ours).Encode(order{req, exit != nil, a.cfg.LogLevel, a.cfg.LogFormat}); err != nil {
 		_ = cmd.Wait()
-		if cmd.ProcessState.ExitCode() == nothreads.Status {
-			err = nothreads.Err
-		}
 		return nil, fmt.Errorf("the supervisor ended at once: %w", err)
 	}
 	var r report
 	if err := json.NewDecoder(ours).Decode(&r); err != nil {
 		_ = cmd.Wait()
-		if cmd.ProcessState.ExitCode() == nothreads.Status {
-			return nil, fmt.Errorf("start supervisor: %w", nothreads.Err)
-		}
 		return nil, fmt.Errorf("the supervisor ended without a word (%s)", cmd.ProcessState)
 	}
 	if r.Error != nil {
@@ -186,11 +179,7 @@ func leaveCaller(log string) error {
 		return err
 	}
 	defer f.Close()
-	if err := unix.Dup3(int(f.Fd()), 2, 0); err != nil {
-		return err
-	}
-	nothreads.Alone()
-	return nil
+	return unix.Dup3(int(f.Fd()), 2, 0)
 }
 
 func errorAs[T error](err error) (T, bool) {

@@ -13,7 +13,6 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd/slirpapi"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/launcher"
-	"github.com/slirpctl/slirpctl/internal/nothreads"
 	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/oci"
 	"github.com/slirpctl/slirpctl/internal/options"
@@ -65,7 +64,7 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.Is(err, nothreads.Err), errors.Is(err, syscall.EAGAIN):
+	case errors.Is(err, syscall.EAGAIN):
 		return exitFailure // may work the next time
 	case isA[*usageError](err), isA[*options.Error](err), isA[*subnet.CIDRError](err), isA[*hostfwd.SpecError](err),
 		isA[*instance.PathTooLongError](err), isA[*launcher.SocketPathError](err), isA[*launcher.OutboundError](err),
@@ -134,11 +133,9 @@ func hintOf(err error) string {
 	if hint := hostHint(err); hint != "" {
 		return hint
 	}
-	if se, ok := errorAs[*launcher.StartError](err); ok && se.Problem == launcher.ProcessLimit {
-		return nothreads.Hint
-	}
-	if errors.Is(err, nothreads.Err) || errors.Is(err, syscall.EAGAIN) { // of fork(2); else it doesn't get here
-		return nothreads.Hint
+	se, ok := errorAs[*launcher.StartError](err)
+	if ok && se.Problem == launcher.ProcessLimit || errors.Is(err, syscall.EAGAIN) { // of fork(2); else it doesn't get here
+		return "raise the limit: ulimit -u (RLIMIT_NPROC), or that of the cgroup (pids.max; TasksMax in systemd)"
 	}
 	var h interface{ Hint() string }
 	if errors.As(err, &h) && h.Hint() != "" {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/slirpctl/slirpctl/internal/guest"
 	"github.com/slirpctl/slirpctl/internal/nettune"
-	_ "github.com/slirpctl/slirpctl/internal/nothreads" // for what it does to the runtime
 	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/probe"
 	"github.com/slirpctl/slirpctl/internal/selftest"

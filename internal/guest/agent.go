@@ -24,7 +24,6 @@ import (
 
 	"github.com/slirpctl/slirpctl/internal/childlog"
 	"github.com/slirpctl/slirpctl/internal/childwait"
-	"github.com/slirpctl/slirpctl/internal/nothreads"
 	"github.com/slirpctl/slirpctl/internal/nsexec"
 )
 
@@ -75,7 +74,6 @@ func (e *RemoteError) Unwrap() error {
 type Agent struct {
 	proc *os.Process
 	done chan struct{}
-	st   *os.ProcessState // once done
 
 	mu   sync.Mutex // one request at a time
 	conn *os.File
@@ -136,7 +134,7 @@ func Start(cfg Config) (*Agent, error) {
 		defer close(a.done)
 		defer words.Ended()
 		childwait.Watch(proc.Pid, func(sig syscall.Signal) error { return proc.Signal(sig) }, cfg.Stopped)
-		a.st, _ = proc.Wait()
+		_, _ = proc.Wait()
 	}()
 	return a, nil
 }
@@ -218,12 +216,6 @@ func (a *Agent) failed(req request, err error) error {
 	_ = a.proc.Kill() // it may be past noticing
 	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, os.ErrClosed) {
 		err = ErrEnded
-	}
-	if errors.Is(err, ErrEnded) {
-		<-a.done
-		if a.st != nil && a.st.ExitCode() == nothreads.Status {
-			err = fmt.Errorf("%w: %w", ErrEnded, nothreads.Err)
-		}
 	}
 	return fmt.Errorf("%s: %w", req.Op, err)
 }

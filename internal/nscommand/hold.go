@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/slirpctl/slirpctl/internal/nothreads"
 	"github.com/slirpctl/slirpctl/internal/nsexec"
 )
 
@@ -97,9 +96,6 @@ func (c *Command) Release() error {
 	}
 	_ = c.Signal(os.Kill) // if it is not gone already
 	<-c.done
-	if c.Status() == nothreads.Status {
-		return fmt.Errorf("set up the command's namespaces: %w", nothreads.Err)
-	}
 	return fmt.Errorf("set up the command's namespaces: what was to become the command ended: %s", c.st)
 }
 
