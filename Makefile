@@ -25,6 +25,9 @@ VERSION = $(shell GIT_OPTIONAL_LOCKS=0 git -c safe.directory='*' describe --tags
 # Pinned in .ci/tools.mod, outside go.mod: what checks the program is no part of it.
 GOTOOL = go tool -modfile=.ci/tools.mod
 
+# Prints a line for each package, what failed, and at the end what was left out and why.
+GOTESTSUM = bin/gotestsum --format pkgname --post-run-command .ci/no-skips --
+
 # What root builds in somebody else's clone must not stand in that user's way later.
 GIVE_BACK = @[ "$$(id -u)" != 0 ] || ! [ -d bin ] || chown -R "$$(stat -c %u:%g .)" bin
 
@@ -40,15 +43,15 @@ demo: demo-deps build ## show slirpctl at work, installing what that needs
 
 .PHONY: test
 test: test-deps build ## run every test, installing what they need
-	@go build -o bin/testsummary ./internal/testsummary
+	@go build -modfile=.ci/tools.mod -o bin/gotestsum gotest.tools/gotestsum
 	$(GIVE_BACK)
-	.ci/testenv bin/testsummary -count=1 -timeout $(TESTTIMEOUT) $(GOTESTFLAGS) $(PKG)
+	.ci/testenv $(GOTESTSUM) -count=1 -timeout $(TESTTIMEOUT) $(GOTESTFLAGS) $(PKG)
 
 .PHONY: race
 race: race-deps test-deps build ## run every test under the race detector
-	@go build -o bin/testsummary ./internal/testsummary
+	@go build -modfile=.ci/tools.mod -o bin/gotestsum gotest.tools/gotestsum
 	$(GIVE_BACK)
-	CGO_ENABLED=1 .ci/testenv bin/testsummary -race -count=1 -timeout $(TESTTIMEOUT) $(GOTESTFLAGS) $(PKG)
+	CGO_ENABLED=1 .ci/testenv $(GOTESTSUM) -race -count=1 -timeout $(TESTTIMEOUT) $(GOTESTFLAGS) $(PKG)
 
 # The real slirp4netns of Debian's other releases, kept between runs.
 VERSIONS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/slirpctl-versions
@@ -58,9 +61,9 @@ VERSION_TESTS = TestScripts$$/^($(VERSION_SCRIPTS))$$|^TestSlirp|^TestHelperDies
 
 .PHONY: test-versions
 test-versions: test-deps build ## run the integration tests over slirp4netns 1.0.1, 1.2.1 and 1.3.3
-	@go build -o bin/testsummary ./internal/testsummary
+	@go build -modfile=.ci/tools.mod -o bin/gotestsum gotest.tools/gotestsum
 	$(GIVE_BACK)
-	.ci/versions '$(VERSIONS)' .ci/testenv bin/testsummary -count=1 -timeout $(TESTTIMEOUT) -run '$(VERSION_TESTS)' ./cmd/slirpctl
+	.ci/versions '$(VERSIONS)' .ci/testenv $(GOTESTSUM) -count=1 -timeout $(TESTTIMEOUT) -run '$(VERSION_TESTS)' ./cmd/slirpctl
 
 STORM ?= 60s
 

@@ -32,7 +32,11 @@ func generatedFiles(t *testing.T) map[string]string {
 		}
 		files["completions/"+s.file] = out.String()
 	}
-	for name, text := range mangen.Pages(newRootCmd(buildTree(t))) {
+	pages, err := mangen.Pages(newRootCmd(buildTree(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range pages {
 		files["docs/man/"+name] = text
 	}
 	path := "docs/config.md"

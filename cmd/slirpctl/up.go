@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
@@ -20,7 +21,6 @@ import (
 	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/privileges"
 	"github.com/slirpctl/slirpctl/internal/probe"
-	"github.com/slirpctl/slirpctl/internal/sdnotify"
 	"github.com/slirpctl/slirpctl/internal/supervisor"
 )
 
@@ -282,13 +282,12 @@ func openWrapperFDs(o *options.Options) (ready, exit *os.File, err error) {
 // notifyReady tells systemd, where it wants to know. That it can't be told is no reason to take
 // a network away: systemd will say so itself, after its time-out.
 func notifyReady(a *app, st instance.State, detached bool) {
-	mainPID := 0
+	words := fmt.Sprintf("%s\nSTATUS=network of %s is up: %s", daemon.SdNotifyReady, st.Name, st.Guest)
 	if detached {
-		mainPID = st.SupervisorPID
+		words += fmt.Sprintf("\nMAINPID=%d", st.SupervisorPID)
 	}
-	status := fmt.Sprintf("network of %s is up: %s", st.Name, st.Guest)
-	if err := sdnotify.Ready(mainPID, status); err != nil {
-		a.log.Warn(err)
+	if _, err := daemon.SdNotify(false, words); err != nil {
+		a.log.Warnf("NOTIFY_SOCKET: %v", err)
 	}
 }
 

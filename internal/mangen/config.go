@@ -3,6 +3,7 @@ package mangen
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/slirpctl/slirpctl/internal/options"
 )
@@ -19,31 +20,28 @@ func fileKeys() []options.Key {
 }
 
 func usage(k options.Key) string {
-	return upperFirst(strings.ReplaceAll(k.Usage, "`", ""))
+	text := strings.ReplaceAll(k.Usage, "`", "")
+	if first, _, _ := strings.Cut(text, " "); strings.ContainsAny(first, "_=") || first == "slirpctl" {
+		return text
+	}
+	return strings.ToUpper(text[:1]) + text[1:]
 }
 
+// confPage returns slirpctl.conf.5.
 func confPage() string {
-	var b strings.Builder
-	header(&b, "slirpctl.conf", 5, "File Formats")
-	b.WriteString(section("slirpctl.conf.5.head"))
-	b.WriteString(".SH KEYS\n")
+	var keys strings.Builder
 	for _, k := range fileKeys() {
-		fmt.Fprintf(&b, ".TP\n.B %s\n%s.\n", esc(k.Name), esc(usage(k)))
-		fmt.Fprintf(&b, "%s", esc(upperFirst(wants(k))))
-		if k.Default != "" {
-			fmt.Fprintf(&b, "; default %s", esc(k.Default))
+		value := string(k.Kind)
+		if len(k.Values) > 0 {
+			value = "one of " + strings.Join(k.Values, ", ")
 		}
-		fmt.Fprintf(&b, ". Environment: %s.\n", esc(k.Env()))
+		if k.Default != "" {
+			value += "; default " + k.Default
+		}
+		fmt.Fprintf(&keys, "**%s**\n: %s. %s. Environment: %s.\n\n", k.Name, markdownText(usage(k)), markdownText(strings.ToUpper(value[:1])+value[1:]), markdownText(k.Env()))
 	}
-	b.WriteString(section("slirpctl.conf.5"))
-	return b.String()
-}
-
-func wants(k options.Key) string {
-	if len(k.Values) > 0 {
-		return "one of " + strings.Join(k.Values, ", ")
-	}
-	return string(k.Kind)
+	text := strings.Replace(section("slirpctl.conf.5"), "\nKEYS\n", "\n"+keys.String(), 1)
+	return fmt.Sprintf(".TH SLIRPCTL.CONF 5 %q slirpctl \"File Formats\"\n", date.Format(time.DateOnly)) + roff(text)
 }
 
 // Marks around what [ConfigTable] makes within docs/config.md.
@@ -56,10 +54,7 @@ const (
 func ConfigTable() string {
 	var b strings.Builder
 	b.WriteString("| key | environment | Podman's name | default | meaning |\n|---|---|---|---|---|\n")
-	for _, k := range options.Keys() {
-		if k.Scope == options.ScopeFlagOnly {
-			continue
-		}
+	for _, k := range fileKeys() {
 		word := func(s string) string {
 			if s == "" {
 				return ""

@@ -24,6 +24,10 @@ func TestRender(t *testing.T) {
 	if strings.Contains(svg, "\x1b") {
 		t.Error("a control sequence is left")
 	}
+	// A viewer that plays no animation shows everything, with its columns.
+	if still, _, _ := strings.Cut(svg, "@keyframes"); strings.Contains(still, "opacity") || !strings.Contains(still, `xml:space="preserve"`) {
+		t.Errorf("a still picture is empty, or its columns are gone:\n%s", still)
+	}
 	wellFormed(t, svg)
 }
 

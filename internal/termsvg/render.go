@@ -23,8 +23,8 @@ var (
 	classes = map[string]string{"1": "b", "2": "d", "31": "r", "32": "g", "33": "y"}
 )
 
-// render draws the commands, each line appearing at its time. Where motion is not wanted, all is
-// there at once.
+// render draws the commands, each line appearing at its time. Where motion is not wanted, or the
+// viewer knows no animation, all is there at once.
 func render(cmds []command) string {
 	var body strings.Builder
 	y, at := margin+lineHeight, 0.3
@@ -42,13 +42,13 @@ func render(cmds []command) string {
 		at += perCommand / 2
 	}
 	width, height := columns*charWidth/10+2*margin, y+margin/2
-	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" role="img" aria-label="a terminal session with slirpctl">
+	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" xml:space="preserve" width="%d" height="%d" viewBox="0 0 %d %d" role="img" aria-label="a terminal session with slirpctl">
 <style>
 rect{fill:#1b1f27}
-text{font:14px ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;fill:#d5dae3;white-space:pre;opacity:0;animation:show 1ms forwards}
+text{font:14px ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;fill:#d5dae3;white-space:pre}
 .p{fill:#7d8796}.c{fill:#fff;font-weight:bold}.b{font-weight:bold}.d{fill:#8b94a3}.r{fill:#ff7b72}.g{fill:#7ee787}.y{fill:#e3b341}
-@keyframes show{to{opacity:1}}
-@media (prefers-reduced-motion:reduce){text{animation:none;opacity:1}}
+@keyframes show{from{opacity:0}to{opacity:1}}
+@media (prefers-reduced-motion:no-preference){text{animation:show 1ms backwards}}
 </style>
 <rect width="100%%" height="100%%" rx="8"/>
 %s</svg>
