@@ -80,7 +80,7 @@ bench-healing: test-deps build ## the time from slirp4netns's death to a working
 
 # Packages whose tests need no namespaces: qemu's user mode knows few of the calls for those, and
 # can't execute a test binary again by itself (InOtherProcess). The real slirp4netns is this machine's.
-ARM64_PKG ?= ./internal/subnet ./internal/options ./internal/hostfwd ./internal/gotemplate ./internal/oci
+ARM64_PKG ?= ./internal/subnet ./internal/options ./internal/hostfwd ./internal/oci
 
 .PHONY: test-arm64
 test-arm64: test-deps ## run the unit tests for arm64, in qemu's user mode

@@ -1,15 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
-	"fmt"
 	"io"
-	"text/tabwriter"
-
-	"github.com/slirpctl/slirpctl/internal/gotemplate"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -22,15 +16,13 @@ import (
 type configOptions struct {
 	flags   *pflag.FlagSet
 	sources options.Sources
-	json    bool
-	format  string
+	output  printing
 }
 
 // AddFlags adds the command's flags to fs.
 func (o *configOptions) AddFlags(fs *pflag.FlagSet) {
 	options.AddFlags(fs)
-	fs.BoolVar(&o.json, "json", false, "print a JSON array of objects with key, value and source")
-	fs.StringVar(&o.format, "format", "", "print each value by the Go `TEMPLATE`, with .Key, .Value and .Source")
+	o.output.addFlags(fs, "array")
 }
 
 func newConfigCmd() *cobra.Command {
@@ -62,49 +54,19 @@ The flags of "slirpctl up" are accepted, to see what it would make of them.`,
 
 // runConfig prints the merged configuration, or nothing if any of it is wrong.
 func runConfig(_ context.Context, opts *configOptions, stdout io.Writer) error {
-	if opts.json && opts.format != "" {
-		return usagef("--json and --format exclude each other")
+	p, err := newPrinter[options.Value](stdout, &opts.output)
+	if err != nil {
+		return err
 	}
 	merged, err := options.Load(opts.flags, opts.sources)
 	if err != nil {
 		return err
 	}
-	var out bytes.Buffer
-	switch {
-	case opts.json:
-		enc := json.NewEncoder(&out)
-		enc.SetIndent("", "  ")
-		err = enc.Encode(merged.Values)
-	case opts.format != "":
-		err = writeConfigTemplate(&out, opts.format, merged.Values)
-	default:
-		err = writeConfigTable(&out, merged.Values)
-	}
-	if err != nil {
-		return err
-	}
-	_, err = stdout.Write(out.Bytes())
-	return err
-}
-
-func writeConfigTemplate(w io.Writer, format string, values []options.Value) error {
-	tmpl, err := gotemplate.Parse(format + "\n")
-	if err != nil {
-		return usagef("--format: %v", err)
-	}
-	for _, v := range values {
-		if err := tmpl.Execute(w, v); err != nil {
-			return usagef("--format: %v", err)
+	return p.print(merged.Values, func() (string, error) {
+		t := newTable("KEY", "VALUE", "SOURCE")
+		for _, v := range merged.Values {
+			t.add(plain(v.Key), plain(cmp.Or(v.Value, "-")), plain(v.Source))
 		}
-	}
-	return nil
-}
-
-func writeConfigTable(out io.Writer, values []options.Value) error {
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "KEY\tVALUE\tSOURCE")
-	for _, v := range values {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", v.Key, cmp.Or(v.Value, "-"), v.Source)
-	}
-	return w.Flush()
+		return t.text(stdout), nil
+	})
 }

@@ -35,8 +35,7 @@ with IPv6 addresses in brackets. A bare 80, or a host port 0, takes a free host 
 // forwardTarget says whose forwards a command is about, and how they are printed.
 type forwardTarget struct {
 	apiSocket string
-	json      bool
-	format    string
+	output    printing
 }
 
 // addFlags registers the flags that the forward commands share.
@@ -49,9 +48,7 @@ func (t *forwardTarget) addFlags(cmd *cobra.Command, foreign bool) {
 }
 
 func (t *forwardTarget) addOutputFlags(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&t.json, "json", false, "print a JSON array")
-	cmd.Flags().StringVar(&t.format, "format", "", "print each forward by the Go `TEMPLATE`")
-	cmd.MarkFlagsMutuallyExclusive("json", "format")
+	t.output.addFlags(cmd.Flags(), "array")
 }
 
 // addTimeoutFlag registers the configuration key timeout for a command that asks somebody.
@@ -114,7 +111,7 @@ func (t *forwardTarget) open(ctx context.Context, a *app, name string) (forwarde
 func (t *forwardTarget) change(ctx context.Context, a *app, name string, specs []string, doing string,
 	how func(forwarder, context.Context, []hostfwd.Forward) ([]hostfwd.Status, error),
 ) error {
-	p, err := newForwardPrinter(a.out, t.json, t.format)
+	p, err := newPrinter[forwardRow](a.out, &t.output)
 	if err != nil {
 		return err
 	}
@@ -134,7 +131,7 @@ func (t *forwardTarget) change(ctx context.Context, a *app, name string, specs [
 		return inBatch(err, specs, from)
 	}
 	warn(ctx, a, target, list)
-	return p.lines(rows(name, list))
+	return printForwards(p, rows(name, list))
 }
 
 // controlClient returns a client of a running instance's control socket.

@@ -1,18 +1,16 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/slirpctl/slirpctl/internal/control"
-	"github.com/slirpctl/slirpctl/internal/gotemplate"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/instance"
 )
@@ -39,22 +37,35 @@ func newForwardListCmd(a *app) *cobra.Command {
 	opts.addFlags(cmd, true)
 	opts.addOutputFlags(cmd)
 	cmd.Flags().BoolVarP(&opts.quiet, "quiet", "q", false, "print ids only")
-	cmd.MarkFlagsMutuallyExclusive("json", "format", "quiet")
 	return cmd
 }
 
 func runForwardList(ctx context.Context, a *app, o *forwardListOptions, args []string) error {
-	p, err := newForwardPrinter(a.out, o.json, o.format)
+	p, err := newPrinter[forwardRow](a.out, &o.output)
 	if err != nil {
 		return err
 	}
-	p.quiet = o.quiet
+	if o.quiet && o.output.given() {
+		return usagef("--quiet excludes --json and --format")
+	}
+	show := func(list []forwardRow, names bool) error {
+		return p.print(list, func() (string, error) {
+			if !o.quiet {
+				return forwardTable(a.out, list, names), nil
+			}
+			var ids strings.Builder
+			for _, r := range list {
+				fmt.Fprintln(&ids, r.ID)
+			}
+			return ids.String(), nil
+		})
+	}
 	if len(args) == 0 && o.apiSocket == "" {
 		all, err := everyForward(ctx, a, o)
 		if err != nil {
 			return err
 		}
-		return p.table(all, true)
+		return show(all, true)
 	}
 	name, _, err := o.split(args)
 	if err != nil {
@@ -69,7 +80,7 @@ func runForwardList(ctx context.Context, a *app, o *forwardListOptions, args []s
 	if err != nil {
 		return err
 	}
-	return p.table(rows(name, list), false)
+	return show(rows(name, list), false)
 }
 
 // everyForward returns the forwards of every instance. One that ends meanwhile has none.
@@ -113,86 +124,31 @@ func rows(name string, list []hostfwd.Status) []forwardRow {
 	return out
 }
 
-// forwardPrinter prints forwards as the user wants them.
-type forwardPrinter struct {
-	out   io.Writer
-	json  bool
-	quiet bool // ids only
-	tmpl  *gotemplate.Template
-}
-
-func newForwardPrinter(out io.Writer, asJSON bool, format string) (*forwardPrinter, error) {
-	p := &forwardPrinter{out: out, json: asJSON}
-	if format == "" {
-		return p, nil
-	}
-	t, err := gotemplate.Parse(format)
-	if err != nil {
-		return nil, usagef("--format: %v", err)
-	}
-	// A wrong field is found before anything is changed.
-	if err := t.Execute(io.Discard, forwardRow{}); err != nil {
-		return nil, usagef("--format: %v", err)
-	}
-	p.tmpl = t
-	return p, nil
-}
-
-// machine prints list for programs, if one of the flags for that was given.
-func (p *forwardPrinter) machine(list []forwardRow) (done bool, err error) {
-	switch {
-	case p.json:
-		enc := json.NewEncoder(p.out)
-		enc.SetIndent("", "  ")
-		return true, enc.Encode(list)
-	case p.quiet || p.tmpl != nil:
-		w := bufio.NewWriter(p.out)
+// printForwards prints what a change brought about.
+func printForwards(p *printer, list []forwardRow) error {
+	return p.print(list, func() (string, error) {
+		var b strings.Builder
 		for _, r := range list {
-			if p.quiet {
-				fmt.Fprintln(w, r.ID)
-				continue
-			}
-			if err := p.tmpl.Execute(w, r); err != nil {
-				return true, usagef("--format: %v", err)
-			}
-			fmt.Fprintln(w)
+			fmt.Fprintf(&b, "%d  %s\n", r.ID, portText(r.PortState))
 		}
-		return true, w.Flush()
-	}
-	return false, nil
+		return b.String(), nil
+	})
 }
 
-// lines prints what a change brought about.
-func (p *forwardPrinter) lines(list []forwardRow) error {
-	if done, err := p.machine(list); done {
-		return err
+// forwardTable is for people; names says whether there is a column for the instance.
+func forwardTable(w io.Writer, list []forwardRow, names bool) string {
+	if len(list) == 0 {
+		return ""
 	}
-	w := bufio.NewWriter(p.out)
+	from := 1
+	if names {
+		from = 0
+	}
+	t := newTable([]string{"NAME", "ID", "PROTO", "HOST", "GUEST"}[from:]...)
 	for _, r := range list {
-		fmt.Fprintf(w, "%d  %s\n", r.ID, portText(r.PortState))
+		row := []cell{plain(r.Name), plain(strconv.Itoa(r.ID)), plain(r.Proto),
+			plain(addrPort(r.HostIP, r.HostPort)), plain(addrPort(r.GuestIP, r.GuestPort))}
+		t.add(row[from:]...)
 	}
-	return w.Flush()
-}
-
-func (p *forwardPrinter) table(list []forwardRow, names bool) error {
-	if done, err := p.machine(list); done || len(list) == 0 {
-		return err
-	}
-	out := bufio.NewWriter(p.out) // a tabwriter writes each cell by itself
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	name := func(s string) string {
-		if !names {
-			return ""
-		}
-		return s + "\t"
-	}
-	fmt.Fprintf(w, "%sID\tPROTO\tHOST\tGUEST\n", name("NAME"))
-	for _, r := range list {
-		fmt.Fprintf(w, "%s%d\t%s\t%s\t%s\n", name(r.Name), r.ID, r.Proto,
-			addrPort(r.HostIP, r.HostPort), addrPort(r.GuestIP, r.GuestPort))
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	return out.Flush()
+	return t.text(w)
 }

@@ -33,7 +33,7 @@ go to the guest address go to this one from now on, and so do later ones.`,
 }
 
 func runForwardReload(ctx context.Context, a *app, o *forwardReloadOptions, name string) error {
-	p, err := newForwardPrinter(a.out, o.json, o.format)
+	p, err := newPrinter[forwardRow](a.out, &o.output)
 	if err != nil {
 		return err
 	}
@@ -53,5 +53,5 @@ func runForwardReload(ctx context.Context, a *app, o *forwardReloadOptions, name
 	if err != nil {
 		return (&ownForwards{name: name}).explain(err)
 	}
-	return p.lines(rows(name, control.Statuses(ports)))
+	return printForwards(p, rows(name, control.Statuses(ports)))
 }

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/netip"
@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/slirpctl/slirpctl/internal/gotemplate"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
@@ -26,8 +25,7 @@ type ipOptions struct {
 	name    string
 	ipv6    bool
 	ipv6Set bool // --ipv6 was given, in either sense
-	format  string
-	json    bool
+	output  printing
 
 	lookup lookupValues
 }
@@ -37,8 +35,7 @@ func (o *ipOptions) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.cidr, "cidr", subnet.DefaultCIDR, "the `network` whose addresses are wanted")
 	fs.StringVar(&o.name, "name", "", "the running `instance` whose addresses are wanted")
 	fs.BoolVarP(&o.ipv6, "ipv6", "6", false, "print the IPv6 addresses too")
-	fs.StringVar(&o.format, "format", "text", "text, env, fish, resolv.conf, hosts, or a Go `template`")
-	fs.BoolVar(&o.json, "json", false, "print JSON")
+	o.output.addFlags(fs, "object", formatText, formatEnv, formatFish, formatResolvConf, formatHosts)
 }
 
 const ipLong = `Print the addresses that slirp4netns uses in a network: those of the default
@@ -84,54 +81,42 @@ func newIPCmd(lookup lookupValues) *cobra.Command {
 				return usagef("--name and --cidr exclude each other: an instance has its own network")
 			case changed("name") && opts.name == "":
 				return usagef("--name is empty")
-			case changed("json") && changed("format") && opts.json && opts.format != formatJSON:
-				return usagef("--json and --format exclude each other")
 			}
 			opts.ipv6Set = changed("ipv6")
 			return runIP(cmd.Context(), opts, cmd.OutOrStdout())
 		},
 	}
 	opts.AddFlags(cmd.Flags())
-	// The only error is that the flag doesn't exist.
-	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(ipFormats, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-// The formats of `slirpctl ip` that aren't templates.
+// The formats of `slirpctl ip` alone; text is the table.
 const (
 	formatText       = "text"
 	formatEnv        = "env"
 	formatFish       = "fish"
 	formatResolvConf = "resolv.conf"
 	formatHosts      = "hosts"
-	formatJSON       = "json"
 )
-
-var ipFormats = []string{formatText, formatEnv, formatFish, formatResolvConf, formatHosts, formatJSON}
 
 // hostsName is the host name of the hosts format where no instance lends its own.
 const hostsName = "slirp-guest"
 
 // runIP writes the answer to stdout. Everything is checked before the first byte.
 func runIP(ctx context.Context, opts *ipOptions, stdout io.Writer) error {
-	if opts.json {
-		opts.format = formatJSON
+	p, err := newPrinter[subnet.Values](stdout, &opts.output)
+	if err != nil {
+		return err
 	}
-	isTemplate := strings.Contains(opts.format, "{{")
 	switch {
-	case !isTemplate && !slices.Contains(ipFormats, opts.format):
-		return &usageError{
-			msg:  fmt.Sprintf("unknown format %q", opts.format),
-			hint: "the formats are " + strings.Join(ipFormats, ", ") + ", and Go templates such as '{{.Guest}}'",
-		}
 	case opts.value == "":
 	case !slices.Contains(subnet.Names(), opts.value):
 		return &usageError{
 			msg:  fmt.Sprintf("unknown value %q", opts.value),
 			hint: "the values are " + strings.Join(subnet.Names(), ", "),
 		}
-	case isTemplate || opts.format == formatResolvConf || opts.format == formatHosts:
-		return usagef("--format %s and the value %s exclude each other", opts.format, opts.value)
+	case p.tmpl != nil || p.format == formatResolvConf || p.format == formatHosts:
+		return usagef("--format %s and the value %s exclude each other", opts.output.format, opts.value)
 	}
 
 	values, err := ipValues(ctx, opts)
@@ -139,17 +124,18 @@ func runIP(ctx context.Context, opts *ipOptions, stdout io.Writer) error {
 		return err
 	}
 	if opts.value == "" {
-		return writeValues(stdout, values, opts)
+		return p.print(values, func() (string, error) { return valuesText(p.format, values, opts) })
 	}
 	text, ok := values.Get(opts.value)
 	if !ok {
 		return missingValue(opts)
 	}
-	if opts.format == formatText {
-		_, err := fmt.Fprintln(stdout, text)
-		return err
-	}
-	return writeValues(stdout, values.Only(opts.value), opts)
+	return p.print(values.Object(opts.value), func() (string, error) {
+		if p.format == formatTable || p.format == formatText {
+			return text + "\n", nil
+		}
+		return valuesText(p.format, values.Only(opts.value), opts)
+	})
 }
 
 // ipValues finds the values that were asked for.
@@ -196,39 +182,20 @@ func missingValue(opts *ipOptions) error {
 	}
 }
 
-func writeValues(w io.Writer, values subnet.Values, opts *ipOptions) error {
-	var text string
-	switch opts.format {
-	case formatText:
-		text = values.Text()
+// valuesText is what the formats of `slirpctl ip` make of values.
+func valuesText(format string, values subnet.Values, opts *ipOptions) (string, error) {
+	switch format {
 	case formatEnv:
-		text = values.Env()
+		return values.Env(), nil
 	case formatFish:
-		text = values.Fish()
+		return values.Fish(), nil
 	case formatHosts:
-		name := hostsName
-		if opts.name != "" {
-			name = opts.name
-		}
-		text = values.Hosts(name)
+		return values.Hosts(cmp.Or(opts.name, hostsName)), nil
 	case formatResolvConf:
-		text = values.ResolvConf()
-		if text == "" {
-			return fmt.Errorf("instance %s has no DNS", opts.name)
+		if text := values.ResolvConf(); text != "" {
+			return text, nil
 		}
-	case formatJSON:
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		return enc.Encode(values)
-	default:
-		tmpl, err := gotemplate.Parse(opts.format)
-		if err == nil {
-			text, err = tmpl.Lines(values.Fields())
-		}
-		if err != nil {
-			return usagef("--format: %v", err)
-		}
+		return "", fmt.Errorf("instance %s has no DNS", opts.name)
 	}
-	_, err := io.WriteString(w, text)
-	return err
+	return values.Text(), nil
 }

@@ -96,6 +96,8 @@ func TestIP(t *testing.T) {
 		{"", ipDefault},
 		{"--ipv6", ipDefault + ipDefault6},
 		{"--format text", ipDefault},
+		{"--format table", ipDefault},
+		{"--name mute --format [{{.DNS}}{{.ipv6}}]", "[<nil>]\n"},
 		{"--cidr 10.7.0.0/16", ipSeven},
 		{"--name plain", ipSeven},
 		{"--name web", ipSeven + ipWeb6},
@@ -141,10 +143,11 @@ func TestIPOneValue(t *testing.T) {
 func TestIPJSON(t *testing.T) {
 	const want = `{"cidr":"10.0.2.0/24","guest":"10.0.2.100","gateway":"10.0.2.2","dns":"10.0.2.3",` +
 		`"dhcpBegin":"10.0.2.15","dhcpEnd":"10.0.2.30","netmask":"255.255.255.0","broadcast":"10.0.2.255"`
-	const want6 = `,"ipv6":{"cidr":"fd00::/64","gateway":"fd00::2","dns":"fd00::3","router":"fe80::2"}`
+	const want6 = `,"ipv6":{"cidr":"fd00::/64","guest":"","gateway":"fd00::2","dns":"fd00::3","router":"fe80::2"}`
 	for _, tc := range []struct{ args, want string }{
-		{"--json", want + "}"},
-		{"--format json", want + "}"},
+		{"--json", want + `,"ipv6":null}`},
+		{"--format json", want + `,"ipv6":null}`},
+		{"--json --name mute", strings.NewReplacer("10.0.2.0/24", "10.7.0.0/16", "10.0.2.3\"", "\"", "10.0.2.255", "10.7.255.255", "10.0.2.", "10.7.0.", "255.255.255.0", "255.255.0.0").Replace(want) + `,"ipv6":null}`},
 		{"--json --ipv6", want + want6 + "}"},
 		{"--json dhcp-end", `{"dhcpEnd":"10.0.2.30"}`},
 		{"--json guest6 --name web", `{"ipv6":{"guest":"fd00::ff:fe12:3456"}}`},
@@ -177,6 +180,7 @@ func TestIPErrors(t *testing.T) {
 		{[]string{"guest6"}, true, "without a running instance", "--name"},
 		{[]string{"--format", "yaml"}, true, `unknown format "yaml"`, "resolv.conf"},
 		{[]string{"--format", ""}, true, "unknown format", "resolv.conf"},
+		{[]string{"--format", "hots"}, true, "unknown format", "did you mean hosts?"},
 		{[]string{"--format", "{{.Nope}}"}, true, "Nope", ""},
 		{[]string{"--format", "{{"}, true, "unclosed action", ""},
 		{[]string{"dns", "--format", "hosts"}, true, "exclude each other", ""},

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/netip"
@@ -12,14 +11,12 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/slirpctl/slirpctl/internal/control"
-	"github.com/slirpctl/slirpctl/internal/gotemplate"
 	"github.com/slirpctl/slirpctl/internal/instance"
 )
 
 type listOptions struct {
 	names    []string
-	json     bool
-	format   string
+	output   printing
 	watch    bool
 	interval time.Duration
 	count    int
@@ -27,8 +24,7 @@ type listOptions struct {
 
 // AddFlags registers the flags of `slirpctl list`.
 func (o *listOptions) AddFlags(fs *pflag.FlagSet) {
-	fs.BoolVar(&o.json, "json", false, "print a JSON array")
-	fs.StringVar(&o.format, "format", "", "print each instance by the Go `TEMPLATE`")
+	o.output.addFlags(fs, "array")
 	fs.BoolVarP(&o.watch, "watch", "w", false, "show traffic per second too, again and again")
 	fs.DurationVar(&o.interval, "interval", time.Second, "how long --watch waits in between")
 	fs.IntVar(&o.count, "count", 0, "how often --watch shows it (0: until Ctrl-C)")
@@ -54,13 +50,11 @@ in place, else one table after the other, or one JSON array a line with --json.`
 		},
 	}
 	opts.AddFlags(cmd.Flags())
-	cmd.MarkFlagsMutuallyExclusive("json", "format")
-	cmd.MarkFlagsMutuallyExclusive("watch", "format")
 	return cmd
 }
 
 func runList(ctx context.Context, a *app, o *listOptions) error {
-	p, err := newStatePrinter(a.out, o.json, o.format)
+	p, err := newPrinter[instance.State](a.out, &o.output)
 	if err != nil {
 		return err
 	}
@@ -73,16 +67,29 @@ func runList(ctx context.Context, a *app, o *listOptions) error {
 		if o.interval <= 0 || o.count < 0 {
 			return usagef("--interval wants more than 0, --count at least 0")
 		}
+		if p.tmpl != nil {
+			return usagef("--watch and a template exclude each other")
+		}
 		return watchList(ctx, o, p, query)
 	}
 	sts, err := query()
 	if err != nil {
 		return err
 	}
-	if len(sts) == 0 && p.tmpl == nil && !p.json && isTerminal(a.err) {
+	if len(sts) == 0 && p.format == formatTable && isTerminal(a.err) {
 		fmt.Fprintln(a.err, "slirpctl: nothing runs; slirpctl up -- COMMAND starts something")
 	}
-	return p.list(sts)
+	return p.print(sts, func() (string, error) {
+		if len(sts) == 0 {
+			return "", nil
+		}
+		t := newTable("NAME", "STATE", "TARGET", "GUEST", "FORWARDS", "RESTARTS", "UP")
+		for _, st := range sts {
+			t.add(plain(st.Name), stateCell(st.State), plain(targetText(st)), plain(addrText(st)),
+				plain(fmt.Sprint(len(st.Ports))), restartsCell(st.Restarts), plain(age(st.StartedAt)))
+		}
+		return t.text(a.out), nil
+	})
 }
 
 // queryInstances returns the states of the instances named, or of all.
@@ -102,61 +109,6 @@ func queryInstances(ctx context.Context, base instance.Base, names []string) ([]
 		entries = append(entries, e)
 	}
 	return control.Query(ctx, entries), nil
-}
-
-// statePrinter prints states as the user wants them.
-type statePrinter struct {
-	out   io.Writer
-	json  bool
-	tmpl  *gotemplate.Template
-	quiet bool // nothing but what was asked for
-}
-
-func newStatePrinter(out io.Writer, asJSON bool, format string) (*statePrinter, error) {
-	p := &statePrinter{out: out, json: asJSON}
-	if format == "" {
-		return p, nil
-	}
-	t, err := gotemplate.Parse(format)
-	if err != nil {
-		return nil, usagef("--format: %v", err)
-	}
-	p.tmpl = t
-	return p, nil
-}
-
-func (p *statePrinter) byTemplate(st instance.State) error {
-	if err := p.tmpl.Execute(p.out, st); err != nil {
-		return usagef("--format: %v", err)
-	}
-	_, err := fmt.Fprintln(p.out)
-	return err
-}
-
-func (p *statePrinter) list(sts []instance.State) error {
-	switch {
-	case p.json:
-		enc := json.NewEncoder(p.out)
-		enc.SetIndent("", "  ")
-		return enc.Encode(sts)
-	case p.tmpl != nil:
-		for _, st := range sts {
-			if err := p.byTemplate(st); err != nil {
-				return err
-			}
-		}
-		return nil
-	case len(sts) == 0:
-		return nil
-	}
-	t := &table{}
-	t.add(cell{"NAME", bold}, cell{"STATE", bold}, cell{"TARGET", bold}, cell{"GUEST", bold}, cell{"FORWARDS", bold}, cell{"RESTARTS", bold}, cell{"UP", bold})
-	for _, st := range sts {
-		t.add(plain(st.Name), stateCell(st.State), plain(targetText(st)), plain(addrText(st)),
-			plain(fmt.Sprint(len(st.Ports))), restartsCell(st.Restarts), plain(age(st.StartedAt)))
-	}
-	_, err := io.WriteString(p.out, t.render(wantColour(p.out), terminalWidth(p.out)))
-	return err
 }
 
 func addrText(st instance.State) string {
@@ -194,22 +146,8 @@ func age(t time.Time) string {
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
-// up prints what `up` brought about. In the foreground with COMMAND, stdout is COMMAND's: only
-// what was asked for is printed there, and host ports that nobody could know go to notes.
-func (p *statePrinter) up(st instance.State, command bool, notes io.Writer) error {
-	switch {
-	case p.json:
-		return json.NewEncoder(p.out).Encode(st)
-	case p.tmpl != nil:
-		return p.byTemplate(st)
-	case p.quiet:
-		return nil
-	case command:
-		for _, f := range st.Ports {
-			fmt.Fprintf(notes, "slirpctl: forwarding %s\n", portText(f))
-		}
-		return nil
-	}
+// upText is what `up` prints for people.
+func upText(st instance.State, w io.Writer) string {
 	dns := "-"
 	if st.DNS.IsValid() {
 		dns = st.DNS.String()
@@ -226,8 +164,7 @@ func (p *statePrinter) up(st instance.State, command bool, notes io.Writer) erro
 	for _, f := range st.Ports {
 		line("forward", portText(f), green)
 	}
-	_, err := io.WriteString(p.out, t.render(wantColour(p.out), 0))
-	return err
+	return t.render(wantColour(w), 0)
 }
 
 func portText(f instance.PortState) string {

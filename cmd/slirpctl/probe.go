@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/slirpctl/slirpctl/internal/gotemplate"
 	"github.com/slirpctl/slirpctl/internal/launcher"
 	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/probe"
@@ -27,8 +25,7 @@ type probeOptions struct {
 	selfTest bool
 	path     string // of slirp4netns
 	cidr     string
-	format   string
-	json     bool
+	output   printing
 
 	surroundings func() probeSurroundings
 }
@@ -45,8 +42,7 @@ func (o *probeOptions) AddFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.selfTest, "self-test", false, "bring throw-away namespaces up and send TCP, UDP and DNS through them")
 	fs.StringVar(&o.path, "slirp4netns-path", "", "the `binary` to ask (default: as up finds it)")
 	fs.StringVar(&o.cidr, "cidr", "", "the `network` to compare with the host's routes (default: that of up)")
-	fs.StringVar(&o.format, "format", "", "a Go `template` over the report, such as '{{.Slirp4netns.Version}}'")
-	fs.BoolVar(&o.json, "json", false, "print JSON")
+	o.output.addFlags(fs, "object")
 }
 
 const probeLong = `Print what the installed slirp4netns is, which of its features it has, and what the
@@ -85,9 +81,6 @@ func newProbeCmd(surroundings func() probeSurroundings) *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			changed := cmd.Flags().Changed
-			if opts.json && changed("format") {
-				return usagef("--json and --format exclude each other")
-			}
 			if changed("slirp4netns-path") && opts.path == "" {
 				return usagef("--slirp4netns-path is empty")
 			}
@@ -114,7 +107,7 @@ func runProbe(ctx context.Context, opts *probeOptions, around probeSurroundings,
 	if err != nil {
 		return err
 	}
-	write, err := probeWriter(stdout, opts)
+	p, err := newPrinter[probe.Report](stdout, &opts.output)
 	if err != nil {
 		return err
 	}
@@ -132,7 +125,7 @@ func runProbe(ctx context.Context, opts *probeOptions, around probeSurroundings,
 		}
 	}
 	stop()
-	if err := write(report); err != nil {
+	if err := p.print(report, func() (string, error) { return probeText(stdout, report), nil }); err != nil {
 		return err
 	}
 	if detectErr != nil {
@@ -184,37 +177,9 @@ func requirements(names []string) ([]string, error) {
 	return checked, nil
 }
 
-// probeWriter returns what prints a report in the wanted form. A template that can't be parsed
-// is refused before anything is tried.
-func probeWriter(w io.Writer, opts *probeOptions) (func(probe.Report) error, error) {
-	switch {
-	case opts.json:
-		return func(r probe.Report) error {
-			enc := json.NewEncoder(w)
-			enc.SetEscapeHTML(false)
-			enc.SetIndent("", "  ")
-			return enc.Encode(r)
-		}, nil
-	case opts.format != "":
-		t, err := gotemplate.Parse(opts.format)
-		if err != nil {
-			return nil, usagef("--format: %v", err)
-		}
-		return func(r probe.Report) error {
-			text, err := t.Lines(r)
-			if err != nil {
-				return usagef("--format: %v", err)
-			}
-			_, err = io.WriteString(w, text)
-			return err
-		}, nil
+func probeText(w io.Writer, r probe.Report) string {
+	if isTerminal(w) {
+		return terminalReport(r, wantColour(w))
 	}
-	return func(r probe.Report) error {
-		text := plainReport(r)
-		if isTerminal(w) {
-			text = terminalReport(r, wantColour(w))
-		}
-		_, err := io.WriteString(w, text)
-		return err
-	}, nil
+	return plainReport(r)
 }

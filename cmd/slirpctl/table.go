@@ -20,6 +20,20 @@ func (t *table) add(cells ...cell) { t.rows = append(t.rows, cells) }
 
 func plain(text string) cell { return cell{text: text} }
 
+// newTable returns a table with a line of titles.
+func newTable(titles ...string) *table {
+	t := &table{}
+	row := make([]cell, len(titles))
+	for i, title := range titles {
+		row[i] = cell{title, bold}
+	}
+	t.add(row...)
+	return t
+}
+
+// text returns the table as it fits w: coloured and cut on a terminal.
+func (t *table) text(w io.Writer) string { return t.render(wantColour(w), terminalWidth(w)) }
+
 // render returns the table. Without colour the cells come bare; a limit above 0 cuts every line
 // to so many characters, which keeps a terminal's lines whole.
 func (t *table) render(colour bool, limit int) string {

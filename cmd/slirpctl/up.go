@@ -29,8 +29,7 @@ type upOptions struct {
 	netns, userns string
 	ociState      string
 	dryRun        bool
-	json          bool
-	format        string
+	output        printing
 
 	pid       int
 	command   []string
@@ -44,8 +43,7 @@ func (o *upOptions) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.userns, "userns", "", "the user namespace at `PATH` to enter first [the one that owns the network namespace]")
 	fs.StringVar(&o.ociState, "oci-state", "", "the OCI container whose state is in `FILE`, or on standard input (-)")
 	fs.BoolVar(&o.dryRun, "dry-run", false, "print the slirp4netns command line, and change nothing")
-	fs.BoolVar(&o.json, "json", false, "print a JSON object when the network is ready")
-	fs.StringVar(&o.format, "format", "", "print by the Go `TEMPLATE` when the network is ready")
+	o.output.addFlags(fs, "object")
 }
 
 func newUpCmd(a *app) *cobra.Command {
@@ -93,7 +91,6 @@ slirpctl failed, 126 when COMMAND can't be run, 127 when it isn't found.`,
 		},
 	}
 	opts.AddFlags(cmd.Flags())
-	cmd.MarkFlagsMutuallyExclusive("json", "format")
 	return cmd
 }
 
@@ -167,7 +164,7 @@ func runUp(ctx context.Context, a *app, o *upOptions) error {
 		Umask: unix.Umask(0o077),
 	}
 	opt := &req.Options
-	printer, err := newStatePrinter(a.out, o.json, o.format)
+	printer, err := newPrinter[instance.State](a.out, &o.output)
 	if err != nil {
 		return err
 	}
@@ -175,7 +172,6 @@ func runUp(ctx context.Context, a *app, o *upOptions) error {
 		if err := aimAtContainer(&req, o.container); err != nil {
 			return err
 		}
-		printer.quiet = o.ociState == "-"
 	}
 	ready, exit, err := openWrapperFDs(opt)
 	if err != nil {
@@ -205,7 +201,7 @@ func runUp(ctx context.Context, a *app, o *upOptions) error {
 		}
 	}
 	onReady := func(st instance.State) error {
-		if err := printer.up(st, len(o.command) > 0 && !opt.Detach, a.err); err != nil {
+		if err := o.report(a, printer, st, opt.Detach); err != nil {
 			return err
 		}
 		if o.container == nil { // a hook's NOTIFY_SOCKET is the container's
@@ -236,6 +232,23 @@ func runUp(ctx context.Context, a *app, o *upOptions) error {
 		return statusError(status)
 	}
 	return nil
+}
+
+// report prints what `up` brought about. A hook's stdout may be the container's, and in the foreground
+// it is COMMAND's: only what was asked for is printed there, and the host ports of COMMAND on stderr.
+func (o *upOptions) report(a *app, p *printer, st instance.State, detached bool) error {
+	p.oneLine = true
+	switch {
+	case o.output.given():
+	case o.container != nil && o.ociState == "-":
+		return nil
+	case len(o.command) > 0 && !detached:
+		for _, f := range st.Ports {
+			fmt.Fprintf(a.err, "slirpctl: forwarding %s\n", portText(f))
+		}
+		return nil
+	}
+	return p.print(st, func() (string, error) { return upText(st, a.out), nil })
 }
 
 // warnOfOverlap says which network of the host can't be reached from inside, and names a network

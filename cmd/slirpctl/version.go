@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"runtime"
 
@@ -15,7 +14,7 @@ type versionInfo struct {
 }
 
 func newVersionCmd(a *app) *cobra.Command {
-	var asJSON bool
+	var output printing
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print slirpctl's own version",
@@ -23,14 +22,17 @@ func newVersionCmd(a *app) *cobra.Command {
 		// No configuration is read: it can't be wrong then.
 		PersistentPreRunE: func(*cobra.Command, []string) error { return nil },
 		RunE: func(*cobra.Command, []string) error {
-			v := versionInfo{version, runtime.Version(), runtime.GOARCH}
-			if asJSON {
-				return json.NewEncoder(a.out).Encode(v)
+			p, err := newPrinter[versionInfo](a.out, &output)
+			if err != nil {
+				return err
 			}
-			_, err := fmt.Fprintf(a.out, "slirpctl %s (%s %s)\n", v.Version, v.Go, v.Arch)
-			return err
+			v := versionInfo{version, runtime.Version(), runtime.GOARCH}
+			p.oneLine = true
+			return p.print(v, func() (string, error) {
+				return fmt.Sprintf("slirpctl %s (%s %s)\n", v.Version, v.Go, v.Arch), nil
+			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
+	output.addFlags(cmd.Flags(), "object")
 	return cmd
 }

@@ -66,16 +66,16 @@ func rate(before, after uint64, seconds float64) float64 {
 }
 
 // watchList shows the instances again and again, count times, or until ctx ends if count is 0.
-func watchList(ctx context.Context, o *listOptions, p *statePrinter, query func() ([]instance.State, error)) error {
+func watchList(ctx context.Context, o *listOptions, p *printer, query func() ([]instance.State, error)) error {
 	m := &meter{}
-	terminal := isTerminal(p.out)
+	terminal := isTerminal(p.w)
 	for n := 1; ; n++ {
 		sts, err := query()
 		if err != nil {
 			return err
 		}
 		states := m.read(time.Now(), sts, control.QueryTraffic(ctx, sts))
-		if err := writeWatched(p.out, o.json, terminal, states, time.Now()); err != nil {
+		if err := writeWatched(p.w, p.format == formatJSON, terminal, states, time.Now()); err != nil {
 			return err
 		}
 		if n == o.count {
@@ -104,8 +104,7 @@ func writeWatched(w io.Writer, asJSON, terminal bool, states []watchedState, now
 		}
 		return json.NewEncoder(w).Encode(states)
 	}
-	t := &table{}
-	t.add(cell{"NAME", bold}, cell{"STATE", bold}, cell{"GUEST", bold}, cell{"IN", bold}, cell{"OUT", bold}, cell{"FORWARDS", bold}, cell{"RESTARTS", bold})
+	t := newTable("NAME", "STATE", "GUEST", "IN", "OUT", "FORWARDS", "RESTARTS")
 	for _, st := range states {
 		in, out := "-", "-"
 		if st.Traffic != nil && st.Traffic.InPerSecond != nil {
@@ -114,7 +113,7 @@ func writeWatched(w io.Writer, asJSON, terminal bool, states []watchedState, now
 		t.add(plain(st.Name), stateCell(st.State.State), plain(addrText(st.State)), plain(in), plain(out),
 			plain(fmt.Sprint(len(st.Ports))), restartsCell(st.Restarts))
 	}
-	text := t.render(wantColour(w), terminalWidth(w))
+	text := t.text(w)
 	if terminal {
 		// Drawn over, not cleared first: that would flicker.
 		text = goHome + strings.ReplaceAll(now.Format("15:04:05")+"\n\n"+text, "\n", clearLine+"\n") + clearBelow

@@ -1,32 +1,35 @@
 package subnet
 
-import "net/netip"
+import (
+	"net/netip"
+	"strings"
+)
 
 // Values is what there is to say about one network, ready to be printed. A field that is not
-// known, or does not exist (DNS when it is disabled), is the zero value and is left out of
-// every output. Its JSON is what `slirpctl ip --json` prints.
+// known, or does not exist (DNS when it is disabled), is the zero value; JSON has "" for it, and
+// the other outputs leave it out. Its JSON is what `slirpctl ip --json` prints.
 type Values struct {
-	CIDR      netip.Prefix `json:"cidr,omitzero"`
-	Guest     netip.Addr   `json:"guest,omitzero"`
-	Gateway   netip.Addr   `json:"gateway,omitzero"`
-	DNS       netip.Addr   `json:"dns,omitzero"`
-	DHCPBegin netip.Addr   `json:"dhcpBegin,omitzero"`
-	DHCPEnd   netip.Addr   `json:"dhcpEnd,omitzero"`
-	Netmask   netip.Addr   `json:"netmask,omitzero"`
-	Broadcast netip.Addr   `json:"broadcast,omitzero"`
+	CIDR      netip.Prefix `json:"cidr"`
+	Guest     netip.Addr   `json:"guest"`
+	Gateway   netip.Addr   `json:"gateway"`
+	DNS       netip.Addr   `json:"dns"`
+	DHCPBegin netip.Addr   `json:"dhcpBegin"`
+	DHCPEnd   netip.Addr   `json:"dhcpEnd"`
+	Netmask   netip.Addr   `json:"netmask"`
+	Broadcast netip.Addr   `json:"broadcast"`
 	// IPv6 is nil where the namespace has no IPv6.
-	IPv6 *Values6 `json:"ipv6,omitzero"`
+	IPv6 *Values6 `json:"ipv6"`
 }
 
 // Values6 is the IPv6 part of [Values].
 type Values6 struct {
-	CIDR netip.Prefix `json:"cidr,omitzero"`
+	CIDR netip.Prefix `json:"cidr"`
 	// Guest is known only where the tap's MAC address is; see [Guest6].
-	Guest   netip.Addr `json:"guest,omitzero"`
-	Gateway netip.Addr `json:"gateway,omitzero"`
-	DNS     netip.Addr `json:"dns,omitzero"`
+	Guest   netip.Addr `json:"guest"`
+	Gateway netip.Addr `json:"gateway"`
+	DNS     netip.Addr `json:"dns"`
 	// Router is the next hop of the default route.
-	Router netip.Addr `json:"router,omitzero"`
+	Router netip.Addr `json:"router"`
 }
 
 // Values returns the values of n, without IPv6.
@@ -119,6 +122,21 @@ func (v Values) Get(name string) (string, bool) {
 		}
 	}
 	return "", false
+}
+
+// Object returns the value of that name as an object that holds it alone, in the place that it has in
+// the JSON of [Values].
+func (v Values) Object(name string) map[string]any {
+	text, _ := v.Get(name)
+	key, rest, _ := strings.Cut(strings.TrimSuffix(name, "6"), "-")
+	if rest != "" {
+		key += strings.ToUpper(rest[:1]) + rest[1:]
+	}
+	object := map[string]any{key: text}
+	if strings.HasSuffix(name, "6") {
+		object = map[string]any{"ipv6": object}
+	}
+	return object
 }
 
 // Only returns v with nothing but the value of that name left.

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+	"strings"
+	"text/template"
+
+	"github.com/spf13/pflag"
+
+	"github.com/slirpctl/slirpctl/internal/options"
+)
+
+// The formats that every command which prints data has. A text with {{ is a template.
+const (
+	formatTable = "table"
+	formatJSON  = "json"
+)
+
+// printing holds --json and --format.
+type printing struct {
+	fs      *pflag.FlagSet
+	json    bool
+	format  string
+	formats []string
+}
+
+// addFlags registers the flags; what is printed as JSON is an "object" or an "array". more are formats of
+// this command alone.
+func (o *printing) addFlags(fs *pflag.FlagSet, what string, more ...string) {
+	o.fs = fs
+	o.formats = append([]string{formatTable, formatJSON}, more...)
+	fs.BoolVar(&o.json, "json", false, "print a JSON "+what)
+	usage := "print as a `FORMAT`: " + strings.Join(o.formats, ", ") + " or a Go template"
+	if what == "array" {
+		usage += " for each"
+	}
+	fs.StringVar(&o.format, "format", formatTable, usage)
+}
+
+// given reports whether the user chose a format.
+func (o *printing) given() bool { return o.json || o.fs.Changed("format") }
+
+// printer prints what a command has to say, in the format that the user chose.
+type printer struct {
+	w       io.Writer
+	format  string             // "" with a template
+	tmpl    *template.Template // nil without
+	oneLine bool               // JSON in one line
+}
+
+// newPrinter returns a printer of T, or of several: a template sees one at a time.
+func newPrinter[T any](w io.Writer, o *printing) (*printer, error) {
+	p := &printer{w: w, format: o.format}
+	typ := reflect.TypeFor[T]()
+	if o.json {
+		if o.fs.Changed("format") && o.format != formatJSON {
+			return nil, usagef("--json and --format exclude each other")
+		}
+		p.format = formatJSON
+	}
+	if strings.Contains(p.format, "{{") {
+		p.format = ""
+		var err error
+		p.tmpl, err = parseTemplate(o.format, typ)
+		return p, err
+	}
+	if !slices.Contains(o.formats, p.format) {
+		hint := fmt.Sprintf("the formats are %s, and Go templates such as '{{.%s}}'", strings.Join(o.formats, ", "), typ.Field(0).Name)
+		if near := options.Nearest(p.format, o.formats); near != "" {
+			hint = "did you mean " + near + "? Otherwise " + hint
+		}
+		return nil, &usageError{fmt.Sprintf("--format: unknown format %q", p.format), hint}
+	}
+	return p, nil
+}
+
+// print prints v, which is one thing or a slice; text is its form for people, and for the formats of
+// one command alone.
+func (p *printer) print(v any, text func() (string, error)) error {
+	var out bytes.Buffer
+	switch {
+	case p.tmpl != nil:
+		if err := p.template(&out, reflect.ValueOf(v)); err != nil {
+			return err
+		}
+	case p.format == formatJSON:
+		enc := json.NewEncoder(&out)
+		enc.SetEscapeHTML(false)
+		if !p.oneLine {
+			enc.SetIndent("", "  ")
+		}
+		if err := enc.Encode(v); err != nil {
+			return err
+		}
+	default:
+		s, err := text()
+		if err != nil {
+			return err
+		}
+		out.WriteString(s)
+	}
+	if out.Len() == 0 {
+		return nil
+	}
+	_, err := p.w.Write(out.Bytes())
+	return err
+}
+
+// template writes whole lines.
+func (p *printer) template(out *bytes.Buffer, v reflect.Value) error {
+	if v.Kind() == reflect.Slice {
+		for i := range v.Len() {
+			if err := p.template(out, v.Index(i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	start := out.Len()
+	if err := execute(out, p.tmpl, v.Interface()); err != nil {
+		return err
+	}
+	if !bytes.HasSuffix(out.Bytes()[start:], []byte("\n")) {
+		out.WriteByte('\n')
+	}
+	return nil
+}
