@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,6 +58,28 @@ func TestJSONFieldsDocumented(t *testing.T) {
 			t.Errorf("docs/json.md has %q, which does not exist", f)
 		}
 	}
+}
+
+// TestRolesDocumented: docs/json.md lists the roles that occur.
+func TestRolesDocumented(t *testing.T) {
+	l := newLab(t)
+	st := l.up("--name", "x", "--", "sleep", "1000")
+	var roles []string
+	for _, p := range st.Processes {
+		roles = append(roles, "`"+p.Role+"`")
+	}
+	page, err := os.ReadFile(filepath.Join(repoRoot(t), "docs/json.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := regexp.MustCompile("(?m)^\\| `processes\\[\\].role` .*").FindString(string(page))
+	documented := regexp.MustCompile("`[a-z0-9]+`").FindAllString(line, -1)
+	slices.Sort(roles)
+	slices.Sort(documented)
+	if !slices.Equal(roles, documented) {
+		t.Errorf("%s: an instance with COMMAND has %s", line, roles)
+	}
+	l.must("down", "x")
 }
 
 // TestDocLinks: every link between the pages leads somewhere, and every page is linked to.

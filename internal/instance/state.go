@@ -100,7 +100,7 @@ type SlirpState struct {
 // ProcessState identifies a process of the instance beyond the reuse of its PID: Start is the
 // start time in clock ticks since boot, field 22 of /proc/PID/stat (proc(5)).
 type ProcessState struct {
-	Role  string `json:"role"` // "supervisor", "slirp4netns", "guest" or "command"
+	Role  string `json:"role"` // "supervisor", "slirp4netns" or "command"
 	PID   int    `json:"pid"`
 	Start uint64 `json:"start"`
 }
