@@ -69,7 +69,7 @@ func exitCode(err error) int {
 	case isA[*usageError](err), isA[*options.Error](err), isA[*subnet.CIDRError](err), isA[*hostfwd.SpecError](err),
 		isA[*instance.PathTooLongError](err), isA[*launcher.SocketPathError](err), isA[*launcher.OutboundError](err),
 		isA[*hostfwd.ForwardError](err), isA[*slirpapi.FieldError](err), errors.Is(err, slirpapi.ErrNetworkUnknown), errors.Is(err, target.ErrOwnNetns),
-		isA[*oci.StateError](err), isA[*oci.ConfigError](err):
+		isA[*oci.StateError](err), isA[*oci.ConfigError](err), errors.Is(err, hostfwd.ErrTooMany):
 		return exitUsage
 	case isA[*launcher.MissingFeatureError](err), isA[*launcher.SecurityError](err), isA[*launcher.BinaryError](err),
 		isA[*supervisor.NoIPv6Error](err), isA[*target.UsernsError](err), isA[*nscommand.MapError](err),

@@ -26,7 +26,8 @@ func newForwardCmd(a *app) *cobra.Command {
 that slirpctl did not start (--api-socket PATH instead of NAME).
 
 A port SPEC is [HOSTIP:][HOSTPORT[-END]]:[GUESTIP:]GUESTPORT[-END][/PROTO[,PROTO]],
-with IPv6 addresses in brackets. A bare 80, or a host port 0, takes a free host port.`,
+with IPv6 addresses in brackets. A bare 80, or a host port 0, takes a free host port;
+8000-8010:80 the first free one of the range.`,
 	}
 	cmd.AddCommand(newForwardAddCmd(a), newForwardListCmd(a), newForwardRemoveCmd(a), newForwardSetCmd(a), newForwardReloadCmd(a))
 	return cmd
@@ -211,6 +212,9 @@ func parseSpecs(args []string) (fs []hostfwd.Forward, from []int, err error) {
 		s, err := hostfwd.ParseSpec(arg)
 		if err != nil {
 			return nil, nil, err
+		}
+		if len(fs)+s.Total() > hostfwd.MaxForwards {
+			return nil, nil, hostfwd.ErrTooMany
 		}
 		for _, f := range s.Forwards() {
 			fs = append(fs, f)

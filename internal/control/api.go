@@ -25,11 +25,12 @@ const prefix = "/v1/slirpctl"
 
 // Forward is a forward in requests: what of [hostfwd.Forward] travels.
 type Forward struct {
-	Proto     hostfwd.Proto `json:"proto"`
-	HostIP    netip.Addr    `json:"hostIP"`
-	HostPort  uint16        `json:"hostPort"`
-	GuestIP   netip.Addr    `json:"guestIP"`
-	GuestPort uint16        `json:"guestPort"`
+	Proto       hostfwd.Proto `json:"proto"`
+	HostIP      netip.Addr    `json:"hostIP"`
+	HostPort    uint16        `json:"hostPort"`
+	HostPortEnd uint16        `json:"hostPortEnd,omitempty"` // of a range of which one is picked
+	GuestIP     netip.Addr    `json:"guestIP"`
+	GuestPort   uint16        `json:"guestPort"`
 }
 
 type reloadRequest struct {

@@ -13,16 +13,18 @@ import (
 func TestAuto(t *testing.T) {
 	asEverybody(t, func(t *testing.T) {
 		for _, h := range handlers {
-			t.Run(h, func(t *testing.T) { testAuto(t, h) })
+			t.Run(h, func(t *testing.T) { testAuto(t, h, "", "127.0.0.1") })
+			t.Run(h+" everywhere", func(t *testing.T) { testAuto(t, h, ":0.0.0.0", "0.0.0.0") })
 		}
 	})
 }
 
-func testAuto(t *testing.T, handler string) {
+// testAuto uses -p auto with where behind it, which listens on hostIP.
+func testAuto(t *testing.T, handler, where, hostIP string) {
 	w := newWorld(t)
 	first := freeRange(t, 8)
 	at := func(ip string, i int) string { return fmt.Sprintf("%s:%d", ip, first+i) }
-	g := w.up("g", "--port-handler", handler, "--allow-host-loopback", "-p", "auto", "-p", fmt.Sprintf("127.0.0.1::%d", first),
+	g := w.up("g", "--port-handler", handler, "--allow-host-loopback", "-p", "auto"+where, "-p", fmt.Sprintf("127.0.0.1::%d", first),
 		"--auto-exclude", fmt.Sprintf("%d-%d", first+1, first+2))
 	byHand := w.list("g")
 
@@ -35,9 +37,9 @@ func testAuto(t *testing.T, handler string) {
 	start := time.Now()
 	g.listen("tcp", fmt.Sprintf("[::]:%d", first+6), "echo")
 	want := map[string]string{
-		fmt.Sprintf("tcp %d", first+4): "0.0.0.0 10.0.2.100",
-		fmt.Sprintf("udp %d", first+5): "0.0.0.0 10.0.2.100",
-		fmt.Sprintf("tcp %d", first+6): "0.0.0.0 10.0.2.100",
+		fmt.Sprintf("tcp %d", first+4): hostIP + " 10.0.2.100",
+		fmt.Sprintf("udp %d", first+5): hostIP + " 10.0.2.100",
+		fmt.Sprintf("tcp %d", first+6): hostIP + " 10.0.2.100",
 	}
 	if handler != "slirp4netns" {
 		want[fmt.Sprintf("tcp %d", first+3)] = "127.0.0.1 127.0.0.1"
@@ -106,15 +108,17 @@ func testAuto(t *testing.T, handler string) {
 	// A port that the host refuses is skipped, and the log says why.
 	busy := taken(t)
 	g.listen("tcp4", fmt.Sprintf("0.0.0.0:%d", busy), "echo")
-	note := fmt.Sprintf("port %d/tcp is not forwarded: 0.0.0.0:%d/tcp is in use", busy, busy)
-	if os.Geteuid() != 0 && privileged(t) > 81 {
+	notes := []string{fmt.Sprintf("port %d/tcp is not forwarded: %s:%d/tcp is in use", busy, hostIP, busy)}
+	if privileged(t) > 81 { // for root too
 		g.listen("tcp4", "0.0.0.0:81", "echo")
-		note = "port 81/tcp is not forwarded: 0.0.0.0:81/tcp is a privileged port"
+		notes = append(notes, fmt.Sprintf("port 81/tcp is not forwarded: only the ports %d-65535 are", privileged(t)))
 	}
 	eventually(t, func() error {
 		log, err := os.ReadFile(w.state() + "/g/log")
-		if err == nil && strings.Count(string(log), note) != 1 {
-			return fmt.Errorf("the log has no %q once:\n%s", note, log)
+		for _, note := range notes {
+			if err == nil && strings.Count(string(log), note) != 1 {
+				err = fmt.Errorf("the log has no %q once:\n%s", note, log)
+			}
 		}
 		return err
 	})

@@ -17,10 +17,22 @@ type job struct {
 	l     Listener
 }
 
+// picks reports whether j's host port is not known before it is open.
+func (j *job) picks() bool { return j.asked.HostPort == 0 || j.asked.HostPortEnd != 0 }
+
 func (j *job) fail(err error) *AddError { return &AddError{j.index, j.asked, err} }
 
-// plan resolves and checks all of fs.
-func (m *Manager) plan(fs []Forward) ([]*job, error) {
+// MaxForwards is how many forwards a [Manager] keeps at most.
+const MaxForwards = 65536
+
+// ErrTooMany is a forward beyond [MaxForwards].
+var ErrTooMany = fmt.Errorf("an instance has at most %d forwards", MaxForwards)
+
+// plan resolves and checks all of fs, which come on top of have forwards.
+func (m *Manager) plan(fs []Forward, have int) ([]*job, error) {
+	if room := MaxForwards - have; len(fs) > room {
+		return nil, &AddError{room, fs[room], ErrTooMany}
+	}
 	jobs := make([]*job, len(fs))
 	for i, f := range fs {
 		jobs[i] = &job{index: i, asked: f}
@@ -54,6 +66,12 @@ func (m *Manager) resolve(f Forward, guest netip.Addr) (*entry, error) {
 	}
 	if f.GuestPort == 0 {
 		return nil, &ForwardError{"guest port", "must be 1 to 65535"}
+	}
+	if f.HostPortEnd != 0 {
+		if f.HostPort == 0 || f.HostPortEnd < f.HostPort {
+			return nil, &ForwardError{"host port", fmt.Sprintf("range %d-%d is none", f.HostPort, f.HostPortEnd)}
+		}
+		e.f.HostPort, e.f.HostPortEnd = 0, 0 // until one is picked
 	}
 	return e, m.h.Check(e.f)
 }
@@ -91,7 +109,8 @@ func (m *Manager) release(jobs []*job) {
 }
 
 // openAll opens all reserved jobs or none; then none is reserved any more. Those with a given
-// host port go first, so that a free one can't be one that the batch needs.
+// host port go first and those with any free one last, so that no port is picked that the
+// batch needs.
 func (m *Manager) openAll(ctx context.Context, jobs []*job) error {
 	var opened []*job
 	fail := func(j *job, err error) error {
@@ -99,26 +118,27 @@ func (m *Manager) openAll(ctx context.Context, jobs []*job) error {
 		m.release(jobs)
 		return err
 	}
-	for _, j := range jobs {
-		if j.e.f.HostPort == 0 {
-			continue
+	var ranges, free [][]*job
+	for rest := jobs; len(rest) > 0; {
+		n := groupLen(rest)
+		switch group := rest[:n]; {
+		case !group[0].picks():
+			if err := m.openOne(ctx, group[0]); err != nil {
+				return fail(group[0], err)
+			}
+			opened = append(opened, group[0])
+		case group[0].asked.HostPortEnd != 0:
+			ranges = append(ranges, group)
+		default:
+			free = append(free, group)
 		}
-		if err := m.openOne(ctx, j); err != nil {
-			return fail(j, err)
-		}
-		opened = append(opened, j)
+		rest = rest[n:]
 	}
-	for i := 0; i < len(jobs); {
-		if jobs[i].l != nil {
-			i++
-			continue
-		}
-		n := groupLen(jobs[i:])
-		if j, err := m.openGroup(ctx, jobs[i:i+n]); err != nil {
+	for _, group := range slices.Concat(ranges, free) {
+		if j, err := m.openGroup(ctx, group); err != nil {
 			return fail(j, err)
 		}
-		opened = append(opened, jobs[i:i+n]...)
-		i += n
+		opened = append(opened, group...)
 	}
 	return nil
 }
@@ -154,12 +174,16 @@ func takeBack(opened []*job, cause error) error {
 	return cause
 }
 
-// groupLen counts the jobs, from the first, that want the same free port.
+// groupLen counts the jobs, from the first, that are to pick the same host port; it is 1 where
+// the port is given.
 func groupLen(jobs []*job) int {
 	a := jobs[0].asked
+	if !jobs[0].picks() {
+		return 1
+	}
 	for n := 1; n < len(jobs); n++ {
 		b := jobs[n].asked
-		if b.Proto = a.Proto; a != b || jobs[n].l != nil {
+		if b.Proto = a.Proto; a != b {
 			return n
 		}
 		for _, j := range jobs[:n] {
@@ -175,48 +199,95 @@ func groupLen(jobs []*job) int {
 // taken for another; with half of the ports taken, all tries fail once in 2^16.
 const sameNumberTries = 16
 
-// openGroup opens jobs that want the same free port, or else each on its own.
+// openGroup opens jobs that are to pick the same host port, or else each on its own.
 func (m *Manager) openGroup(ctx context.Context, group []*job) (*job, error) {
-	for range sameNumberTries {
-		j, err := m.openSame(ctx, group)
-		if err == nil {
-			return nil, nil
-		}
-		if !errors.Is(err, syscall.EADDRINUSE) {
-			return j, err
-		}
+	j, err := m.pick(ctx, group)
+	if err == nil || len(group) == 1 || !errors.Is(err, syscall.EADDRINUSE) {
+		return j, err
 	}
 	for i := range group {
-		if j, err := m.openSame(ctx, group[i:i+1]); err != nil {
+		if j, err := m.pick(ctx, group[i:i+1]); err != nil {
 			return j, takeBack(group[:i], err)
 		}
 	}
 	return nil, nil
 }
 
-// openSame lets the first pick a port and opens the others on it. If one fails, it is
-// returned, and none is open.
-func (m *Manager) openSame(ctx context.Context, group []*job) (*job, error) {
-	var port uint16
+// pick opens all of group on one host port, or none and returns the one that failed.
+func (m *Manager) pick(ctx context.Context, group []*job) (failed *job, err error) {
+	asked := group[0].asked
+	if asked.HostPortEnd == 0 {
+		for range sameNumberTries {
+			if failed, err = m.openSame(ctx, group, 0); !errors.Is(err, syscall.EADDRINUSE) {
+				break
+			}
+		}
+		return failed, err
+	}
+	var first error // why the range's first port can't be had
+	for port := int(asked.HostPort); port <= int(asked.HostPortEnd); port++ {
+		if first != nil && m.busy(group, uint16(port)) {
+			continue
+		}
+		failed, err = m.openSame(ctx, group, uint16(port))
+		if err == nil || !errors.Is(err, syscall.EADDRINUSE) {
+			return failed, err
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return group[0], fmt.Errorf("no host port of %d-%d is free: %w", asked.HostPort, asked.HostPortEnd, first)
+}
+
+// busy reports, quickly, whether a host port is taken for any of group.
+func (m *Manager) busy(group []*job, port uint16) bool {
+	for _, j := range group {
+		f := j.e.f
+		f.HostPort = port
+		if m.taken.conflict(f) != nil || m.hostTaken(f) {
+			return true
+		}
+	}
+	return false
+}
+
+// openSame opens the first of group on port, or for 0 on one that the handler picks, and the others
+// on the same. If one fails, it is returned, and none is open.
+func (m *Manager) openSame(ctx context.Context, group []*job, port uint16) (*job, error) {
 	for i, j := range group {
 		j.e.f.HostPort = port
-		err := m.openOne(ctx, j)
+		err := m.openTaken(ctx, j)
 		if err == nil {
-			j.e.f.HostPort = j.l.Forward().HostPort
 			port = j.e.f.HostPort
-			if err = m.taken.take(j.e); err == nil {
-				continue
-			}
-			i++ // j is open
+			continue
 		}
 		err = takeBack(group[:i], err)
-		for _, o := range group {
+		for _, o := range group[:i+1] {
 			m.taken.free(o.e)
 			o.e.f.HostPort = 0
 		}
 		return j, err
 	}
 	return nil, nil
+}
+
+// openTaken opens j and enters it into the books.
+func (m *Manager) openTaken(ctx context.Context, j *job) error {
+	if j.e.f.HostPort != 0 {
+		if err := m.taken.take(j.e); err != nil {
+			return err
+		}
+		return m.openOne(ctx, j)
+	}
+	if err := m.openOne(ctx, j); err != nil {
+		return err
+	}
+	j.e.f.HostPort = j.l.Forward().HostPort
+	if err := m.taken.take(j.e); err != nil {
+		return takeBack([]*job{j}, err)
+	}
+	return nil
 }
 
 // enter gives the opened jobs their ids.

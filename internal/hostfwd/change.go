@@ -12,16 +12,17 @@ import (
 )
 
 // Set makes the forwards exactly fs and returns them in that order. A forward that stays is
-// not touched and keeps its id: one that is the same, or that was added with host port 0 and
-// is the same otherwise. New ones are opened before old ones are closed, except where the
-// two want the same host port. If a new one can't be had, the error is an [*AddError] and
-// the forwards are what they were; one that could not be put back leads to a [*DownError].
+// not touched and keeps its id: one that is the same, or the same but for a host port that is
+// in the range asked for, or 0 then and now. New ones are opened before old ones are closed,
+// except where the two want the same host port. If a new one can't be had, the error is an
+// [*AddError] and the forwards are what they were; one that could not be put back leads to a
+// [*DownError].
 func (m *Manager) Set(ctx context.Context, fs []Forward) ([]Status, error) {
 	if err := m.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer m.unlock()
-	jobs, err := m.plan(fs)
+	jobs, err := m.plan(fs, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -33,7 +34,10 @@ func (m *Manager) Set(ctx context.Context, fs []Forward) ([]Status, error) {
 	// Colliding jobs have to wait until old ones have left their ports. A job that revives a
 	// forward that is down has its port already.
 	var free, revived, colliding []*job
-	leaving := map[*entry]bool{}
+	leaving, isOld := map[*entry]bool{}, map[*entry]bool{}
+	for _, e := range old {
+		isOld[e] = true
+	}
 	for _, j := range jobs {
 		if stay[j] {
 			if j.e.l == nil {
@@ -41,7 +45,7 @@ func (m *Manager) Set(ctx context.Context, fs []Forward) ([]Status, error) {
 			}
 			continue
 		}
-		rivals := m.rivals(j)
+		rivals := m.rivals(j, isOld)
 		for _, e := range rivals {
 			leaving[e] = true
 		}
@@ -80,15 +84,16 @@ func (m *Manager) Set(ctx context.Context, fs []Forward) ([]Status, error) {
 // are old, by id.
 func (m *Manager) match(jobs []*job) (stay map[*job]bool, old []*entry) {
 	same := map[Forward]*entry{}
-	auto := map[Forward][]*entry{} // with host port 0
+	alike := map[Forward][]*entry{} // but for the host port, which is 0 here
 	all := m.sorted()
 	for _, e := range all {
 		same[e.f] = e
-		if e.auto {
-			k := e.f
-			k.HostPort = 0
-			auto[k] = append(auto[k], e)
-		}
+		k := e.f
+		k.HostPort = 0
+		alike[k] = append(alike[k], e)
+	}
+	for _, es := range alike {
+		slices.SortFunc(es, func(a, b *entry) int { return cmp.Compare(a.f.HostPort, b.f.HostPort) })
 	}
 	stay, used := map[*job]bool{}, map[*entry]bool{}
 	keep := func(j *job, e *entry) {
@@ -100,12 +105,14 @@ func (m *Manager) match(jobs []*job) (stay map[*job]bool, old []*entry) {
 		keep(j, same[j.e.f])
 	}
 	for _, j := range jobs {
-		if stay[j] {
+		if stay[j] || !j.picks() {
 			continue
 		}
-		for q := auto[j.e.f]; len(q) > 0 && !stay[j]; q = q[1:] {
-			keep(j, q[0])
-			auto[j.e.f] = q[1:]
+		for _, e := range alike[j.e.f] {
+			if !used[e] && j.satisfiedBy(e) {
+				keep(j, e)
+				break
+			}
 		}
 	}
 	for _, e := range all {
@@ -114,6 +121,14 @@ func (m *Manager) match(jobs []*job) (stay map[*job]bool, old []*entry) {
 		}
 	}
 	return stay, old
+}
+
+// satisfiedBy reports whether e, which is like j but for the host port, has one that j may pick.
+func (j *job) satisfiedBy(e *entry) bool {
+	if j.asked.HostPort == 0 {
+		return e.auto
+	}
+	return j.asked.HostPort <= e.f.HostPort && e.f.HostPort <= j.asked.HostPortEnd
 }
 
 // checkConflicts refuses jobs that want the same host port.
@@ -130,12 +145,22 @@ func checkConflicts(jobs []*job) error {
 	return nil
 }
 
-// rivals returns the entries that have j's host port.
-func (m *Manager) rivals(j *job) []*entry {
-	if j.e.f.HostPort == 0 {
-		return nil
+// rivals returns the entries that have j's host port; for a range, the old ones that have one of it.
+func (m *Manager) rivals(j *job, old map[*entry]bool) []*entry {
+	if !j.picks() {
+		return m.taken.conflicts(j.e.f)
 	}
-	return m.taken.conflicts(j.e.f)
+	var rivals []*entry
+	for port := int(j.asked.HostPort); port <= int(j.asked.HostPortEnd); port++ {
+		f := j.e.f
+		f.HostPort = uint16(port)
+		for _, e := range m.taken.conflicts(f) {
+			if old[e] {
+				rivals = append(rivals, e)
+			}
+		}
+	}
+	return rivals
 }
 
 // openNew opens new jobs and those that revive an entry, all or none.

@@ -11,6 +11,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strconv"
 )
 
 // Proto is the protocol of a forward, in RootlessKit's spelling. The forms with a digit listen
@@ -43,6 +44,8 @@ type Forward struct {
 	HostIP netip.Addr
 	// HostPort is the port listened on, 1 to 65535; 0 asks for a free one.
 	HostPort uint16
+	// HostPortEnd, if not 0, asks for the first free one of HostPort to HostPortEnd.
+	HostPortEnd uint16
 	// GuestIP is where the connection goes. Invalid means the guest address of the network.
 	GuestIP netip.Addr
 	// GuestPort is 1 to 65535.
@@ -59,7 +62,11 @@ func (f Forward) String() string {
 	if f.HostIP.IsValid() {
 		host = bracketed(f.HostIP) + ":"
 	}
-	return fmt.Sprintf("%s%d:%s%d/%s", host, f.HostPort, guest, f.GuestPort, f.Proto)
+	ports := strconv.Itoa(int(f.HostPort))
+	if f.HostPortEnd != 0 {
+		ports += "-" + strconv.Itoa(int(f.HostPortEnd))
+	}
+	return fmt.Sprintf("%s%s:%s%d/%s", host, ports, guest, f.GuestPort, f.Proto)
 }
 
 func bracketed(a netip.Addr) string {

@@ -30,6 +30,8 @@ type Config struct {
 type Manager struct {
 	h   Handler
 	cfg Config
+	// hostTaken tells, quickly, that a host port of a range can't be had.
+	hostTaken func(Forward) bool
 
 	// changing holds a token while a change is made. The next fields need the token.
 	changing chan struct{}
@@ -47,7 +49,7 @@ type Manager struct {
 // NewManager returns a Manager without forwards. Close it to close h.
 func NewManager(h Handler, cfg Config) *Manager {
 	return &Manager{
-		h: h, cfg: cfg, changing: make(chan struct{}, 1),
+		h: h, cfg: cfg, hostTaken: portTaken, changing: make(chan struct{}, 1),
 		byID: map[int]*entry{}, taken: books{},
 		guest: cfg.Guest.Unmap(), shown: map[int]Status{},
 	}
@@ -74,13 +76,13 @@ func (m *Manager) List() []Status {
 
 // Add opens all of fs or none, and returns them in the same order. Host port 0 gets a free
 // one; neighbours in fs that differ in nothing but the protocol get the same number where
-// one is free for all. The error is an [*AddError], unless ctx ended first or m is closed.
+// one is free for all; the same goes for a range of host ports. The error is an [*AddError], unless ctx ended first or m is closed.
 func (m *Manager) Add(ctx context.Context, fs []Forward) ([]Status, error) {
 	if err := m.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer m.unlock()
-	jobs, err := m.plan(fs)
+	jobs, err := m.plan(fs, len(m.byID))
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ type NoMatchError struct {
 }
 
 func (e *NoMatchError) Error() string {
-	if e.Spec.Count*len(e.Spec.Protos) == 1 {
+	if e.Spec.Total() == 1 {
 		return fmt.Sprintf("there is no forward %s", e.Spec)
 	}
 	return fmt.Sprintf("there is no forward %s (of %s)", e.Forward, e.Spec)
@@ -53,7 +53,7 @@ func Match(list []Status, s Spec) ([]int, error) {
 func (f Forward) means(g Forward) bool {
 	return (f.Proto == g.Proto || string(f.Proto) == g.Proto.Network()) &&
 		(!f.HostIP.IsValid() || f.HostIP == g.HostIP) &&
-		(f.HostPort == 0 || f.HostPort == g.HostPort) &&
+		(f.HostPort == 0 || f.HostPort <= g.HostPort && g.HostPort <= max(f.HostPort, f.HostPortEnd)) &&
 		(!f.GuestIP.IsValid() || f.GuestIP == g.GuestIP) &&
 		f.GuestPort == g.GuestPort
 }

@@ -36,9 +36,10 @@ func (e *SpecError) Error() string {
 //	H:IP:G       8080:10.0.2.100:80           the address is the guest's
 //	IP:H:IP:G    127.0.0.1:8080:10.0.2.100:80
 //
-// IPv6 addresses stand in brackets. Ranges must be equally long. The protocol is tcp unless
-// given, in either case of letters, and must fit the family of the host address. IPv4-mapped
-// IPv6 addresses are taken as IPv4. The error is always a *[SpecError].
+// IPv6 addresses stand in brackets, IPv4 ones may. Ranges must be equally long, or G one port:
+// then the first free port of H is taken. The protocol is tcp unless given, in either case of
+// letters, and must fit the family of the host address. IPv4-mapped IPv6 addresses are taken as
+// IPv4. The error is always a *[SpecError].
 func ParseSpec(spec string) (Spec, error) {
 	p := specParser{spec: spec}
 	s, err := p.parse()
@@ -126,8 +127,12 @@ func (p specParser) parse() (Spec, error) {
 		if s.HostPort, count, err = p.ports(*hostPort, "host"); err != nil {
 			return Spec{}, err
 		}
-		if s.HostPort != 0 && count != s.Count {
-			return Spec{}, p.fail(*hostPort, "%d host ports for %d guest ports; ranges must be equally long", count, s.Count)
+		switch {
+		case s.HostPort == 0 || count == s.Count:
+		case s.Count == 1:
+			s.HostPortEnd = s.HostPort + uint16(count-1)
+		default:
+			return Spec{}, p.fail(*hostPort, "%d host ports for %d guest ports; ranges must be equally long, or the guest's one port", count, s.Count)
 		}
 	}
 	s.Protos, err = p.protos(protos, s.HostIP)
@@ -188,8 +193,8 @@ func (p specParser) addr(f field, side string) (netip.Addr, error) {
 	if err != nil || (brackets && len(inner) != len(text)-2) {
 		return netip.Addr{}, p.fail(f, "is not an IP address")
 	}
-	if brackets != a.Is6() {
-		return netip.Addr{}, p.fail(f, "brackets are for IPv6 addresses only")
+	if !brackets && a.Is6() {
+		return netip.Addr{}, p.fail(f, "put IPv6 addresses in brackets")
 	}
 	if strings.ContainsAny(a.Zone(), "/:[]") {
 		return netip.Addr{}, p.fail(f, "is not an IP address of an interface")

@@ -23,6 +23,7 @@ func TestParseSpec(t *testing.T) {
 		}
 		return Spec{HostIP: ip(host), HostPort: uint16(hp), GuestIP: ip(guest), GuestPort: uint16(gp), Count: 1, Protos: protos}
 	}
+	upTo := func(s Spec, end uint16) Spec { s.HostPortEnd = end; return s }
 	many := func(s Spec, n int) Spec { s.Count = n; return s }
 	for _, tt := range []struct {
 		in   string
@@ -55,6 +56,12 @@ func TestParseSpec(t *testing.T) {
 		{"[::]:8080:[fd00::5]:80/tcp6,udp6", one("::", 8080, "fd00::5", 80, TCP6, UDP6), "[::]:8080:[fd00::5]:80/tcp6,udp6"},
 		{"[fe80::1%eth0.5]:8080:80", one("fe80::1%eth0.5", 8080, "", 80), "[fe80::1%eth0.5]:8080:80/tcp"},
 		{"[::ffff:127.0.0.1]:8080:80/tcp4", one("127.0.0.1", 8080, "", 80, TCP4), "127.0.0.1:8080:80/tcp4"},
+		{"[127.0.0.1]:8080:80", one("127.0.0.1", 8080, "", 80), "127.0.0.1:8080:80/tcp"},
+		{"[127.0.0.1]::[10.0.2.100]:80", one("127.0.0.1", 0, "10.0.2.100", 80), "127.0.0.1:0:10.0.2.100:80/tcp"},
+		{"8000-8010:80", upTo(one("", 8000, "", 80), 8010), "8000-8010:80/tcp"},
+		{"127.0.0.1:8000-8010:10.0.2.100:80/tcp,udp", upTo(one("127.0.0.1", 8000, "10.0.2.100", 80, TCP, UDP), 8010), "127.0.0.1:8000-8010:10.0.2.100:80/tcp,udp"},
+		{"8000-8010:80-80", upTo(one("", 8000, "", 80), 8010), "8000-8010:80/tcp"},
+		{"1-65535:80", upTo(one("", 1, "", 80), 65535), "1-65535:80/tcp"},
 		{"8080:80/tcp4,tcp6", one("", 8080, "", 80, TCP4, TCP6), "8080:80/tcp4,tcp6"},
 		{"08080:080", one("", 8080, "", 80), "8080:80/tcp"},
 	} {
@@ -98,7 +105,10 @@ func TestParseSpecErrors(t *testing.T) {
 		{"80x", "80x", "guest port is missing"},
 		{"8080:80x", "80x", "not a guest port"},
 		{"8080:1.5", "1.5", "not a guest port"},
-		{"8080-8090:80", "8080-8090", "equally long"},
+		{"8080-8090:80-81", "8080-8090", "equally long"},
+		{"1.2.3.4]:8080:80", "1.2.3.4]", "not an IP address"},
+		{"[1.2.3.4:8080:80", "[1.2.3.4:8080:80", "closing bracket"},
+		{"[]:8080:80", "[]", "not an IP address"},
 		{"8080:80-81", "8080", "equally long"},
 		{"8090-8080:90-80", "90-80", "ends before"},
 		{"0-5:80-85", "0-5", "start at port 0"},
@@ -112,7 +122,6 @@ func TestParseSpecErrors(t *testing.T) {
 		{"fe80::1:8080:80", "fe80::1:8080:80", "brackets"},
 		{"fd00::5", "fd00::5", "brackets"},
 		{"[::1:8080:80", "[::1:8080:80", "closing bracket"},
-		{"[127.0.0.1]:8080:80", "[127.0.0.1]", "IPv6 addresses only"},
 		{"[::1]x:8080:80", "[::1]x", "not an IP address"},
 		{"[]:8080:80", "[]", "not an IP address"},
 		{"8080:0.0.0.0:80", "0.0.0.0", "can't be the address of a guest"},
@@ -162,7 +171,7 @@ func FuzzParseSpec(f *testing.F) {
 	for _, s := range []string{
 		"80", "8080:80", "127.0.0.1::80", ":8080:80", "0:80", "8080-8090:80-90/tcp,udp", "[::1]:8080:80",
 		"127.0.0.1:8080:10.0.2.100:80/tcp", "8080:[fd00::5]:80/tcp6", "[fe80::1%e/]:1:2", "::1:8080:80", "1-2-3:[", "/", "8080:80/tcp,",
-		"[::ffff:1.2.3.4]:1:2",
+		"[::ffff:1.2.3.4]:1:2", "8000-8010:80", "[1.2.3.4]:8000-8001:[::5]:80/udp",
 	} {
 		f.Add(s)
 	}

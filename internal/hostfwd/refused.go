@@ -18,19 +18,30 @@ type Process struct {
 type PortInUseError struct {
 	Forward Forward
 	By      Process // PID 0 if it belongs to somebody else and the caller may not look
+	kind    holding
 }
 
 func (e *PortInUseError) Error() string {
-	if e.By.PID == 0 {
-		return fmt.Sprintf("%s is in use by a process that you can't see", hostSide(e.Forward))
+	by := "a process that you can't see"
+	if e.By.PID != 0 {
+		by = fmt.Sprintf("%s (pid %d)", e.By.Name, e.By.PID)
 	}
-	return fmt.Sprintf("%s is in use by %s (pid %d)", hostSide(e.Forward), e.By.Name, e.By.PID)
+	switch e.kind {
+	case holdsConn:
+		by = "a connection of " + by
+	case holdsEnded:
+		by = "a connection that has just ended"
+	}
+	return hostSide(e.Forward) + " is in use by " + by
 }
 
 func (e *PortInUseError) Unwrap() error { return syscall.EADDRINUSE }
 
 // Hint says what the user can do.
 func (e *PortInUseError) Hint() string {
+	if e.kind == holdsEnded {
+		return "wait a minute, or take another host port"
+	}
 	return "take another host port, or 0 for a free one"
 }
 

@@ -28,6 +28,9 @@ func Explain(f Forward, err error) error {
 			if why := Diagnose(f); why != nil {
 				return why
 			}
+			if h, ok := holderOf(f, true); ok && e == syscall.EADDRINUSE {
+				return &PortInUseError{f, h.by, h.kind} // the handler needs more than this address
+			}
 		}
 	}
 	return err
@@ -45,6 +48,12 @@ func FreePort(f Forward) (uint16, error) {
 	return trialBind(f)
 }
 
+// portTaken reports whether another socket has f's host port, without looking for whose it is.
+func portTaken(f Forward) bool {
+	_, err := bind(f.Proto.Network(), netip.AddrPortFrom(f.HostIP, f.HostPort), !f.dualStack())
+	return errors.Is(err, syscall.EADDRINUSE)
+}
+
 func trialBind(f Forward) (port uint16, err error) {
 	host := f.HostIP
 	if !host.IsValid() {
@@ -59,7 +68,8 @@ func trialBind(f Forward) (port uint16, err error) {
 		if f.HostPort == 0 {
 			return 0, fmt.Errorf("no free port on %s: %w", bracketed(f.HostIP), err)
 		}
-		return 0, &PortInUseError{Forward: f, By: listener(f)}
+		h, _ := holderOf(f, false)
+		return 0, &PortInUseError{f, h.by, h.kind}
 	case errors.Is(err, syscall.EACCES):
 		return 0, &PrivilegedPortError{Forward: f, Start: UnprivilegedPortStart()}
 	case errors.Is(err, syscall.EAFNOSUPPORT), errors.Is(err, syscall.EADDRNOTAVAIL) && f.HostIP.Is6() && !hostHasIPv6():

@@ -1,6 +1,7 @@
 package options
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -38,9 +39,17 @@ var annotationRefusals = map[string]string{
 	"map-users":           "it is for up -- COMMAND",
 	"network":             "write its options without it",
 	"option":              "write the options without it",
+	"annotation-ports":    "it decides what annotations may publish",
 }
 
-// annotationKeys are the keys that io.slirpctl.options may set.
+// What annotations may ask for at most: their text is expanded, and their forwards are kept, by
+// whoever runs the hook.
+const (
+	maxAnnotation   = 64 << 10 // bytes
+	maxAnnotatedFwd = 1024     // forwards
+)
+
+// annotationKey reports whether io.slirpctl.options may set a key.
 func annotationKey(k Key) bool {
 	return k.Scope == ScopeUp && annotationRefusals[k.Name] == "" && k.Name != "publish"
 }
@@ -54,6 +63,9 @@ func annotationLayer(annotations map[string]string) ([]assignment, error) {
 				Source: "annotation " + name, Value: annotations[name], Reason: "unknown annotation",
 				Hint: didYouMean(name, []string{AnnotationPublish, AnnotationOptions}),
 			}
+		}
+		if n := len(annotations[name]); strings.HasPrefix(name, AnnotationPrefix) && n > maxAnnotation {
+			return nil, &Error{Source: "annotation " + name, Reason: fmt.Sprintf("%d bytes long; the limit is %d", n, maxAnnotation)}
 		}
 	}
 	text := strings.TrimSpace(annotations[AnnotationOptions])
@@ -119,8 +131,9 @@ func annotationOption(item string) (assignment, error) {
 }
 
 // addAnnotatedPorts adds the ports of io.slirpctl.publish to those that m has already. One that is
-// there word for word is not added again.
-func addAnnotatedPorts(m *Merged, annotations map[string]string) error {
+// there word for word is not added again. Only unprivileged host ports are published, also for
+// root, and of these only AnnotationPorts, if given.
+func addAnnotatedPorts(m *Merged, annotations map[string]string, unprivileged PortRange) error {
 	texts := splitList(annotations[AnnotationPublish])
 	if len(texts) == 0 {
 		return nil
@@ -130,9 +143,38 @@ func addAnnotatedPorts(m *Merged, annotations map[string]string) error {
 	if err := a.set(&add); err != nil {
 		return err
 	}
-	m.PublishAuto = m.PublishAuto || add.PublishAuto
+	room := maxAnnotatedFwd - total(add.Publish)
+	if room < 0 {
+		return &Error{Source: a.source, Reason: fmt.Sprintf("more than %d forwards", maxAnnotatedFwd), Hint: "put --publish into the hook's args"}
+	}
+	allowed := unprivileged
+	if m.AnnotationPorts != (PortRange{}) {
+		allowed.First = max(allowed.First, m.AnnotationPorts.First)
+		allowed.Last = m.AnnotationPorts.Last
+	}
+	if allowed.First > allowed.Last {
+		return &Error{Source: a.source, Reason: "annotations may publish no host port: " + m.AnnotationPorts.String() + " of --annotation-ports are privileged"}
+	}
+	if !m.PublishAuto.On() && add.PublishAuto.On() {
+		m.PublishAuto = AutoPublish{HostIP: add.PublishAuto.HostIP, Ports: allowed, Max: room}
+	}
+	have := map[string]bool{}
+	for _, spec := range m.Publish {
+		have[spec.String()] = true
+	}
 	for _, spec := range add.Publish {
-		if !slices.ContainsFunc(m.Publish, func(have hostfwd.Spec) bool { return have.String() == spec.String() }) {
+		if have[spec.String()] {
+			continue
+		}
+		have[spec.String()] = true
+		for _, spec := range inRange(spec, m.AnnotationPorts, allowed) {
+			last := max(int(spec.HostPortEnd), int(spec.HostPort)+spec.Count-1)
+			if spec.HostPort != 0 && (spec.HostPort < allowed.First || last > int(allowed.Last)) {
+				return &Error{
+					Source: a.source, Value: spec.String(), Hint: "put --publish " + spec.String() + " into the hook's args",
+					Reason: "annotations may publish the host ports " + allowed.String() + " only",
+				}
+			}
 			m.Publish = append(m.Publish, spec)
 		}
 	}
@@ -147,4 +189,20 @@ func addAnnotatedPorts(m *Merged, annotations map[string]string) error {
 		}
 	}
 	return nil
+}
+
+// inRange makes a spec that takes any free host port take one of allowed, if there is a range that
+// annotations are held to.
+func inRange(spec hostfwd.Spec, given, allowed PortRange) []hostfwd.Spec {
+	if spec.HostPort != 0 || given == (PortRange{}) {
+		return []hostfwd.Spec{spec}
+	}
+	list := make([]hostfwd.Spec, spec.Count)
+	for i := range list {
+		list[i] = spec
+		list[i].Count = 1
+		list[i].GuestPort += uint16(i)
+		list[i].HostPort, list[i].HostPortEnd = allowed.First, allowed.Last
+	}
+	return list
 }

@@ -2,11 +2,14 @@ package options
 
 import (
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
 func (w *world) annotate(kv ...string) *world {
@@ -75,8 +78,8 @@ func TestAnnotationPublish(t *testing.T) {
 				only := newWorld(t).mustLoad("-p", spec)
 				want = append(want, only.Publish[0].String())
 			}
-			if d := cmp.Diff(want, got); d != "" || m.PublishAuto != c.auto {
-				t.Errorf("auto %t, -want +got:\n%s", m.PublishAuto, d)
+			if d := cmp.Diff(want, got); d != "" || m.PublishAuto.On() != c.auto {
+				t.Errorf("auto %s, -want +got:\n%s", m.PublishAuto, d)
 			}
 		})
 	}
@@ -104,6 +107,8 @@ func TestAnnotationRefusals(t *testing.T) {
 		{AnnotationOptions, "mtu=", "empty", ""},
 		{AnnotationOptions, "mtu=12", "12", ""},
 		{AnnotationPublish, "8080:80,nonsense", "nonsense", ""},
+		{AnnotationOptions, "annotation-ports=1-65535", "what annotations may publish", "hook's args"},
+		{AnnotationPublish, "auto:nonsense", "not an IP address", "auto:0.0.0.0"},
 		{AnnotationPrefix + "publsh", "80", "unknown annotation", "did you mean io.slirpctl.publish?"},
 	} {
 		t.Run(c.annotation+" "+c.text, func(t *testing.T) {
@@ -125,6 +130,87 @@ func TestAnnotationRefusals(t *testing.T) {
 	}
 	// Somebody else's annotations are none of ours.
 	newWorld(t).annotate("io.slirpctlx.publish", "x", "org.example", "y").mustLoad()
+}
+
+// TestAttackAnnotatedPorts: annotations publish few ports, unprivileged ones, and only those of the
+// hook's --annotation-ports, whoever runs the hook and however they are written.
+func TestAttackAnnotatedPorts(t *testing.T) {
+	everything := strings.Repeat("127.0.0.1:1025-65535:1025-65535/tcp,udp,", 1000)
+	for _, c := range []struct{ text, ports, want string }{
+		{"8080:80", "", "8080:80/tcp"},
+		{"80:80", "", "1024-65535 only"},
+		{"127.0.0.1:1023:80/udp", "", "1024-65535 only"},
+		{"1020-1030:1020-1030", "", "1024-65535 only"},
+		{"1020-1030:80", "", "1024-65535 only"},
+		{"[::]:443:443/tcp6", "", "1024-65535 only"},
+		{"80", "", "0:80/tcp"},
+		{"80:80", "1-65535", "1024-65535 only"},
+		{"20000:80,20100:81", "20000-20100", "20000:80/tcp,20100:81/tcp"},
+		{"20101:80", "20000-20100", "20000-20100 only"},
+		{"19999:80", "20000-20100", "20000-20100 only"},
+		{"20000-20101:80", "20000-20100", "20000-20100 only"},
+		{"20100-20101:80-81", "20000-20100", "20000-20100 only"},
+		{"80", "20000-20100", "20000-20100:80/tcp"},
+		{"0:80-81/tcp,udp", "20000-20100", "20000-20100:80/tcp,udp,20000-20100:81/tcp,udp"},
+		{"80", "80-443", "80-443 of --annotation-ports are privileged"},
+		{"2000-3023:2000-3023", "", "2000-3023:2000-3023/tcp"},
+		{"2000-3024:2000-3024", "", "more than 1024 forwards"},
+		{"2000-2999:2000-2999/tcp,udp", "", "more than 1024 forwards"},
+		{"2000-2999:2000-2999,3000-3100:3000-3100", "", "more than 1024 forwards"},
+		{everything[:5000], "", "more than 1024 forwards"},
+		{everything + everything, "", "the limit is 65536"},
+		{"8080:80/tcp" + strings.Repeat(",udp", 1<<16), "", "the limit is 65536"},
+	} {
+		args := []string{}
+		if c.ports != "" {
+			args = append(args, "--annotation-ports", c.ports)
+		}
+		m, err := newWorld(t).annotate(AnnotationPublish, c.text).load(args...)
+		got := published(m, err)
+		if ok := got == c.want || err != nil && strings.Contains(got, c.want); !ok {
+			t.Errorf("%.60s with %q: %s, want %s", c.text, c.ports, got, c.want)
+		}
+	}
+	auto := newWorld(t).annotate(AnnotationPublish, "auto:0.0.0.0,1500-1509:3000-3009").mustLoad("--annotation-ports", "900-2000").PublishAuto
+	if want := (AutoPublish{netip.IPv4Unspecified(), PortRange{1024, 2000}, 1014}); auto != want {
+		t.Errorf("auto: %+v, want %+v", auto, want)
+	}
+	auto = newWorld(t).annotate(AnnotationPublish, "auto:0.0.0.0").mustLoad("-p", "auto").PublishAuto
+	if want := (AutoPublish{autoHostIP, PortRange{1024, 65535}, hostfwd.MaxForwards}); auto != want {
+		t.Errorf("the hook's auto: %+v, want %+v", auto, want)
+	}
+}
+
+// published is what is published, or the error.
+func published(m Merged, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	var list []string
+	for _, s := range m.Publish {
+		list = append(list, s.String())
+	}
+	return strings.Join(list, ",")
+}
+
+func TestAutoPublish(t *testing.T) {
+	for text, want := range map[string]string{
+		"auto": "127.0.0.1", "auto:0.0.0.0": "0.0.0.0", "auto:[::]": "::", "auto:::1": "::1", "auto:[::ffff:10.0.0.1]": "10.0.0.1",
+		"auto:": "", "auto:eth0": "", "auto:0.0.0.0:80": "", "auto:[::": "", "Auto": "", "automatic": "",
+	} {
+		m, err := newWorld(t).load("-p", text)
+		switch {
+		case want == "" && err == nil:
+			t.Errorf("%s is accepted: %+v", text, m.PublishAuto)
+		case want != "" && (err != nil || m.PublishAuto.HostIP.String() != want):
+			t.Errorf("%s: %+v, %v", text, m.PublishAuto, err)
+		case want != "":
+			again := newWorld(t).mustLoad("-p", value(t, m, "publish").Value)
+			if again.PublishAuto != m.PublishAuto {
+				t.Errorf("%s prints as %s", text, m.PublishAuto)
+			}
+		}
+	}
 }
 
 func TestGiven(t *testing.T) {

@@ -87,10 +87,14 @@ func publishField() field {
 	return field{
 		set: func(m *Merged, texts []string) error {
 			var specs []hostfwd.Spec
-			auto := false
+			var auto AutoPublish
 			for _, t := range texts {
-				if t == "auto" {
-					auto = true
+				hostIP, isAuto, err := parseAuto(t)
+				if err != nil {
+					return &elementError{t, err}
+				}
+				if isAuto {
+					auto.HostIP = hostIP
 					continue
 				}
 				spec, err := hostfwd.ParseSpec(t)
@@ -104,13 +108,31 @@ func publishField() field {
 		},
 		get: func(m *Merged) string {
 			var texts []string
-			if m.PublishAuto {
-				texts = append(texts, "auto")
+			if m.PublishAuto.On() {
+				texts = append(texts, m.PublishAuto.String())
 			}
 			for _, s := range m.Publish {
 				texts = append(texts, s.String())
 			}
 			return strings.Join(texts, ",")
+		},
+	}
+}
+
+func portRangeField(at func(*Merged) *PortRange) field {
+	return field{
+		set: func(m *Merged, texts []string) error {
+			if texts[0] == "" {
+				*at(m) = PortRange{}
+				return nil
+			}
+			return assign(at(m), parsePortRange, texts)
+		},
+		get: func(m *Merged) string {
+			if *at(m) == (PortRange{}) {
+				return ""
+			}
+			return at(m).String()
 		},
 	}
 }

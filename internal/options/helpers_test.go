@@ -16,7 +16,7 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
-	return &world{t, Sources{Root: t.TempDir(), Environ: []string{"HOME=/home/me"}}}
+	return &world{t, Sources{Root: t.TempDir(), Environ: []string{"HOME=/home/me"}, UnprivilegedStart: 1024}}
 }
 
 func (w *world) env(kv ...string) *world {

@@ -122,13 +122,18 @@ var table = []Key{
 	},
 	{
 		Name: "publish", Shorthand: "p", Arg: "SPEC", Kind: KindList,
-		Usage: "forward the port `SPEC`, [HOSTIP:][HOSTPORT[-END]]:[GUESTIP:]GUESTPORT[-END][/PROTO[,PROTO]], or auto; repeatable",
+		Usage: "forward the port `SPEC`, [HOSTIP:][HOSTPORT[-END]]:[GUESTIP:]GUESTPORT[-END][/PROTO[,PROTO]], or auto[:HOSTIP]; repeatable",
 		field: publishField(),
 	},
 	{
 		Name: "auto-exclude", Arg: "PORT[-END]", Kind: KindList,
 		Usage: "`PORT[-END]` that --publish auto leaves alone; repeatable",
 		field: autoExcludeField(),
+	},
+	{
+		Name: "annotation-ports", Arg: "PORT[-END]", Kind: KindText,
+		Usage: "the only host ports, `PORT[-END]`, that a container's annotations may publish (unprivileged ones if not given)",
+		field: portRangeField(func(m *Merged) *PortRange { return &m.AnnotationPorts }),
 	},
 	{
 		Name: "port-handler", Podman: "port_handler", Default: string(HandlerRootlessKit), Arg: "HANDLER", Kind: KindEnum, Values: handlers,

@@ -2,6 +2,7 @@ package options
 
 import (
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -23,11 +24,17 @@ type Sources struct {
 	Rootless bool
 	// Annotations are those of an OCI container; nil where there is none.
 	Annotations map[string]string
+	// UnprivilegedStart is the first host port that everybody may listen on.
+	UnprivilegedStart uint16
 }
 
 // SystemSources are the caller's environment and files.
 func SystemSources() Sources {
-	return Sources{Environ: os.Environ(), Rootless: os.Geteuid() != 0}
+	start := hostfwd.UnprivilegedPortStart()
+	if start < 0 {
+		start = 1024
+	}
+	return Sources{Environ: os.Environ(), Rootless: os.Geteuid() != 0, UnprivilegedStart: uint16(start)}
 }
 
 func (s Sources) path(p string) string {
@@ -155,7 +162,11 @@ func Load(fs *pflag.FlagSet, src Sources) (Merged, error) {
 	if err != nil {
 		return Merged{}, err
 	}
-	if err := addAnnotatedPorts(&m, src.Annotations); err != nil {
+	unprivileged := PortRange{src.UnprivilegedStart, math.MaxUint16}
+	if m.PublishAuto.On() {
+		m.PublishAuto.Ports, m.PublishAuto.Max = unprivileged, hostfwd.MaxForwards
+	}
+	if err := addAnnotatedPorts(&m, src.Annotations, unprivileged); err != nil {
 		return Merged{}, err
 	}
 	return m, nil
@@ -200,6 +211,8 @@ func check(m *Merged, won map[*Key]assignment) error {
 		return e
 	}
 	switch {
+	case total(m.Publish) > hostfwd.MaxForwards:
+		return blame("publish", hostfwd.ErrTooMany.Error(), "", "")
 	case !m.OutboundAddr6.IsZero() && !m.IPv6:
 		return blame("outbound-addr6", "needs IPv6, which is off", "add --ipv6", "add enable_ipv6=true")
 	case m.IPv6 && m.MTU < minMTU6:
@@ -212,6 +225,14 @@ func check(m *Merged, won map[*Key]assignment) error {
 		return blame("exit-fd", "also the file descriptor of ready-fd, which is closed when ready", "", "")
 	}
 	return nil
+}
+
+// total counts the forwards of specs.
+func total(specs []hostfwd.Spec) (n int) {
+	for _, s := range specs {
+		n += s.Total()
+	}
+	return n
 }
 
 // minMTU6 is IPV6_MIN_MTU of linux/ipv6.h, in bytes.

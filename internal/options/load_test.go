@@ -20,6 +20,7 @@ var samples = map[string][2]string{
 	"detach":                {"true", "false"},
 	"publish":               {"8080:80/tcp", "auto,9090:90/udp"},
 	"auto-exclude":          {"22", "1-1023,8080"},
+	"annotation-ports":      {"20000-20100", "8080"},
 	"port-handler":          {"direct", "rootlesskit"},
 	"source-ip-transparent": {"true", "false"},
 	"cidr":                  {"10.7.0.0/16", "10.0.2.0/24"},
@@ -217,7 +218,7 @@ func TestAllFlagsTyped(t *testing.T) {
 		return v
 	}
 	want := Options{
-		Name: "web", Detach: true, Publish: []hostfwd.Spec{spec("8080:80"), spec("53:53/tcp,udp")}, PublishAuto: true,
+		Name: "web", Detach: true, Publish: []hostfwd.Spec{spec("8080:80"), spec("53:53/tcp,udp")}, PublishAuto: AutoPublish{autoHostIP, PortRange{1024, 65535}, hostfwd.MaxForwards},
 		AutoExclude: []PortRange{{22, 22}, {1, 9}, {11, 11}}, PortHandler: HandlerSlirp4netns, SourceIPTransparent: true,
 		CIDR: netip.MustParsePrefix("10.7.0.0/16"), MTU: 1500, IPv6: true, AllowHostLoopback: true,
 		OutboundAddr: Outbound{Interface: "eth0"}, OutboundAddr6: Outbound{Addr: netip.MustParseAddr("2001:db8::1")},
@@ -247,7 +248,7 @@ func TestLists(t *testing.T) {
 	if got := value(t, m, "publish").Value; got != "1:1/tcp,2:2/tcp,udp,3:3/tcp" {
 		t.Errorf("publish of the environment: %s", got)
 	}
-	if m.PublishAuto {
+	if m.PublishAuto.On() {
 		t.Error("auto of the lower list stays")
 	}
 	w.file("/home/me/.config/slirpctl/config.yaml", "auto-exclude: []\n")

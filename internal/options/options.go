@@ -68,13 +68,35 @@ type PortRange struct{ First, Last uint16 }
 // Contains reports whether port is in r.
 func (r PortRange) Contains(port uint16) bool { return r.First <= port && port <= r.Last }
 
+// AutoPublish is -p auto: forward what programs inside listen on. The zero value is off.
+type AutoPublish struct {
+	HostIP netip.Addr // the host address to listen on
+	Ports  PortRange  // the host ports that may be listened on
+	Max    int        // forwards at once
+}
+
+// On reports whether it was asked for.
+func (a AutoPublish) On() bool { return a.HostIP.IsValid() }
+
+// String returns "auto" or "auto:ADDRESS", and "" if it is off.
+func (a AutoPublish) String() string {
+	switch {
+	case !a.On():
+		return ""
+	case a.HostIP == autoHostIP:
+		return autoWord
+	}
+	return autoWord + ":" + a.HostIP.String()
+}
+
 // Options is all that `up` can be told, checked and typed.
 type Options struct {
 	Name   string // "" means: derive from the target
 	Detach bool
 
 	Publish             []hostfwd.Spec
-	PublishAuto         bool // -p auto
+	PublishAuto         AutoPublish
+	AnnotationPorts     PortRange // the host ports that annotations may publish; zero: all unprivileged ones
 	AutoExclude         []PortRange
 	PortHandler         PortHandler
 	SourceIPTransparent bool

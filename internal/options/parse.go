@@ -194,6 +194,32 @@ func parsePortRange(s string) (PortRange, error) {
 	return PortRange{uint16(a), uint16(b)}, nil
 }
 
+// autoWord is the port spec that follows what programs inside listen on.
+const autoWord = "auto"
+
+var autoHostIP = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+// parseAuto parses "auto" and "auto:ADDRESS", an IPv6 address with or without brackets; ok means that s
+// is meant so.
+func parseAuto(s string) (hostIP netip.Addr, ok bool, err error) {
+	word, text, found := strings.Cut(s, ":")
+	if word != autoWord {
+		return netip.Addr{}, false, nil
+	}
+	if !found {
+		return autoHostIP, true, nil
+	}
+	inner := text
+	if strings.HasPrefix(text, "[") && strings.HasSuffix(text, "]") {
+		inner = text[1 : len(text)-1]
+	}
+	hostIP, err = netip.ParseAddr(inner)
+	if err != nil {
+		return netip.Addr{}, true, &hinted{fmt.Sprintf("%q is not an IP address", text), "write auto, or auto:0.0.0.0 for every address of this host"}
+	}
+	return hostIP.Unmap(), true, nil
+}
+
 // parsePath accepts anything the kernel could.
 func parsePath(s string) (string, error) {
 	if strings.ContainsRune(s, 0) {
@@ -226,7 +252,6 @@ func parseContainersConf(s string) (string, error) {
 
 // splitList splits one text that holds a list, as an environment variable does: at commas and white
 // space. A protocol alone belongs to the element before it, so that 53:53/tcp,udp is one.
-
 func splitList(s string) []string {
 	var list []string
 	for _, t := range strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' }) {

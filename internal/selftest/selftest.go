@@ -175,7 +175,7 @@ func (t *test) options(name string) options.Options {
 	o.Timeout = upTimeout
 	o.ReadyFD, o.ExitFD = -1, -1
 	o.PIDFile, o.Detach, o.MapUsers = "", false, false
-	o.Publish, o.PublishAuto, o.SourceIPTransparent = nil, false, false
+	o.Publish, o.PublishAuto, o.SourceIPTransparent = nil, options.AutoPublish{}, false
 	o.PortHandler = options.HandlerRootlessKit
 	o.IPv6 = false
 	// The servers are on loopback, which no other source address may reach.

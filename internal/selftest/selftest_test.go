@@ -3,6 +3,7 @@ package selftest
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -15,11 +16,11 @@ import (
 // What concerns one instance alone is not taken over; everything else is.
 func TestOptions(t *testing.T) {
 	mine := options.Options{
-		Name: "mine", Detach: true, PIDFile: "/pid", ReadyFD: 5, ExitFD: 6, MapUsers: true, PublishAuto: true, IPv6: true,
+		Name: "mine", Detach: true, PIDFile: "/pid", ReadyFD: 5, ExitFD: 6, MapUsers: true, PublishAuto: options.AutoPublish{HostIP: netip.IPv4Unspecified()}, IPv6: true,
 		MTU: 1500, TapName: "eth7", Sandbox: options.Off, Slirp4netnsPath: "/x", DisableDNS: true, Timeout: time.Hour,
 	}
 	o := (&test{cfg: Config{Options: mine}}).options("self")
-	if o.Name != "self" || o.Detach || o.PIDFile != "" || o.ReadyFD != -1 || o.ExitFD != -1 || o.MapUsers || o.PublishAuto || o.IPv6 || o.DisableDNS || o.Timeout != upTimeout || !o.AllowHostLoopback {
+	if o.Name != "self" || o.Detach || o.PIDFile != "" || o.ReadyFD != -1 || o.ExitFD != -1 || o.MapUsers || o.PublishAuto.On() || o.IPv6 || o.DisableDNS || o.Timeout != upTimeout || !o.AllowHostLoopback {
 		t.Errorf("got %+v", o)
 	}
 	if o.MTU != 1500 || o.TapName != "eth7" || o.Sandbox != options.Off || o.Slirp4netnsPath != "/x" {

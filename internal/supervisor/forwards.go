@@ -33,7 +33,7 @@ func (s *supervisor) startForwards(ctx context.Context) error {
 			return err
 		}
 	}
-	if s.req.Options.PublishAuto {
+	if s.req.Options.PublishAuto.On() {
 		return s.followPorts(ctx)
 	}
 	return nil
@@ -53,20 +53,36 @@ func (s *supervisor) followPorts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	diag, err := a.DiagSocket(ctx)
-	if err != nil {
-		diag = -1 // a kernel without
-	}
-	scan, err := autoports.NewScanner(a.PID(), diag)
+	fd, err := a.DiagSocket(ctx)
 	if err != nil {
 		return fmt.Errorf("--publish auto: %w", err)
 	}
+	diag := hostfwd.NewSockDiag(fd)
+	s.atEnd(diag.Close)
+	o := &s.req.Options
 	f := autoports.New(autoports.Config{
-		Manager: s.fwd, Guest6: s.guest6, Scan: scan, Check: s.handler.Check, Log: s.log.Warnf,
-		Exclude: func(port uint16) bool {
-			return slices.ContainsFunc(s.req.Options.AutoExclude, func(r options.PortRange) bool { return r.Contains(port) })
+		Manager: s.fwd, HostIP: o.PublishAuto.HostIP, Guest6: s.guest6, Check: s.handler.Check, Log: s.log.Warnf,
+		Sockets: func() ([]hostfwd.Socket, error) {
+			sockets, err := diag.Listening()
+			if errors.Is(err, hostfwd.ErrNoUDPDiag) {
+				err = nil // said below
+			}
+			return sockets, err
 		},
+		Exclude: func(port uint16) bool {
+			return slices.ContainsFunc(o.AutoExclude, func(r options.PortRange) bool { return r.Contains(port) })
+		},
+		Refuse: func(port uint16) error {
+			if o.PublishAuto.Ports.Contains(port) {
+				return nil
+			}
+			return fmt.Errorf("only the ports %s are, of themselves; -p %d:%d asks for this one", o.PublishAuto.Ports, port, port)
+		},
+		Max: o.PublishAuto.Max,
 	})
+	if _, err := diag.Listening(); errors.Is(err, hostfwd.ErrNoUDPDiag) {
+		s.log.Warnf("--publish auto follows TCP only: %v", err)
+	}
 	if err := f.Look(ctx); err != nil {
 		return err
 	}
@@ -79,7 +95,6 @@ func (s *supervisor) followPorts(ctx context.Context) error {
 	s.atEnd(func() {
 		stop()
 		<-ended
-		scan.Close()
 	})
 	return nil
 }

@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
+	"time"
 
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
@@ -24,32 +21,40 @@ type manager struct {
 	lastID int
 	refuse func(hostfwd.Forward) error
 	log    []string
+
+	changes int // calls of Add and Remove
 }
 
 func (m *manager) List() []hostfwd.Status { return slices.Clone(m.list) }
 func (m *manager) Guest() netip.Addr      { return guest }
 
 func (m *manager) Add(_ context.Context, fs []hostfwd.Forward) ([]hostfwd.Status, error) {
-	f := fs[0]
-	if m.refuse != nil {
-		if err := m.refuse(f); err != nil {
-			return nil, &hostfwd.AddError{Forward: f, Err: err}
+	m.changes++
+	var added []hostfwd.Status
+	for i, f := range fs {
+		if m.refuse != nil {
+			if err := m.refuse(f); err != nil {
+				return nil, &hostfwd.AddError{Index: i, Forward: f, Err: err}
+			}
 		}
+		if !f.GuestIP.IsValid() {
+			f.GuestIP = guest
+		}
+		added = append(added, hostfwd.Status{ID: m.lastID + i + 1, Forward: f})
 	}
-	if !f.GuestIP.IsValid() {
-		f.GuestIP = guest
-	}
-	m.lastID++
-	m.list = append(m.list, hostfwd.Status{ID: m.lastID, Forward: f})
-	return m.list[len(m.list)-1:], nil
+	m.lastID += len(added)
+	m.list = append(m.list, added...)
+	return added, nil
 }
 
 func (m *manager) Remove(_ context.Context, ids []int) error {
-	before := len(m.list)
-	m.list = slices.DeleteFunc(m.list, func(s hostfwd.Status) bool { return s.ID == ids[0] })
-	if len(m.list) == before {
-		return &hostfwd.NotFoundError{ID: ids[0]}
+	m.changes++
+	for _, id := range ids {
+		if !slices.ContainsFunc(m.list, func(s hostfwd.Status) bool { return s.ID == id }) {
+			return &hostfwd.NotFoundError{ID: id}
+		}
 	}
+	m.list = slices.DeleteFunc(m.list, func(s hostfwd.Status) bool { return slices.Contains(ids, s.ID) })
 	return nil
 }
 
@@ -61,45 +66,22 @@ func (m *manager) String() string {
 	return strings.TrimSpace(b.String())
 }
 
-// fakeTables are files that stand for /proc/PID/net.
-func fakeTables(t *testing.T) (write func(name string, lines ...string), s *Scanner) {
-	t.Helper()
-	dir := t.TempDir()
-	write = func(name string, lines ...string) {
-		t.Helper()
-		if err := os.WriteFile(dir+"/"+name, []byte("header\n"+strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
+// inside is what listens inside, as "tcp 0.0.0.0:80".
+type inside []hostfwd.Socket
+
+func (in *inside) set(lines ...string) {
+	*in = nil
+	for _, l := range lines {
+		network, at, _ := strings.Cut(l, " ")
+		*in = append(*in, hostfwd.Socket{Network: network, Local: netip.MustParseAddrPort(at)})
 	}
-	for _, name := range []string{"tcp", "udp"} {
-		write(name)
-	}
-	s, err := newTables(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	return write, s
 }
 
-func line(state, ip string, port int) string {
-	b := netip.MustParseAddr(ip).As4()
-	return fmt.Sprintf("0: %02X%02X%02X%02X:%04X 00000000:0000 %s 0:0 0:0 0 0 0 7", b[3], b[2], b[1], b[0], port, state)
-}
-
-func TestFollow(t *testing.T) {
-	const listen, unconnected, connected = "0A", "07", "01"
-	m := &manager{}
-	write, scan := fakeTables(t)
-	var refused error
-	m.refuse = func(f hostfwd.Forward) error {
-		if f.HostPort == 22 {
-			return refused
-		}
-		return nil
-	}
-	f := New(Config{
-		Manager: m, Scan: scan,
+// follow returns a Follower of in whose forwards are m's.
+func follow(m *manager, in *inside, hostIP string) *Follower {
+	return New(Config{
+		Manager: m, HostIP: netip.MustParseAddr(hostIP), Max: 1000,
+		Sockets: func() ([]hostfwd.Socket, error) { return *in, nil },
 		Check: func(f hostfwd.Forward) error {
 			if f.GuestPort == 9 {
 				return errors.New("can't")
@@ -107,8 +89,26 @@ func TestFollow(t *testing.T) {
 			return nil
 		},
 		Exclude: func(port uint16) bool { return port == 5000 },
-		Log:     func(format string, args ...any) { m.log = append(m.log, fmt.Sprintf(format, args...)) },
+		Refuse: func(port uint16) error {
+			if port < 20 {
+				return errors.New("privileged")
+			}
+			return nil
+		},
+		Log: func(format string, args ...any) { m.log = append(m.log, fmt.Sprintf(format, args...)) },
 	})
+}
+
+func TestFollow(t *testing.T) {
+	m, in := &manager{}, &inside{}
+	var refused error
+	m.refuse = func(f hostfwd.Forward) error {
+		if f.HostPort == 22 {
+			return refused
+		}
+		return nil
+	}
+	f := follow(m, in, "0.0.0.0")
 	look := func(want string) {
 		t.Helper()
 		if err := f.Look(t.Context()); err != nil {
@@ -119,124 +119,135 @@ func TestFollow(t *testing.T) {
 		}
 	}
 	look("")
-	write("tcp", line(listen, "0.0.0.0", 80), line(listen, "0.0.0.0", 5000), line(connected, "0.0.0.0", 81), line(listen, "0.0.0.0", 9))
-	write("udp", line(unconnected, "10.0.2.100", 53), line(unconnected, "0.0.0.0", int(f.first)), line(connected, "0.0.0.0", 54))
-	look("1=80:10.0.2.100:80/tcp 2=53:10.0.2.100:53/udp")
-	look("1=80:10.0.2.100:80/tcp 2=53:10.0.2.100:53/udp")
+	in.set("tcp 0.0.0.0:80", "tcp 0.0.0.0:5000", "tcp 0.0.0.0:9", "udp 10.0.2.100:53", fmt.Sprintf("udp 0.0.0.0:%d", f.first))
+	look("1=0.0.0.0:80:10.0.2.100:80/tcp 2=0.0.0.0:53:10.0.2.100:53/udp")
+	look("1=0.0.0.0:80:10.0.2.100:80/tcp 2=0.0.0.0:53:10.0.2.100:53/udp")
 
 	// What reaches most counts, in whatever order; what was local stays local.
-	write("udp")
-	write("tcp", line(listen, "127.0.0.1", 80))
+	in.set("tcp 127.0.0.1:80")
 	look("3=127.0.0.1:80:127.0.0.1:80/tcp")
-	write("tcp", line(listen, "127.0.0.1", 80), line(listen, "172.17.0.1", 80))
-	look("4=80:172.17.0.1:80/tcp")
-	write("tcp", line(listen, "172.17.0.1", 80), line(listen, "0.0.0.0", 80), line(listen, "127.0.0.1", 80))
-	look("5=80:10.0.2.100:80/tcp")
+	in.set("tcp 127.0.0.1:80", "tcp 172.17.0.1:80")
+	look("4=0.0.0.0:80:172.17.0.1:80/tcp")
+	in.set("tcp 172.17.0.1:80", "tcp 0.0.0.0:80", "tcp 127.0.0.1:80")
+	look("5=0.0.0.0:80:10.0.2.100:80/tcp")
 
 	// By hand wins, on the guest's side and on the host's.
 	m.list = append(m.list, hostfwd.Status{ID: 100, Forward: hostfwd.Forward{Proto: hostfwd.TCP, HostPort: 8080, GuestIP: guest, GuestPort: 80}})
 	look("100=8080:10.0.2.100:80/tcp")
-	write("tcp", line(listen, "0.0.0.0", 8080))
+	in.set("tcp 0.0.0.0:8080")
 	look("100=8080:10.0.2.100:80/tcp")
 	m.list = nil
-	look("6=8080:10.0.2.100:8080/tcp")
+	look("6=0.0.0.0:8080:10.0.2.100:8080/tcp")
 
 	// Removed by hand: not again until the program stops and starts.
 	m.list = nil
 	look("")
-	write("tcp")
+	in.set()
 	look("")
-	write("tcp", line(listen, "0.0.0.0", 8080))
-	look("7=8080:10.0.2.100:8080/tcp")
+	in.set("tcp 0.0.0.0:8080", "tcp 0.0.0.0:8081")
+	look("7=0.0.0.0:8080:10.0.2.100:8080/tcp 8=0.0.0.0:8081:10.0.2.100:8081/tcp")
+	m.list = m.list[1:]
+	in.set()
+	look("")
 
-	// Refused: said once, tried again after a while.
+	// Refused: said once, tried again after a while; the others are there.
 	refused = errors.New("taken")
-	write("tcp", line(listen, "0.0.0.0", 22))
-	for range patience {
+	for range 3 {
+		in.set()
 		look("")
+		in.set("tcp 0.0.0.0:21", "tcp 0.0.0.0:22", "tcp 0.0.0.0:23", "tcp 0.0.0.0:19")
+		for range retryAfter {
+			if err := f.Look(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
-	if want := []string{"--publish auto: port 22/tcp is not forwarded: taken"}; !slices.Equal(m.log, want) {
+	look("13=0.0.0.0:21:10.0.2.100:21/tcp 14=0.0.0.0:23:10.0.2.100:23/tcp")
+	want := []string{"--publish auto: port 19/tcp is not forwarded: privileged", "--publish auto: port 22/tcp is not forwarded: taken"}
+	if !slices.Equal(m.log, want) {
 		t.Errorf("log: %q", m.log)
 	}
 	refused = nil
-	look("8=22:10.0.2.100:22/tcp")
-}
-
-// TestScan looks for sockets of its own, in both ways.
-func TestScan(t *testing.T) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_SOCK_DIAG)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, diag := range map[string]int{"sock_diag": fd, "tables": -1} {
-		t.Run(name, func(t *testing.T) {
-			s, err := NewScanner(os.Getpid(), diag)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer s.Close()
-			_, asks := s.from.(*diagSocket)
-			if diag >= 0 && !asks {
-				const reason = "this kernel has no sock_diag(7) for TCP and UDP"
-				if os.Getenv("CI") != "" {
-					t.Fatal(reason)
-				}
-				t.Skip(reason)
-			}
-			list := func() []socket {
-				t.Helper()
-				list, err := s.scan()
-				if err != nil {
-					t.Fatal(err)
-				}
-				return list
-			}
-			l4, err := net.Listen("tcp4", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			u4, err := net.ListenPacket("udp4", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer u4.Close()
-			client, err := net.Dial("udp4", u4.LocalAddr().String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer client.Close()
-			l6, err := net.Listen("tcp6", "[::]:0") // for IPv6 only
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer l6.Close()
-			at := func(a net.Addr) netip.AddrPort { return netip.MustParseAddrPort(a.String()) }
-			want := socket{"tcp", at(l4.Addr()), false}
-			for _, w := range []socket{want, {"udp", at(u4.LocalAddr()), false}, {"tcp", at(l6.Addr()), asks}} {
-				if !slices.Contains(list(), w) {
-					t.Errorf("%+v is not found", w)
-				}
-			}
-			if slices.Contains(list(), socket{"udp", at(client.LocalAddr()), false}) {
-				t.Error("a socket with a peer is found")
-			}
-			l4.Close()
-			if slices.Contains(list(), want) {
-				t.Errorf("%+v is found after it was closed", want)
-			}
-		})
-	}
-}
-
-func TestParseDiag(t *testing.T) {
-	for _, data := range [][]byte{nil, make([]byte, diagMessageLen-1), make([]byte, diagMessageLen)} {
-		if s, ok := parseDiag(data, "tcp"); ok {
-			t.Errorf("%d zeroes: %+v", len(data), s)
+	for range retryAfter {
+		if err := f.Look(t.Context()); err != nil {
+			t.Fatal(err)
 		}
 	}
-	data := make([]byte, diagMessageLen+3)
-	data[0], data[4], data[diagMessageLen] = unix.AF_INET6, 1, 200 // an attribute that is cut off
-	if s, ok := parseDiag(data, "tcp"); !ok || s.v6only || s.at.Port() != 256 {
-		t.Errorf("%+v, %t", s, ok)
+	look("13=0.0.0.0:21:10.0.2.100:21/tcp 14=0.0.0.0:23:10.0.2.100:23/tcp 15=0.0.0.0:22:10.0.2.100:22/tcp")
+}
+
+// What listens on the namespace's loopback only is forwarded from the host's, also where another
+// address was asked for.
+func TestHostIP(t *testing.T) {
+	for hostIP, want := range map[string]string{
+		"127.0.0.1": "127.0.0.1 127.0.0.1", "0.0.0.0": "0.0.0.0 127.0.0.1", "192.0.2.1": "192.0.2.1 127.0.0.1", "::": ":: 127.0.0.1", "::1": "::1 ::1",
+	} {
+		m, in := &manager{}, &inside{}
+		in.set("tcp 0.0.0.0:80", "tcp 127.0.0.1:81")
+		if err := follow(m, in, hostIP).Look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := m.list[0].HostIP.String() + " " + m.list[1].HostIP.String(); got != want {
+			t.Errorf("%s: %s, want %s", hostIP, got, want)
+		}
 	}
+}
+
+// Hundreds of ports that open and close are a few changes, and a bounded log.
+func TestAttackManyPorts(t *testing.T) {
+	m, in := &manager{}, &inside{}
+	f := follow(m, in, "127.0.0.1")
+	var many, privileged []string
+	for i := range 3000 {
+		many = append(many, fmt.Sprintf("tcp 0.0.0.0:%d", 20000+i))
+		privileged = append(privileged, fmt.Sprintf("tcp 10.0.2.100:%d", 1+i%20), fmt.Sprintf("udp 10.0.2.100:%d", 1+i%20))
+	}
+	for range 3 {
+		in.set(many...)
+		if err := f.Look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if len(m.list) != f.cfg.Max {
+			t.Errorf("%d forwards, want %d", len(m.list), f.cfg.Max)
+		}
+		in.set()
+		if err := f.Look(t.Context()); err != nil || len(m.list) != 0 {
+			t.Fatalf("%d forwards are left, %v", len(m.list), err)
+		}
+	}
+	if m.changes != 6 {
+		t.Errorf("%d changes, want 6", m.changes)
+	}
+	m.refuse = func(hostfwd.Forward) error { return errors.New("taken") }
+	in.set(append(many, privileged...)...)
+	for range 2 * retryAfter {
+		if err := f.Look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(m.log) != maxTold+2 {
+		t.Errorf("%d lines in the log, want %d", len(m.log), maxTold+2)
+	}
+}
+
+// A look that takes long is followed by a long pause.
+func TestRest(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	m, in := &manager{}, &inside{}
+	f := follow(m, in, "127.0.0.1")
+	var ends []time.Time
+	f.cfg.Sockets = func() ([]hostfwd.Socket, error) {
+		if len(ends) == 3 {
+			cancel()
+		}
+		if n := len(ends); n > 0 {
+			if pause := time.Since(ends[n-1]); pause < restFactor*interval/4 {
+				t.Errorf("after a look of %s a pause of %s", interval/4, pause)
+			}
+		}
+		time.Sleep(interval / 2)
+		ends = append(ends, time.Now())
+		return nil, nil
+	}
+	f.Run(ctx)
 }
