@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -17,7 +16,6 @@ import (
 
 	"github.com/slirpctl/slirpctl/internal/control"
 	"github.com/slirpctl/slirpctl/internal/instance"
-	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/supervisor"
 )
 
@@ -38,20 +36,19 @@ type order struct {
 	LogFormat string             `json:"logFormat"`
 }
 
-// report is what comes back, once.
+// report is what comes back, once. The caller answers true when it has passed a state on to its user:
+// if it can't, or is killed before, the supervisor undoes everything.
 type report struct {
 	State *instance.State `json:"state,omitempty"`
 	Error *control.Error  `json:"error,omitempty"`
-	// CommandStatus is set where COMMAND could not be run (126, 127) or slirpctl failed (125).
-	CommandStatus int `json:"commandStatus,omitempty"`
 }
 
-// startDetached starts a supervisor in a session of its own and waits for its report. If this
-// process is killed before, the supervisor sees the socket close and undoes everything.
-func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os.File) (*instance.State, error) {
+// startDetached starts a supervisor in a session of its own, waits for its report, and passes it on
+// by ready. With an error nothing is left.
+func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os.File, ready func(instance.State) error) error {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("socketpair: %w", err)
+		return fmt.Errorf("socketpair: %w", err)
 	}
 	ours, theirs := os.NewFile(uintptr(pair[0]), "supervisor"), os.NewFile(uintptr(pair[1]), "supervisor")
 	defer ours.Close()
@@ -72,26 +69,32 @@ func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os
 		cmd.Dir = "/" // not the bundle
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start supervisor: %w", err)
+		return fmt.Errorf("start supervisor: %w", err)
 	}
 	theirs.Close()
 	if err := json.NewEncoder(ours).Encode(order{req, exit != nil, a.cfg.LogLevel, a.cfg.LogFormat}); err != nil {
 		_ = cmd.Wait()
-		return nil, fmt.Errorf("the supervisor ended at once: %w", err)
+		return fmt.Errorf("the supervisor ended at once: %w", err)
 	}
 	var r report
 	if err := json.NewDecoder(ours).Decode(&r); err != nil {
 		_ = cmd.Wait()
-		return nil, fmt.Errorf("the supervisor ended without a word (%s)", cmd.ProcessState)
+		return fmt.Errorf("the supervisor ended without a word (%s)", cmd.ProcessState)
 	}
 	if r.Error != nil {
 		_ = cmd.Wait()
-		if r.CommandStatus > nscommand.StatusFailed {
-			return nil, &nscommand.ExecError{Status: r.CommandStatus, Msg: r.Error.Message}
-		}
-		return nil, r.Error
+		return r.Error
 	}
-	return r.State, nil
+	if err := ready(*r.State); err != nil {
+		ours.Close()
+		_ = cmd.Wait()
+		return err
+	}
+	if err := json.NewEncoder(ours).Encode(true); err != nil {
+		_ = cmd.Wait()
+		return fmt.Errorf("the supervisor ended once it was ready (%s)", cmd.ProcessState)
+	}
+	return nil
 }
 
 // runDetached is the life of a detached supervisor. It returns its exit status.
@@ -104,7 +107,8 @@ func runDetached() int {
 		return exitFailure
 	}
 	var o order
-	if err := json.NewDecoder(conn).Decode(&o); err != nil {
+	dec := json.NewDecoder(conn)
+	if err := dec.Decode(&o); err != nil {
 		return exitFailure
 	}
 	var exit *os.File
@@ -119,17 +123,18 @@ func runDetached() int {
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	reported := make(chan struct{})
-	go func() { // until the report is out, the caller's end is ours
-		_, _ = io.Copy(io.Discard, conn)
-		select {
-		case <-reported:
-		default:
-			cancel(errors.New("the caller of up -d was killed"))
+	answer := make(chan error, 1)
+	go func() { // until the caller has its answer out, its end is ours
+		var delivered bool
+		var err error
+		if _ = dec.Decode(&delivered); !delivered {
+			err = errors.New("the caller of up -d was killed, or could not print its answer")
+			cancel(err)
 		}
+		answer <- err
 	}()
 	send := func(r report) error { return json.NewEncoder(conn).Encode(r) }
-	done := false
+	sent := false
 	_, err = supervisor.Run(ctx, o.Request, supervisor.Env{
 		Log: log, Session: true, ExitFD: exit, Explain: explain,
 		Ready: func(st instance.State) error {
@@ -138,24 +143,22 @@ func runDetached() int {
 			if err := leaveCaller(st.Log); err != nil {
 				return err
 			}
-			close(reported)
+			sent = true
 			if err := send(report{State: &st}); err != nil {
 				return err
 			}
-			done = true
+			if err := <-answer; err != nil {
+				return err
+			}
 			return conn.Close()
 		},
 	})
 	if err == nil {
 		return exitOK
 	}
-	if !done {
+	if !sent {
 		hint, code := explain(err)
-		r := report{Error: &control.Error{Message: err.Error(), HintStr: hint, Code: code}}
-		if ee, ok := errorAs[*nscommand.ExecError](err); ok {
-			r.CommandStatus = ee.Status
-		}
-		_ = send(r)
+		_ = send(report{Error: &control.Error{Message: err.Error(), HintStr: hint, Code: code}})
 	}
 	return exitCode(err)
 }

@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/slirpctl/slirpctl/internal/enter"
-	"github.com/slirpctl/slirpctl/internal/nscommand"
 )
 
 func newExecCmd(a *app) *cobra.Command {
@@ -19,7 +18,8 @@ target sees the host's /etc/resolv.conf, the command sees one that points at the
 instance's DNS.
 
 The exit status is COMMAND's own (128+N for signal N); 125 when slirpctl failed,
-126 when COMMAND can't be run, 127 when it isn't found.`,
+also for wrong usage or configuration; 126 when COMMAND can't be run, 127 when it
+isn't found.`,
 		Example: `  slirpctl exec web -- ip addr
   slirpctl exec web -- curl http://localhost/`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -59,12 +59,7 @@ func runExec(ctx context.Context, a *app, name string, argv []string) error {
 		Stdio: [3]*os.File{a.in, fileOf(a.out), fileOf(a.err)}, KeepFDs: inheritedFDs(), Terminal: inForeground,
 	})
 	if err != nil {
-		// Not to be taken for COMMAND's own status.
-		failed := &commandFailure{err, nscommand.StatusFailed}
-		if ee, ok := errorAs[*nscommand.ExecError](err); ok {
-			failed.status = ee.Status
-		}
-		return failed
+		return err
 	}
 	if status != 0 {
 		return statusError(status)

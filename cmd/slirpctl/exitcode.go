@@ -71,6 +71,8 @@ func exitCode(err error) int {
 		isA[*hostfwd.ForwardError](err), isA[*slirpapi.FieldError](err), errors.Is(err, slirpapi.ErrNetworkUnknown), errors.Is(err, target.ErrOwnNetns),
 		isA[*oci.StateError](err), isA[*oci.ConfigError](err), errors.Is(err, hostfwd.ErrTooMany):
 		return exitUsage
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		return exitTimeout
 	case isA[*launcher.MissingFeatureError](err), isA[*launcher.SecurityError](err), isA[*launcher.BinaryError](err),
 		isA[*supervisor.NoIPv6Error](err), isA[*target.UsernsError](err), isA[*nscommand.MapError](err),
 		isA[*supervisor.NoUsernsError](err), isA[*hostfwd.PrivilegedPortError](err), isA[*hostfwd.NotLocalAddrError](err),
@@ -83,8 +85,6 @@ func exitCode(err error) int {
 	case errors.Is(err, instance.ErrInUse), isA[*hostfwd.PortInUseError](err), isA[*hostfwd.ConflictError](err),
 		errors.Is(err, syscall.EADDRINUSE):
 		return exitConflict
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
-		return exitTimeout
 	}
 	return exitFailure
 }

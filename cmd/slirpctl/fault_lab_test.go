@@ -135,7 +135,9 @@ type result struct {
 func (l *lab) finish(cmd *exec.Cmd) result {
 	l.t.Helper()
 	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
+	if cmd.Stderr = &errs; cmd.Stdout == nil {
+		cmd.Stdout = &out
+	}
 	if err := cmd.Start(); err != nil {
 		l.t.Fatal(err)
 	}

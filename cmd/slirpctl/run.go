@@ -6,13 +6,16 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/launcher"
+	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
@@ -42,7 +45,7 @@ func run(ctx context.Context, args []string, std streams) int {
 	root.SetIn(std.in)
 	root.SetOut(std.out)
 	root.SetErr(std.err)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	var st statusError
 	if errors.As(err, &st) {
 		return int(st)
@@ -52,12 +55,45 @@ func run(ctx context.Context, args []string, std streams) int {
 	}
 	err = cobraUsage(err)
 	printError(std.err, err)
-	code := exitCode(err)
-	var failed *commandFailure
-	if errors.As(err, &failed) {
-		code = failed.status
+	if passesStatusOn(cmd, args) {
+		if ee, ok := errorAs[*nscommand.ExecError](err); ok {
+			return ee.Status
+		}
+		return nscommand.StatusFailed
 	}
-	return code
+	return exitCode(err)
+}
+
+// passesStatusOn reports whether the exit status of this command line is that of a COMMAND: then a
+// failure of slirpctl's must not be taken for COMMAND's.
+func passesStatusOn(cmd *cobra.Command, args []string) bool {
+	switch cmd.CommandPath() {
+	case "slirpctl exec":
+		return true
+	case "slirpctl up":
+		dash := slices.Index(args, "--")
+		return dash >= 0 && !detaches(args[:dash])
+	}
+	return false
+}
+
+// detaches reports whether `up` with these arguments detaches, however wrong they, or the configuration,
+// are otherwise.
+func detaches(args []string) bool {
+	all := pflag.NewFlagSet("up", pflag.ContinueOnError)
+	all.ParseErrorsAllowlist.UnknownFlags = true
+	options.AddFlags(all)
+	options.AddGeneralFlags(all)
+	_ = all.Parse(args)
+	few := pflag.NewFlagSet("up", pflag.ContinueOnError)
+	detach := all.Lookup("detach")
+	few.AddFlag(detach)
+	few.AddFlag(all.Lookup("config"))
+	cfg, err := options.Load(few, options.SystemSources())
+	if err != nil {
+		return detach.Changed && detach.Value.String() == "true"
+	}
+	return cfg.Detach
 }
 
 func newRootCmd(a *app) *cobra.Command {

@@ -6,7 +6,9 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"os/signal"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -60,8 +62,10 @@ annotations io.slirpctl.publish and io.slirpctl.options add to the flags, and
 slirpctl detaches. With - it prints only what --json or --format ask for,
 because a hook's stdout may be the container's.
 
-With COMMAND, the exit status is COMMAND's own (128+N for signal N); 125 when
-slirpctl failed, 126 when COMMAND can't be run, 127 when it isn't found.`,
+With COMMAND in the foreground, the exit status is COMMAND's own (128+N for
+signal N); 125 when slirpctl failed, also for wrong usage or configuration; 126
+when COMMAND can't be run, 127 when it isn't found. A detached start passes no
+status of COMMAND on: it has the exit statuses of the other commands.`,
 		Example: `  slirpctl up -- bash
   slirpctl up -d --name web -p 8080:80 4711
   slirpctl up -d --json --netns blue`,
@@ -86,8 +90,7 @@ slirpctl failed, 126 when COMMAND can't be run, 127 when it isn't found.`,
 					return err
 				}
 			}
-			err := runUp(cmd.Context(), a, opts)
-			return opts.wrap(err)
+			return runUp(cmd.Context(), a, opts)
 		},
 	}
 	opts.AddFlags(cmd.Flags())
@@ -132,28 +135,6 @@ func (o *upOptions) setTarget(cmd *cobra.Command, args []string) error {
 	}
 	o.pid = pid
 	return nil
-}
-
-// commandFailure is an error of `up -- COMMAND`, whose exit status must not be taken for
-// COMMAND's.
-type commandFailure struct {
-	err    error
-	status int
-}
-
-func (e *commandFailure) Error() string { return e.err.Error() }
-func (e *commandFailure) Unwrap() error { return e.err }
-
-// wrap gives the errors of `up -- COMMAND` their exit status.
-func (o *upOptions) wrap(err error) error {
-	if err == nil || len(o.command) == 0 || isA[statusError](err) {
-		return err
-	}
-	status := nscommand.StatusFailed
-	if ee, ok := errorAs[*nscommand.ExecError](err); ok {
-		status = ee.Status
-	}
-	return &commandFailure{err, status}
 }
 
 func runUp(ctx context.Context, a *app, o *upOptions) error {
@@ -204,19 +185,25 @@ func runUp(ctx context.Context, a *app, o *upOptions) error {
 		if err := o.report(a, printer, st, opt.Detach); err != nil {
 			return err
 		}
+		if err := signalReady(ready); err != nil {
+			return err
+		}
 		if o.container == nil { // a hook's NOTIFY_SOCKET is the container's
 			notifyReady(a, st, opt.Detach)
 		}
-		return signalReady(ready)
+		return nil
+	}
+	if !signal.Ignored(syscall.SIGPIPE) {
+		// A reader that has gone makes writing fail then, which undoes everything. COMMAND's is the default again.
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	}
 	if opt.Detach {
 		stop := startProgress(a.err, func(d time.Duration) string { return fmt.Sprintf("starting … %.1f s", d.Seconds()) })
-		st, err := startDetached(ctx, a, req, exit)
-		stop()
-		if err != nil {
-			return err
-		}
-		return onReady(*st)
+		defer stop()
+		return startDetached(ctx, a, req, exit, func(st instance.State) error {
+			stop()
+			return onReady(st)
+		})
 	}
 	// For COMMAND alone: slirp4netns and the helpers would hold the caller's pipes open.
 	inherited := inheritedFDs()
@@ -277,8 +264,12 @@ func openWrapperFDs(o *options.Options) (ready, exit *os.File, err error) {
 		if fd < 0 {
 			return nil, nil
 		}
-		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+		if err != nil {
 			return nil, &usageError{fmt.Sprintf("--%s %d: the descriptor is not open", flag, fd), fmt.Sprintf("open it for slirpctl, as in: slirpctl up --%s 3 … 3>FILE", flag)}
+		}
+		if flag == "ready-fd" && (flags&unix.O_ACCMODE == unix.O_RDONLY || flags&unix.O_PATH != 0) {
+			return nil, usagef("--ready-fd %d: the descriptor is not open for writing", fd)
 		}
 		unix.CloseOnExec(fd)
 		return os.NewFile(uintptr(fd), flag), nil

@@ -73,7 +73,7 @@ type Env struct {
 	Session bool
 	// ExitFD ends the instance when it hangs up; nil: none.
 	ExitFD *os.File
-	// Ready is called once, when everything works.
+	// Ready is called once, when everything works. With an error everything is undone.
 	Ready func(instance.State) error
 	// Explain gives an error the hint and exit code of the command line.
 	Explain func(error) (hint string, code int)
@@ -306,13 +306,27 @@ func (s *supervisor) start(ctx context.Context, commit func() error) error {
 			s.log.Debug(err)
 		}
 	}
-	if s.env.Ready != nil {
-		if err := s.env.Ready(s.State()); err != nil {
-			return err
-		}
+	if err := s.report(); err != nil {
+		return err
 	}
 	crashpoint.Here("reported")
 	return nil
+}
+
+// report calls Ready, which may take as long as who reads the report; a request to end doesn't wait
+// for it.
+func (s *supervisor) report() error {
+	if s.env.Ready == nil {
+		return nil
+	}
+	reported := make(chan error, 1)
+	go func() { reported <- s.env.Ready(s.State()) }()
+	select {
+	case err := <-reported:
+		return err
+	case <-s.down:
+		return ErrInterrupted
+	}
 }
 
 // prepare pins the target and takes the name; COMMAND is a target that is made last, because

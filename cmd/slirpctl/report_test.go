@@ -1,0 +1,129 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestReportFails: an instance whose report can't be delivered is gone when `up` ends, detached as in
+// the foreground, and nothing is left of COMMAND.
+func TestReportFails(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		args []string
+		out  func(t *testing.T) *os.File // stdout, and descriptor 3
+		code int
+		says string
+	}{
+		{"template", []string{"--format", "{{index .Ports 3}}"}, nil, exitUsage, "index out of range"},
+		{"template of what isn't there", []string{"--format", "{{.ipv6.guest}}"}, nil, exitUsage, "nil pointer"},
+		{"full disk", []string{"--format", "table"}, openFull, exitFailure, "no space left"},
+		{"full disk, JSON", []string{"--json"}, openFull, exitFailure, "no space left"},
+		{"reader gone", []string{"--json"}, openBroken, exitFailure, "broken pipe"},
+		{"ready-fd full", []string{"--ready-fd", "3"}, openFull, exitFailure, "--ready-fd"},
+		{"ready-fd broken", []string{"--ready-fd", "3"}, openBroken, exitFailure, "--ready-fd"},
+		{"ready-fd read-only", []string{"--ready-fd", "3"}, openReadOnly, exitUsage, "not open for writing"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			pid := strconv.Itoa(l.target())
+			for _, target := range [][]string{{"-d", pid}, {pid}, {"-d", "--", "sleep", "1000"}, {"--", "sleep", "1000"}} {
+				cmd := l.command(append(append([]string{"up", "--name", "x"}, c.args...), target...)...)
+				if c.out != nil {
+					f := c.out(t)
+					if slices.Contains(c.args, "--ready-fd") {
+						cmd.ExtraFiles = []*os.File{f}
+					} else {
+						cmd.Stdout = f
+					}
+				}
+				r := l.finish(cmd)
+				want := c.code
+				if target[0] == "--" {
+					want = 125
+				}
+				if r.code != want || !strings.Contains(r.err, c.says) || strings.Count(r.err, "\n") > 2 {
+					t.Errorf("%q: exit status %d, want %d with %q: %s", target, r.code, want, c.says, r.err)
+				}
+				// At once, not eventually.
+				if sts := l.list(); len(sts) > 0 {
+					t.Errorf("%q: still there: %+v", target, sts)
+				}
+				l.noneLeft()
+			}
+		})
+	}
+}
+
+// TestCallerStuck: an `up -d` that can't get rid of its answer holds neither `down` up nor, once it is killed,
+// the instance.
+func TestCallerStuck(t *testing.T) {
+	l := newLab(t)
+	stuck := func() (*exec.Cmd, func()) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		size, err := unix.FcntlInt(w.Fd(), unix.F_GETPIPE_SZ, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+		cmd := l.command("up", "-d", "--json", "--name", "x", "--", "sleep", "1000")
+		cmd.Stdout = w
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		eventually(t, "it is ready", func() bool { return len(l.list()) == 1 })
+		return cmd, func() { r.Close() }
+	}
+	cmd, drain := stuck()
+	l.must("down", "x")
+	drain()
+	_ = cmd.Wait()
+	if cmd.ProcessState.Success() {
+		t.Error("up says that all is well")
+	}
+	l.noneLeft()
+
+	cmd, drain = stuck()
+	_ = cmd.Process.Signal(syscall.SIGKILL)
+	_ = cmd.Wait()
+	drain()
+	l.noneLeft()
+}
+
+func openFull(t *testing.T) *os.File { return openFile(t, "/dev/full", os.O_WRONLY) }
+
+func openReadOnly(t *testing.T) *os.File { return openFile(t, "/dev/null", os.O_RDONLY) }
+
+func openFile(t *testing.T, path string, flag int) *os.File {
+	f, err := os.OpenFile(path, flag, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// openBroken returns a pipe that nobody reads.
+func openBroken(t *testing.T) *os.File {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	t.Cleanup(func() { w.Close() })
+	return w
+}
