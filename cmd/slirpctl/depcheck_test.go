@@ -80,7 +80,7 @@ var layers = map[string][]string{
 	"internal/subnet":   {},
 	"internal/hostfwd":  {},
 	"internal/options":  {"internal/subnet", "internal/hostfwd"},
-	"internal/launcher": {"internal/options", "internal/subnet", "internal/childlog", "internal/childwait"},
+	"internal/launcher": {"internal/options", "internal/subnet", "internal/childlog", "internal/crashpoint"},
 }
 
 // within reports whether the package pkg is tree, or below it.

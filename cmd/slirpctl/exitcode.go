@@ -74,7 +74,7 @@ func exitCode(err error) int {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		return exitTimeout
 	case isA[*launcher.MissingFeatureError](err), isA[*launcher.SecurityError](err), isA[*launcher.BinaryError](err),
-		isA[*supervisor.NoIPv6Error](err), isA[*target.UsernsError](err), isA[*nscommand.MapError](err),
+		isA[*target.UsernsError](err), isA[*nscommand.MapError](err),
 		isA[*supervisor.NoUsernsError](err), isA[*hostfwd.PrivilegedPortError](err), isA[*hostfwd.NotLocalAddrError](err),
 		isA[*slirpapi.UnsupportedError](err), isA[*hostfwd.NoIPv6Error](err), isA[*hostfwd.FileLimitError](err),
 		isA[*rootlesskit.TransparentError](err), isA[*probe.MissingError](err):

@@ -136,68 +136,70 @@ func TestSlirpDiesAsUser(t *testing.T) {
 	}
 }
 
+// TestSlirpStopped: who stops slirp4netns has a reason. It is left stopped, shown so, and ended when
+// the instance is.
 func TestSlirpStopped(t *testing.T) {
-	t.Parallel()
-	l := newLab(t)
-	port := ownPort(t)
-	st := l.up("--name", "x", "--port-handler", "slirp4netns", "-p", fmt.Sprintf("127.0.0.1:%d:80", port), strconv.Itoa(l.target()))
-	echoes(t, port)
-	_ = syscall.Kill(st.SlirpPID, syscall.SIGSTOP)
-	echoes(t, port)
-	eventually(t, "the log tells", func() bool {
-		return strings.Contains(l.log("x"), "slirp4netns was stopped by signal 19: letting it go on")
-	})
-	if now := l.state("x"); now.Restarts != 0 || now.SlirpPID != st.SlirpPID {
-		t.Errorf("restarts %d, pid %d, want 0 and still %d", now.Restarts, now.SlirpPID, st.SlirpPID)
-	}
-	for range 100 { // again and again: killed and replaced
-		_ = syscall.Kill(st.SlirpPID, syscall.SIGSTOP)
-		time.Sleep(5 * time.Millisecond)
-		if l.state("x").Restarts > 0 {
-			break
-		}
-	}
-	eventually(t, "it is replaced", func() bool { return l.state("x").Restarts == 1 })
-	echoes(t, port)
-	if !strings.Contains(l.log("x"), "stopped again and again") {
-		t.Errorf("the log does not tell:\n%s", l.log("x"))
+	for _, handler := range handlers {
+		t.Run(handler, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			port := ownPort(t)
+			st := l.up("--name", "x", "--port-handler", handler, "-p", fmt.Sprintf("127.0.0.1:%d:80", port), strconv.Itoa(l.target()))
+			echoes(t, port)
+			_ = syscall.Kill(st.SlirpPID, syscall.SIGSTOP)
+			eventually(t, "list says so", func() bool { return l.state("x").State == instance.Stopped })
+			if handler == "slirp4netns" && echo(port) == nil {
+				t.Error("it goes on")
+			}
+			if now := l.state("x"); now.State != instance.Stopped || now.Restarts != 0 || now.SlirpPID != st.SlirpPID {
+				t.Errorf("%+v, was %+v", now, st)
+			}
+			_ = syscall.Kill(st.SlirpPID, syscall.SIGCONT)
+			eventually(t, "list says so", func() bool { return l.state("x").State == instance.Running })
+			echoes(t, port)
+			_ = syscall.Kill(st.SlirpPID, syscall.SIGSTOP)
+			eventually(t, "list says so", func() bool { return l.state("x").State == instance.Stopped })
+			l.must("down", "x")
+			l.noneLeft()
+			// The same, when the supervisor can end nothing any more.
+			st = l.up("--name", "x", strconv.Itoa(l.target()))
+			_ = syscall.Kill(st.SlirpPID, syscall.SIGSTOP)
+			_ = syscall.Kill(st.SupervisorPID, syscall.SIGKILL)
+			l.noneLeft()
+		})
 	}
 }
 
 // TestHelperDies kills what carries the connections inside the namespace.
 func TestHelperDies(t *testing.T) {
 	for _, handler := range []string{"rootlesskit", "direct"} {
-		for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} {
-			t.Run(fmt.Sprintf("%s/%d", handler, sig), func(t *testing.T) {
-				t.Parallel()
-				l := newLab(t)
-				st := l.up("--name", "x", "--port-handler", handler, "-p", "127.0.0.1::80", strconv.Itoa(l.target()))
-				port := st.Ports[0].HostPort
-				echoes(t, port)
-				helper := func() int {
-					for pid, what := range l.processes() {
-						if strings.Contains(what, "__guest") {
-							return pid
-						}
+		t.Run(handler, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			st := l.up("--name", "x", "--port-handler", handler, "-p", "127.0.0.1::80", strconv.Itoa(l.target()))
+			port := st.Ports[0].HostPort
+			echoes(t, port)
+			helper := func() int {
+				for pid, what := range l.processes() {
+					if strings.Contains(what, "__guest") {
+						return pid
 					}
-					return 0
 				}
-				first := helper()
-				if first == 0 {
-					t.Fatalf("no helper among %v", l.processes())
-				}
-				_ = syscall.Kill(first, sig)
-				if sig == syscall.SIGKILL {
-					eventually(t, "another helper", func() bool { h := helper(); return h != 0 && h != first })
-				}
-				for range 12 { // more than waited in the direct handler's pool
-					echoes(t, port)
-				}
-				if now := l.state("x"); fmt.Sprint(now.Ports) != fmt.Sprint(st.Ports) || now.Restarts != 0 {
-					t.Errorf("%+v, was %+v", now, st)
-				}
-			})
-		}
+				return 0
+			}
+			first := helper()
+			if first == 0 {
+				t.Fatalf("no helper among %v", l.processes())
+			}
+			_ = syscall.Kill(first, syscall.SIGKILL)
+			eventually(t, "another helper", func() bool { h := helper(); return h != 0 && h != first })
+			for range 12 { // more than waited in the direct handler's pool
+				echoes(t, port)
+			}
+			if now := l.state("x"); fmt.Sprint(now.Ports) != fmt.Sprint(st.Ports) || now.Restarts != 0 {
+				t.Errorf("%+v, was %+v", now, st)
+			}
+		})
 	}
 }
 

@@ -30,6 +30,7 @@ var helperPrograms = map[string]func(args []string) int{
 	"hold":    hold,
 	"httpd":   httpd,
 	"fetch":   fetch,
+	"frames":  frames,
 	"dnsd":    dnsd,
 	"lookup":  lookup,
 	"waitfor": waitfor,

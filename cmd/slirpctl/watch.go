@@ -125,7 +125,7 @@ func writeWatched(w io.Writer, asJSON, terminal bool, states []watchedState, now
 }
 
 func stateCell(s instance.Status) cell {
-	return cell{string(s), map[instance.Status]string{instance.Running: green, instance.Restarting: yellow, instance.Dead: red}[s]}
+	return cell{string(s), map[instance.Status]string{instance.Running: green, instance.Restarting: yellow, instance.Stopped: yellow, instance.Dead: red}[s]}
 }
 
 func restartsCell(n int) cell {

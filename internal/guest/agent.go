@@ -23,7 +23,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/childlog"
-	"github.com/slirpctl/slirpctl/internal/childwait"
 	"github.com/slirpctl/slirpctl/internal/nsexec"
 )
 
@@ -87,9 +86,6 @@ type Config struct {
 	Log    io.Writer // gets the agent's stderr, as it comes; nil: none
 	// NeedTools keeps PATH, for the programs that RootlessKit's transparent mode runs.
 	Env []string
-	// Stopped, if not nil, is told that a signal had stopped the agent, and whether it was let go on
-	// or killed.
-	Stopped func(by syscall.Signal, killed bool)
 }
 
 // Start starts an agent.
@@ -133,7 +129,6 @@ func Start(cfg Config) (*Agent, error) {
 	go func() {
 		defer close(a.done)
 		defer words.Ended()
-		childwait.Watch(proc.Pid, func(sig syscall.Signal) error { return proc.Signal(sig) }, cfg.Stopped)
 		_, _ = proc.Wait()
 	}()
 	return a, nil

@@ -20,6 +20,7 @@ type Status string
 const (
 	Running    Status = "running"
 	Restarting Status = "restarting" // slirp4netns died and is being started again
+	Stopped    Status = "stopped"    // slirp4netns runs, and is stopped by a signal
 	// Dead: the supervisor lives, but the network is lost and won't come back, or it doesn't
 	// answer and left no readable state.
 	Dead Status = "dead"

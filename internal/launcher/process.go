@@ -1,12 +1,14 @@
 package launcher
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -14,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/childlog"
-	"github.com/slirpctl/slirpctl/internal/childwait"
 )
 
 // Descriptors of the started slirp4netns, as [Start] lays them out.
@@ -42,7 +43,12 @@ type Process struct {
 	words   *childlog.Log
 
 	stopOnce sync.Once
-	err      error // of the child, once done
+
+	mu        sync.Mutex
+	reaped    bool // the process group's number may be another's
+	holder    int  // pidfd of the process that has the tap, once that is known; else -1
+	holderPID int
+	banErr    error // why there is no filter on the tap, once ready
 }
 
 // StartConfig says how to start slirp4netns.
@@ -56,15 +62,30 @@ type StartConfig struct {
 	// OwnMounts gives slirp4netns a mount namespace of its own, so that its sandbox's mounts
 	// don't reach the host (upstream pull request 153). It needs CAP_SYS_ADMIN.
 	OwnMounts bool
-	// Stopped, if not nil, is told from another goroutine that a signal had stopped slirp4netns,
-	// which then carries nothing, and whether it was let go on or, stopped again and again, killed.
-	Stopped func(sig syscall.Signal, killed bool)
+	// Ban keeps slirp4netns from its first frame until its tap has this filter; nil: none.
+	Ban LoopbackBan
 }
 
 // Start starts slirp4netns in a process group of its own and closes the child's ends of the
 // pipes, so that their end of file tells at once that it has died. The exit pipe's read end and
-// the parent-death signal both make it end with the supervisor, whatever ends that.
+// the parent-death signal both make it end with the supervisor, whatever ends that; if it is
+// stopped then, the kernel lets it go on, as it does with every orphaned process group (setpgid(2)).
 func Start(cfg StartConfig) (*Process, error) {
+	for range 3 { // a supervisor that is not scheduled for long may be late to hold it
+		p, err := start(cfg)
+		if !errors.Is(err, errLate) {
+			return p, err
+		}
+	}
+	cfg.Ban = nil
+	p, err := start(cfg)
+	if err == nil {
+		p.banErr = errLate
+	}
+	return p, err
+}
+
+func start(cfg StartConfig) (*Process, error) {
 	readyR, readyW, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -104,23 +125,62 @@ func Start(cfg StartConfig) (*Process, error) {
 		words.Close()
 		return nil, fmt.Errorf("start slirp4netns: %w", err)
 	}
+	if cfg.Ban != nil {
+		err = holdAtReady(readyR, cmd.Process.Pid)
+	}
 	words.Started()
 	raiseOpenFiles(cmd.Process.Pid)
 	p := &Process{
-		cmd: cmd, exit: exitW, words: words,
+		cmd: cmd, exit: exitW, words: words, holder: -1,
 		ready: make(chan struct{}), readEOF: make(chan struct{}), done: make(chan struct{}),
 	}
-	go p.waitReady(readyR)
-	go p.wait(cfg.Stopped)
+	go p.wait()
+	if err != nil {
+		readyR.Close()
+		p.Kill()
+		return nil, err
+	}
+	go p.waitReady(readyR, cfg.Ban)
 	return p, nil
 }
 
-// wait is the one waiter: it sees every stop, and reaps.
-func (p *Process) wait(stopped func(syscall.Signal, bool)) {
+// wait is the one waiter. It reaps the child when the rest of its process group has ended too: the child may
+// be a wrapper script, and a new slirp4netns can't have the tap before the old one is gone.
+func (p *Process) wait() {
 	defer close(p.done)
 	defer p.words.Ended()
-	childwait.Watch(p.PID(), p.Signal, stopped)
-	p.err = p.cmd.Wait()
+	for {
+		if err := unix.Waitid(unix.P_PID, p.PID(), nil, unix.WEXITED|unix.WNOWAIT, nil); !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	p.stopOnce.Do(func() { p.exit.Close() })
+	p.holderEnds()
+	_ = p.Signal(syscall.SIGKILL)
+	p.holderEnds()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reaped = true
+	if p.holder >= 0 {
+		unix.Close(p.holder)
+	}
+	p.holder = -1
+	_ = p.cmd.Wait()
+}
+
+// holderEnds waits until the process that has the tap has ended, for a bounded time.
+func (p *Process) holderEnds() {
+	p.mu.Lock()
+	fd := p.holder
+	p.mu.Unlock()
+	if fd >= 0 {
+		for deadline := time.Now().Add(graceful); ; {
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(time.Until(deadline).Milliseconds()))
+			if n != 0 || !errors.Is(err, unix.EINTR) {
+				return
+			}
+		}
+	}
 }
 
 // raiseOpenFiles lifts slirp4netns's limit on open files to the hard one: every connection and
@@ -133,15 +193,27 @@ func raiseOpenFiles(pid int) {
 	}
 }
 
-func (p *Process) waitReady(r *os.File) {
+func (p *Process) waitReady(r *os.File, ban LoopbackBan) {
 	defer r.Close()
 	var b [1]byte
-	if n, _ := r.Read(b[:]); n == 1 && b[0] == '1' {
-		close(p.ready)
-		return
+	n, _ := r.Read(b[:])
+	ready := n == 1 && b[0] == '1'
+	if ban != nil {
+		if ready {
+			p.banErr = p.impose(ban)
+		}
+		letGo(r) // also where only the pipe was closed
+		_ = p.Signal(syscall.SIGCONT)
 	}
-	close(p.readEOF)
+	if ready {
+		close(p.ready)
+	} else {
+		close(p.readEOF)
+	}
 }
+
+// BanError says why the tap of a slirp4netns that is ready lacks [StartConfig].Ban; nil: it has it.
+func (p *Process) BanError() error { return p.banErr }
 
 // PID returns slirp4netns's process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
@@ -190,13 +262,34 @@ func (p *Process) Exit() string {
 // Words returns what slirp4netns said last, 8 KiB at most; all of it once it is done.
 func (p *Process) Words() string { return p.words.Tail() }
 
-// Signal sends slirp4netns a signal.
-func (p *Process) Signal(sig syscall.Signal) error { return p.cmd.Process.Signal(sig) }
+// Stopped reports whether slirp4netns is stopped by a signal, as an operator may want it.
+func (p *Process) Stopped() bool {
+	p.mu.Lock()
+	pid := p.holderPID
+	p.mu.Unlock()
+	if pid == 0 {
+		pid = p.PID()
+	}
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(stat[max(0, bytes.LastIndexByte(stat, ')')):]), " ")
+	return strings.HasPrefix(rest, "T")
+}
+
+// Signal sends slirp4netns's process group a signal.
+func (p *Process) Signal(sig syscall.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reaped {
+		return os.ErrProcessDone
+	}
+	return syscall.Kill(-p.PID(), sig)
+}
 
 // Stop ends slirp4netns: by its exit descriptor, then SIGTERM, then SIGKILL; and waits.
 func (p *Process) Stop() {
 	p.stopOnce.Do(func() { p.exit.Close() })
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		_ = p.Signal(syscall.SIGCONT) // a stopped one does not notice
 		t := time.NewTimer(graceful)
 		select {
 		case <-p.done:

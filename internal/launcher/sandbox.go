@@ -10,10 +10,10 @@ import (
 )
 
 // SecurityError: a security option that was demanded can't be had.
-type SecurityError struct{ Option, Reason string }
+type SecurityError struct{ Option, Reason string } // Option with its value, as "sandbox=true"
 
 func (e *SecurityError) Error() string {
-	return fmt.Sprintf("--%s=true can't be had: %s", e.Option, e.Reason)
+	return fmt.Sprintf("--%s can't be had: %s", e.Option, e.Reason)
 }
 
 // Security is the decision about sandbox and seccomp, with the reasons for what is off though
@@ -48,7 +48,7 @@ func (s *Security) toggle(name string, t options.Toggle, b Binary, need Feature,
 	}
 	if why := obstacle(b); why != "" {
 		if t == options.On {
-			return false, &SecurityError{name, why}
+			return false, &SecurityError{name + "=true", why}
 		}
 		s.Why = append(s.Why, fmt.Sprintf("the %s is off: %s", name, why))
 		return false, nil

@@ -182,6 +182,8 @@ func merge(as []assignment) (Merged, error) {
 		}
 		won[a.key] = a
 	}
+	_, said := won[lookup("allow-host-loopback")]
+	m.BanHostLoopback = said && !m.AllowHostLoopback
 	if err := check(&m, won); err != nil {
 		return Merged{}, err
 	}

@@ -105,6 +105,7 @@ type Options struct {
 	MTU               int          // bytes, 68 to 65521
 	IPv6              bool
 	AllowHostLoopback bool
+	BanHostLoopback   bool     // AllowHostLoopback was set, to false
 	OutboundAddr      Outbound // IPv4
 	OutboundAddr6     Outbound // IPv6; needs IPv6
 	TapName           string   // 1 to 15 bytes

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/slirpctl/slirpctl/internal/crashpoint"
@@ -14,6 +13,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/launcher"
 	"github.com/slirpctl/slirpctl/internal/options"
+	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
 // startSlirp starts slirp4netns on the target and waits until the network is ready. With
@@ -56,7 +56,10 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 		plan.APISocket = s.inst.Path(instance.APISocket)
 		_ = os.Remove(plan.APISocket) // a killed one leaves it
 	}
-	cfg := launcher.StartConfig{Path: s.bin.Path, Log: s.instLog.Foreign(), OwnMounts: os.Geteuid() == 0 && plan.Sandbox, Stopped: s.stopped("slirp4netns")}
+	cfg := launcher.StartConfig{Path: s.bin.Path, Log: s.instLog.Foreign(), OwnMounts: os.Geteuid() == 0 && plan.Sandbox}
+	if !s.req.Options.AllowHostLoopback {
+		cfg.Ban = s.loopbackBan()
+	}
 	if err := s.aim(&plan, &cfg); err != nil {
 		return err
 	}
@@ -64,11 +67,6 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 	if cfg.Args, err = s.bin.Args(plan); err != nil {
 		return err
 	}
-	restore, err := s.prepareIPv6(ctx)
-	if err != nil {
-		return err
-	}
-	defer restore()
 	s.log.Debugf("start: slirp4netns %s", launcher.Quote(cfg.Args))
 	proc, err := launcher.Start(cfg)
 	if err != nil {
@@ -77,6 +75,9 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 	crashpoint.Here("slirp4netns started")
 	s.tune()
 	err = proc.WaitReady(ctx)
+	if err == nil {
+		err = s.checkBan(proc.BanError())
+	}
 	if err == nil && s.req.Options.IPv6 {
 		err = s.waitIPv6(ctx)
 	}
@@ -109,15 +110,27 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 	return nil
 }
 
-// stopped logs that a child was stopped by a signal.
-func (s *supervisor) stopped(who string) func(syscall.Signal, bool) {
-	return func(sig syscall.Signal, killed bool) {
-		if killed {
-			s.log.Warnf("%s was stopped again and again by signal %d: killing it", who, sig)
-			return
-		}
-		s.log.Warnf("%s was stopped by signal %d: letting it go on", who, sig)
+// loopbackBan makes the filter for slirp4netns's tap.
+func (s *supervisor) loopbackBan() launcher.LoopbackBan {
+	switch o := &s.req.Options; {
+	case o.DisableDNS:
+		return launcher.NewLoopbackBan()
+	case !o.IPv6:
+		return launcher.NewLoopbackBan(s.net.DNS())
 	}
+	return launcher.NewLoopbackBan(s.net.DNS(), subnet.DNS6())
+}
+
+// checkBan decides whether a tap without the filter will do.
+func (s *supervisor) checkBan(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case s.req.Options.BanHostLoopback:
+		return &launcher.SecurityError{Option: "allow-host-loopback=false", Reason: "no packet filter on the tap: " + err.Error()}
+	}
+	s.log.Warnf("programs inside that make their own packets can reach the host's loopback, because there is no packet filter on the tap: %v", err)
+	return nil
 }
 
 // aim points slirp4netns at the target in the way that works for this caller and every
@@ -157,7 +170,7 @@ func (s *supervisor) guestAgent() (*guest.Agent, error) {
 	if s.stopping.Load() {
 		return nil, guest.ErrEnded
 	}
-	a, err := guest.Start(guest.Config{Label: s.inst.Dir(), Netns: s.tgt.Netns, Userns: s.tgt.Userns, Log: s.instLog.Foreign(), Env: toolPath(), Stopped: s.stopped("the helper in the namespace")})
+	a, err := guest.Start(guest.Config{Label: s.inst.Dir(), Netns: s.tgt.Netns, Userns: s.tgt.Userns, Log: s.instLog.Foreign(), Env: toolPath()})
 	if err != nil {
 		return nil, err
 	}
@@ -181,47 +194,23 @@ func toolPath() []string {
 	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 }
 
-const acceptDAD = "net/ipv6/conf/default/accept_dad"
-
-// prepareIPv6 switches duplicate address detection off for interfaces made from now on, because
-// it keeps the address unusable for seconds after ready. restore puts the setting back.
-func (s *supervisor) prepareIPv6(ctx context.Context) (restore func(), err error) {
-	if !s.req.Options.IPv6 {
-		return func() {}, nil
-	}
-	a, err := s.guestAgent()
-	if err != nil {
-		return nil, err
-	}
-	old, err := a.SetSysctl(ctx, acceptDAD, "0")
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, &NoIPv6Error{}
-	case err != nil:
-		s.log.Warnf("%s: %v; the IPv6 address takes seconds longer", acceptDAD, err)
-		return func() {}, nil
-	}
-	return func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if _, err := a.SetSysctl(ctx, acceptDAD, old); err != nil {
-			s.log.Warnf("put %s back: %v", acceptDAD, err)
-		}
-	}, nil
-}
-
-// NoIPv6Error: the host's kernel has no IPv6.
-type NoIPv6Error struct{}
-
-func (*NoIPv6Error) Error() string { return "--ipv6: this host's kernel has no IPv6" }
-
-// Hint says what to do about it.
-func (*NoIPv6Error) Hint() string { return "leave --ipv6 out, or boot without ipv6.disable=1" }
-
+// waitIPv6 waits until the tap has a usable address. It makes the kernel begin anew, without duplicate
+// address detection, which takes seconds: the router solicitation that it sent when the tap came
+// was lost while slirp4netns was held.
 func (s *supervisor) waitIPv6(ctx context.Context) error {
 	a, err := s.guestAgent()
 	if err != nil {
 		return err
+	}
+	for _, set := range [][2]string{{"accept_dad", "0"}, {"disable_ipv6", "1"}, {"disable_ipv6", "0"}} {
+		_, err := a.SetSysctl(ctx, "net/ipv6/conf/"+s.req.Options.TapName+"/"+set[0], set[1])
+		switch missing := errors.Is(err, fs.ErrNotExist); {
+		case missing && set[0] == "disable_ipv6":
+			s.log.Warn("--ipv6: this kernel has no IPv6; the namespace has IPv4 alone")
+			return nil
+		case err != nil && !missing:
+			s.log.Warnf("%s: %v; the IPv6 address takes seconds longer", set[0], err)
+		}
 	}
 	text, err := a.WaitIPv6(ctx, s.req.Options.TapName)
 	if err != nil {

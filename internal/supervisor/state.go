@@ -32,7 +32,7 @@ func (s *supervisor) setState() {
 	if _, err := os.Stat(s.inst.Path(instance.APISocket)); err == nil {
 		st.APISocket = s.inst.Path(instance.APISocket)
 	}
-	if o.IPv6 {
+	if s.guest6.IsValid() {
 		st.IPv6 = &instance.IPv6State{CIDR: subnet.CIDR6(), Guest: s.guest6, Gateway: subnet.Gateway6(), DNS: subnet.DNS6()}
 	}
 	s.mu.Lock()

@@ -472,7 +472,17 @@ func (s *supervisor) requestDown() { s.downOnce.Do(func() { close(s.down) }) }
 // backend is the supervisor as the control socket sees it.
 type backend struct{ s *supervisor }
 
-func (b backend) State() instance.State      { return b.s.State() }
+func (b backend) State() instance.State {
+	st := b.s.State()
+	b.s.mu.Lock()
+	p := b.s.proc
+	b.s.mu.Unlock()
+	if st.State == instance.Running && p.Stopped() {
+		st.State = instance.Stopped
+	}
+	return st
+}
+
 func (b backend) Forwards() *hostfwd.Manager { return b.s.fwd }
 func (b backend) Down()                      { b.s.requestDown() }
 

@@ -1,0 +1,292 @@
+package launcher
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+	"unsafe"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/crashpoint"
+)
+
+// LoopbackBan is a packet filter for slirp4netns's tap that keeps frames away from it which would
+// reach the host's loopback. slirp4netns's own --disable-host-loopback compares the destination
+// with the gateway and nothing else (sotranslate_out in libslirp's socket.c); a program inside
+// that makes frames by itself, or has nftables rewrite them, chooses any other destination.
+type LoopbackBan []bpf.Instruction
+
+// Verdicts of a socket filter.
+const (
+	refuse = 0
+	accept = 1 << 18 // bytes to keep; more than a frame has
+)
+
+// NewLoopbackBan makes the filter of a network whose built-in DNS has the addresses dns. They stand
+// for the host's resolver, which may be on the host's loopback, so only port 53 of them is left open.
+func NewLoopbackBan(dns ...netip.Addr) LoopbackBan {
+	var dns4, dns6 LoopbackBan
+	for _, a := range dns {
+		if b := a.AsSlice(); a.Is4() {
+			dns4 = equal(30, b, onlyDNS4)
+		} else {
+			dns6 = equal(38, b, onlyDNS6)
+		}
+	}
+	return concat(
+		// A tag is no part of the frame until that is read.
+		LoopbackBan{bpf.LoadExtension{Num: bpf.ExtVLANTagPresent}},
+		unless(0, refuse),
+		// The EtherType, by which libslirp decides. It has no use for other protocols.
+		LoopbackBan{bpf.LoadAbsolute{Off: 12, Size: 2}},
+		when(unix.ETH_P_ARP, verdict(accept)),
+		when(unix.ETH_P_IP, concat(
+			LoopbackBan{bpf.LoadAbsolute{Off: 30, Size: 1}}, // the destination's first byte
+			when(0, verdict(refuse)),
+			when(127, verdict(refuse)),
+			dns4,
+			verdict(accept))),
+		unless(unix.ETH_P_IPV6, refuse),
+		// ::/96 and ::ffff:0:0/96: the unspecified address, ::1, and IPv4 addresses.
+		equal(38, make([]byte, 8), concat(
+			LoopbackBan{bpf.LoadAbsolute{Off: 46, Size: 4}},
+			when(0, verdict(refuse)),
+			when(0xffff, verdict(refuse)))),
+		dns6,
+		verdict(accept),
+	)
+}
+
+var (
+	onlyDNS4 = concat(
+		LoopbackBan{bpf.LoadAbsolute{Off: 23, Size: 1}},
+		when(unix.IPPROTO_ICMP, verdict(accept)),
+		when(unix.IPPROTO_TCP, LoopbackBan{bpf.LoadConstant{Val: unix.IPPROTO_UDP}}),
+		unless(unix.IPPROTO_UDP, refuse),
+		LoopbackBan{
+			bpf.LoadAbsolute{Off: 20, Size: 2},
+			bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: 0x3fff, SkipTrue: 1}, // more fragments, or an offset
+			bpf.RetConstant{Val: refuse},
+			bpf.LoadMemShift{Off: 14}, // the header's length, with options
+			bpf.LoadIndirect{Off: 14 + 2, Size: 2},
+		},
+		unless(53, refuse),
+		verdict(accept))
+	onlyDNS6 = concat(
+		LoopbackBan{bpf.LoadAbsolute{Off: 20, Size: 1}}, // libslirp knows no extension headers
+		when(unix.IPPROTO_ICMPV6, verdict(accept)),
+		when(unix.IPPROTO_TCP, LoopbackBan{bpf.LoadConstant{Val: unix.IPPROTO_UDP}}),
+		unless(unix.IPPROTO_UDP, refuse),
+		LoopbackBan{bpf.LoadAbsolute{Off: 56, Size: 2}},
+		unless(53, refuse),
+		verdict(accept))
+)
+
+func concat(parts ...LoopbackBan) (all LoopbackBan) {
+	for _, p := range parts {
+		all = append(all, p...)
+	}
+	return all
+}
+
+func verdict(v uint32) LoopbackBan { return LoopbackBan{bpf.RetConstant{Val: v}} }
+
+// when runs then if the accumulator is val.
+func when(val uint32, then LoopbackBan) LoopbackBan {
+	return append(LoopbackBan{bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: val, SkipTrue: uint8(len(then))}}, then...)
+}
+
+// unless ends with v if the accumulator is not val.
+func unless(val, v uint32) LoopbackBan {
+	return LoopbackBan{bpf.JumpIf{Cond: bpf.JumpEqual, Val: val, SkipTrue: 1}, bpf.RetConstant{Val: v}}
+}
+
+// equal runs then if b, of whole words, is at an offset.
+func equal(off uint32, b []byte, then LoopbackBan) LoopbackBan {
+	for i := len(b) - 4; i >= 0; i -= 4 {
+		then = concat(LoopbackBan{bpf.LoadAbsolute{Off: off + uint32(i), Size: 4}}, when(binary.BigEndian.Uint32(b[i:]), then))
+	}
+	return then
+}
+
+// holdAtReady makes the kernel stop the process group of slirp4netns in the very write(2) that
+// says that the network is ready, after which it reads its first frame: a signal for input on the
+// pipe's read end, SIGSTOP instead of SIGIO, to the group (fcntl(2), F_SETSIG). It fails with
+// errLate if that was written already.
+func holdAtReady(pipe *os.File, group int) error {
+	return control(pipe, func(fd uintptr) error {
+		for _, c := range [][2]int{{unix.F_SETOWN, -group}, {unix.F_SETSIG, int(unix.SIGSTOP)}, {unix.F_SETFL, unix.O_NONBLOCK | unix.O_ASYNC}} {
+			if _, err := unix.FcntlInt(fd, c[0], c[1]); err != nil {
+				return os.NewSyscallError("fcntl", err)
+			}
+		}
+		if n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0); n > 0 {
+			return errLate
+		}
+		return nil
+	})
+}
+
+// letGo ends that. Closing the pipe would not do: a process that is being forked has it too.
+func letGo(pipe *os.File) {
+	_ = control(pipe, func(fd uintptr) error {
+		_, err := unix.FcntlInt(fd, unix.F_SETFL, unix.O_NONBLOCK)
+		return err
+	})
+}
+
+var errLate = errors.New("slirp4netns was ready before it could be held")
+
+func control(f *os.File, do func(fd uintptr) error) error {
+	rc, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if cerr := rc.Control(func(fd uintptr) { err = do(fd) }); cerr != nil {
+		return cerr
+	}
+	return err
+}
+
+// impose puts the filter on the tap of a slirp4netns that [holdAtReady] is stopping.
+func (p *Process) impose(ban LoopbackBan) error {
+	tap, err := p.findTap()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(tap)
+	// It is on its way out of write(2).
+	for deadline := time.Now().Add(graceful); !p.Stopped(); time.Sleep(20 * time.Microsecond) {
+		if time.Now().After(deadline) {
+			return errors.New("slirp4netns is not stopped by SIGSTOP")
+		}
+	}
+	crashpoint.Here("slirp4netns held")
+	raw, err := bpf.Assemble(ban)
+	if err != nil {
+		return err
+	}
+	fprog := unix.SockFprog{Len: uint16(len(raw)), Filter: (*unix.SockFilter)(unsafe.Pointer(&raw[0]))} // of the same layout
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(tap), unix.TUNATTACHFILTER, uintptr(unsafe.Pointer(&fprog))); errno != 0 {
+		return os.NewSyscallError("ioctl(TUNATTACHFILTER)", errno)
+	}
+	refused, err := drain(tap, ban)
+	if err == nil && refused {
+		// Somebody is trying. A frame that passed no filter yet may still be on its way into the
+		// queue on another processor: wait until each has left that code (membarrier(2); 0 to 30 ms).
+		if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0); errno != 0 {
+			time.Sleep(20 * time.Millisecond)
+		}
+		_, err = drain(tap, ban)
+	}
+	return err
+}
+
+// membarrierGlobal is MEMBARRIER_CMD_GLOBAL of linux/membarrier.h.
+const membarrierGlobal = 1
+
+// drain throws the frames away that wait in the tap since before it had the filter; slirp4netns is
+// stopped. refused reports whether the filter would have refused one of them.
+func drain(tap int, ban LoopbackBan) (refused bool, err error) {
+	vm, err := bpf.NewVM(ban[3:]) // less the tag, which is no part of the frame
+	if err != nil {
+		return false, err
+	}
+	frame := make([]byte, 1<<16+64)
+	// A queue has room for 500 to 1000 frames. Who floods it with legal ones can't keep it from being
+	// empty of those that came before the filter.
+	for deadline := time.Now().Add(200 * time.Millisecond); time.Now().Before(deadline); {
+		if n, err := unix.Poll([]unix.PollFd{{Fd: int32(tap), Events: unix.POLLIN}}, 0); n <= 0 {
+			return refused, err
+		}
+		n, err := unix.Read(tap, frame)
+		if err != nil {
+			return refused, os.NewSyscallError("read the tap", err)
+		}
+		if v, err := vm.Run(frame[:n]); err != nil || v == refuse {
+			refused = true
+		}
+	}
+	return refused, nil
+}
+
+// findTap returns a descriptor of the tap, out of slirp4netns's own. That process is the child, or
+// one of its group where the child is a wrapper; p.holder is it from then on.
+func (p *Process) findTap() (fd int, err error) {
+	var first error
+	for _, pid := range withDescendants(p.PID()) {
+		pidfd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue
+		}
+		if pgid, err := unix.Getpgid(pid); err == nil && pgid == p.PID() { // that pidfd's, and no other that got the number
+			if fd, err = stealTap(pidfd, pid); err == nil {
+				p.mu.Lock()
+				p.holder, p.holderPID = pidfd, pid
+				p.mu.Unlock()
+				return fd, nil
+			}
+			if first == nil {
+				first = err
+			}
+		}
+		unix.Close(pidfd)
+	}
+	return -1, first
+}
+
+var errNoTap = errors.New("slirp4netns has no tap")
+
+func stealTap(pidfd, pid int) (int, error) {
+	entries, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/fd")
+	if err != nil {
+		return -1, err
+	}
+	err = errNoTap
+	for _, e := range entries {
+		n, _ := strconv.Atoi(e.Name())
+		fd, gerr := unix.PidfdGetfd(pidfd, n, 0)
+		if gerr != nil {
+			if !errors.Is(gerr, unix.EBADF) {
+				err = fmt.Errorf("take the tap from slirp4netns: %w", os.NewSyscallError("pidfd_getfd", gerr))
+			}
+			continue
+		}
+		if isTap(fd) {
+			return fd, nil
+		}
+		unix.Close(fd)
+	}
+	return -1, err
+}
+
+func isTap(fd int) bool {
+	var st unix.Stat_t
+	const tun = 10<<8 | 200 // devices.txt of the kernel: misc, TAP/TUN
+	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != tun {
+		return false
+	}
+	ifr, err := unix.NewIfreq("x")
+	return err == nil && unix.IoctlIfreq(fd, unix.TUNGETIFF, ifr) == nil && ifr.Uint16()&unix.IFF_TAP != 0
+}
+
+// withDescendants lists a process and its descendants.
+func withDescendants(pid int) []int {
+	list := []int{pid}
+	for i := 0; i < len(list); i++ {
+		children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", list[i]))
+		for field := range strings.FieldsSeq(string(children)) {
+			if n, err := strconv.Atoi(field); err == nil {
+				list = append(list, n)
+			}
+		}
+	}
+	return list
+}
