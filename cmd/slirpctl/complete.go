@@ -104,9 +104,66 @@ func completeProcesses(_ *cobra.Command, args []string, _ string) ([]cobra.Compl
 	}
 	var out []cobra.Completion
 	for _, p := range target.Candidates() {
+		if strings.HasPrefix(p.Command, "slirpctl __") {
+			continue // a helper of an instance
+		}
 		out = append(out, cobra.CompletionWithDesc(strconv.Itoa(p.PID), p.Command))
 	}
 	return out, noFiles
+}
+
+// completeTarget completes a process, or after -- the COMMAND.
+func (a *app) completeTarget(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if n := a.afterDash(); n >= 0 {
+		return completeCommand(n, toComplete)
+	}
+	return completeProcesses(cmd, args, toComplete)
+}
+
+// completeExec completes NAME, or after -- the COMMAND.
+func (a *app) completeExec(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if n := a.afterDash(); n >= 0 {
+		return completeCommand(n, toComplete)
+	}
+	return a.completeInstances(1)(cmd, args, toComplete)
+}
+
+// afterDash returns how many words there are between -- and the one to be completed; -1 without --.
+func (a *app) afterDash() int {
+	if i := slices.Index(a.completing, "--"); i >= 0 && i < len(a.completing)-1 {
+		return len(a.completing) - i - 2
+	}
+	return -1
+}
+
+// completeCommand completes word n of a command: the first to a program on PATH, and any to a file.
+func completeCommand(n int, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if n > 0 || strings.Contains(toComplete, "/") {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	var out []cobra.Completion
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		entries, _ := os.ReadDir(dir)
+		for _, e := range entries {
+			if !strings.HasPrefix(e.Name(), toComplete) || slices.Contains(out, e.Name()) {
+				continue
+			}
+			if fi, err := os.Stat(filepath.Join(dir, e.Name())); err == nil && fi.Mode().IsRegular() && fi.Mode()&0o111 != 0 {
+				out = append(out, e.Name())
+			}
+		}
+	}
+	return out, cobra.ShellCompDirectiveDefault
+}
+
+// plainUsages takes the marks of flags' arguments out of their descriptions, which completions show as they are.
+func plainUsages(cmd *cobra.Command) {
+	plain := func(f *pflag.Flag) { f.Usage = strings.ReplaceAll(f.Usage, "`", "") }
+	cmd.Flags().VisitAll(plain)
+	cmd.PersistentFlags().VisitAll(plain)
+	for _, sub := range cmd.Commands() {
+		plainUsages(sub)
+	}
 }
 
 // completeNetns completes the names below /run/netns, and paths.
@@ -179,7 +236,8 @@ func (a *app) complete(cmd *cobra.Command) {
 		"outbound-addr": completeInterfaces, "outbound-addr6": completeInterfaces,
 		"network": cobra.FixedCompletions([]string{"slirp4netns"}, noFiles|cobra.ShellCompDirectiveNoSpace),
 		"cidr":    none, "mtu": none, "publish": none, "timeout": none, "wait-netns": none, "guest-ip": none,
-		"tap-name": none, "macaddress": none, "ready-fd": none, "exit-fd": none, "format": none,
+		"tap-name": none, "macaddress": none, "ready-fd": none, "exit-fd": none,
+		"format": cobra.FixedCompletions([]string{formatTable, formatJSON}, noFiles),
 	}
 	for _, k := range options.Keys() {
 		if len(k.Values) > 0 {
@@ -187,7 +245,7 @@ func (a *app) complete(cmd *cobra.Command) {
 		}
 	}
 	args := map[string]completer{
-		"slirpctl up": completeProcesses, "slirpctl down": a.completeInstances(0), "slirpctl list": a.completeInstances(0),
+		"slirpctl up": a.completeTarget, "slirpctl down": a.completeInstances(0), "slirpctl list": a.completeInstances(0),
 		"slirpctl forward add": a.completeInstances(1), "slirpctl forward set": a.completeInstances(1),
 		"slirpctl forward list": a.completeInstances(1), "slirpctl forward reload": a.completeInstances(1),
 		"slirpctl forward remove": a.completeForwards,

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/slirpctl/slirpctl/internal/options"
 )
 
 // completionShell is a shell that completions are made for, with the file that `make install`
@@ -36,7 +40,7 @@ for every shell; otherwise load them from the shell's start-up file.`,
   slirpctl completion zsh > "${fpath[1]}/_slirpctl"
   slirpctl completion fish > ~/.config/fish/completions/slirpctl.fish
   slirpctl completion powershell | Out-String | Invoke-Expression`,
-		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		Args:      takes("SHELL"),
 		ValidArgs: names,
 		// No configuration is read: it can't be wrong then.
 		PersistentPreRunE: func(*cobra.Command, []string) error { return nil },
@@ -46,7 +50,11 @@ for every shell; otherwise load them from the shell's start-up file.`,
 					return s.generate(cmd.Root(), a.out)
 				}
 			}
-			return nil // OnlyValidArgs
+			hint := "the shells are " + strings.Join(names, ", ")
+			if near := options.Nearest(args[0], names); near != "" {
+				hint = "did you mean " + near + "?"
+			}
+			return &usageError{fmt.Sprintf("no completions for %q", args[0]), hint}
 		},
 	}
 }

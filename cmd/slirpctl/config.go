@@ -28,7 +28,7 @@ func (o *configOptions) AddFlags(fs *pflag.FlagSet) {
 func newConfigCmd() *cobra.Command {
 	opts := &configOptions{sources: options.SystemSources()}
 	cmd := &cobra.Command{
-		Use:   "config [flags of up]",
+		Use:   "config [flags]",
 		Short: "Show the merged configuration, and where each value came from",
 		Long: `Show the merged configuration, and where each value came from.
 
@@ -42,7 +42,7 @@ The flags of "slirpctl up" are accepted, to see what it would make of them.`,
 		Example: `  slirpctl config
   SLIRPCTL_MTU=1500 slirpctl config --format '{{.Key}}={{.Value}}'
   slirpctl config --json --network slirp4netns:mtu=1500`,
-		Args: cobra.NoArgs,
+		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opts.flags = cmd.Flags()
 			return runConfig(cmd.Context(), opts, cmd.OutOrStdout())

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/control"
@@ -34,6 +35,7 @@ type order struct {
 	HasExitFD bool               `json:"hasExitFD"`
 	LogLevel  string             `json:"logLevel"`
 	LogFormat string             `json:"logFormat"`
+	FileLevel *logrus.Level      `json:"fileLevel"`
 }
 
 // report is what comes back, once. The caller answers true when it has passed a state on to its user:
@@ -72,7 +74,7 @@ func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os
 		return fmt.Errorf("start supervisor: %w", err)
 	}
 	theirs.Close()
-	if err := json.NewEncoder(ours).Encode(order{req, exit != nil, a.cfg.LogLevel, a.cfg.LogFormat}); err != nil {
+	if err := json.NewEncoder(ours).Encode(order{req, exit != nil, a.cfg.LogLevel, a.cfg.LogFormat, a.fileLevel()}); err != nil {
 		_ = cmd.Wait()
 		return fmt.Errorf("the supervisor ended at once: %w", err)
 	}
@@ -136,7 +138,7 @@ func runDetached() int {
 	send := func(r report) error { return json.NewEncoder(conn).Encode(r) }
 	sent := false
 	_, err = supervisor.Run(ctx, o.Request, supervisor.Env{
-		Log: log, Session: true, ExitFD: exit, Explain: explain,
+		Log: log, LogLevel: o.FileLevel, LogJSON: o.LogFormat == "json", Session: true, ExitFD: exit, Explain: explain,
 		Ready: func(st instance.State) error {
 			// First, so that nothing is left to do once the caller goes on.
 			screen.left.Store(true)

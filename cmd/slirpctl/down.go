@@ -30,8 +30,9 @@ func (o *downOptions) AddFlags(fs *pflag.FlagSet) {
 func newDownCmd(a *app) *cobra.Command {
 	opts := &downOptions{}
 	cmd := &cobra.Command{
-		Use:   "down NAME... | --all | --oci-state FILE|-",
-		Short: "End instances, and wait until everything of them is gone",
+		Use:     "down NAME... | --all | --oci-state FILE|-",
+		Aliases: []string{"rm", "stop", "kill"},
+		Short:   "End instances, and wait until everything of them is gone",
 		Long: `End instances, and wait until everything of them is gone. For an instance of
 "up -- COMMAND" that includes COMMAND, which gets TERM and, after 10 seconds,
 KILL. Any other target process is left alone.`,

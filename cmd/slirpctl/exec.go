@@ -31,7 +31,7 @@ isn't found.`,
 			}
 			return nil
 		},
-		ValidArgsFunction: a.completeInstances(1),
+		ValidArgsFunction: a.completeExec,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runExec(cmd.Context(), a, args[0], execCommand(args))
 		},

@@ -26,7 +26,7 @@ func newForwardListCmd(a *app) *cobra.Command {
 		Use:     "list [flags] [NAME|--api-socket PATH]",
 		Aliases: []string{"ls"},
 		Short:   "Show the forwards of one instance, or of all",
-		Args:    cobra.MaximumNArgs(1),
+		Args:    takes("[NAME]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if opts.apiSocket != "" && len(args) > 0 {
 				return usagef("%q: --api-socket stands for NAME", args[0])

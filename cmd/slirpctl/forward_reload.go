@@ -21,7 +21,7 @@ func newForwardReloadCmd(a *app) *cobra.Command {
 		Short: "Create every forward anew, to a new guest address if given",
 		Long: `Create every forward anew, with the ids they have. With --guest-ip, those that
 go to the guest address go to this one from now on, and so do later ones.`,
-		Args: cobra.ExactArgs(1),
+		Args: takes("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runForwardReload(cmd.Context(), a, opts, args[0])
 		},

@@ -13,8 +13,8 @@ func newForwardRemoveCmd(a *app) *cobra.Command {
 	opts := &forwardTarget{}
 	cmd := &cobra.Command{
 		Use:     "remove [flags] NAME|--api-socket PATH ID|SPEC...",
-		Aliases: []string{"rm"},
-		Short:   "Remove forwards by id or by port spec",
+		Aliases: []string{"rm"}, SuggestFor: []string{"delete", "del"},
+		Short: "Remove forwards by id or by port spec",
 		Long: `Remove forwards by id or by port spec; if one is not there, none is removed.
 Connections that are open go on until one side ends them; the port handler
 rootlesskit ends them at once.

@@ -52,7 +52,7 @@ XDG_RUNTIME_DIR, XDG_CONFIG_HOME, TMPDIR and SLIRPCTL_*, so that the hooks use t
 configuration and the state directory of who runs this command.`,
 		Example: `  slirpctl hook --bundle . -p 8080:80 && runc run web
   slirpctl hook --bundle . --print | jq .hooks`,
-		Args: cobra.NoArgs,
+		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runHook(a, cmd.Flags(), opts) },
 	}
 	opts.AddFlags(cmd.Flags())

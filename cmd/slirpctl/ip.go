@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
@@ -62,12 +63,7 @@ func newIPCmd(lookup lookupValues) *cobra.Command {
 		Long:      ipLong,
 		Example:   ipExample,
 		ValidArgs: subnet.Names(),
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usagef("ip takes one value at most, not %d: %s", len(args), strings.Join(args, " "))
-			}
-			return nil
-		},
+		Args:      takes("[VALUE]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			changed := cmd.Flags().Changed
 			if len(args) == 1 {
@@ -87,6 +83,8 @@ func newIPCmd(lookup lookupValues) *cobra.Command {
 		},
 	}
 	opts.AddFlags(cmd.Flags())
+	// The only error is that the flag doesn't exist.
+	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(opts.output.formats, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -111,10 +109,11 @@ func runIP(ctx context.Context, opts *ipOptions, stdout io.Writer) error {
 	switch {
 	case opts.value == "":
 	case !slices.Contains(subnet.Names(), opts.value):
-		return &usageError{
-			msg:  fmt.Sprintf("unknown value %q", opts.value),
-			hint: "the values are " + strings.Join(subnet.Names(), ", "),
+		hint := "the values are " + strings.Join(subnet.Names(), ", ")
+		if near := options.Nearest(opts.value, subnet.Names()); near != "" {
+			hint = "did you mean " + near + "? Otherwise " + hint
 		}
+		return &usageError{fmt.Sprintf("unknown value %q", opts.value), hint}
 	case p.tmpl != nil || p.format == formatResolvConf || p.format == formatHosts:
 		return usagef("--format %s and the value %s exclude each other", opts.output.format, opts.value)
 	}

@@ -176,7 +176,7 @@ func TestIPErrors(t *testing.T) {
 		{[]string{"--cidr", "10.0.2.0/26", "--json"}, true, "it must be 1 to 25", ""},
 		{[]string{"gatway"}, true, `unknown value "gatway"`, "gateway, dns"},
 		{[]string{""}, true, "is empty", ""},
-		{[]string{"guest", "dns"}, true, "one value at most", ""},
+		{[]string{"guest", "dns"}, true, `unexpected argument "dns"`, ""},
 		{[]string{"guest6"}, true, "without a running instance", "--name"},
 		{[]string{"--format", "yaml"}, true, `unknown format "yaml"`, "resolv.conf"},
 		{[]string{"--format", ""}, true, "unknown format", "resolv.conf"},

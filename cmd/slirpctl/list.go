@@ -25,7 +25,7 @@ type listOptions struct {
 // AddFlags registers the flags of `slirpctl list`.
 func (o *listOptions) AddFlags(fs *pflag.FlagSet) {
 	o.output.addFlags(fs, "array")
-	fs.BoolVarP(&o.watch, "watch", "w", false, "show traffic per second too, again and again")
+	fs.BoolVarP(&o.watch, "watch", "w", false, "refresh and show traffic rates")
 	fs.DurationVar(&o.interval, "interval", time.Second, "how long --watch waits in between")
 	fs.IntVar(&o.count, "count", 0, "how often --watch shows it (0: until Ctrl-C)")
 }
@@ -34,12 +34,13 @@ func newListCmd(a *app) *cobra.Command {
 	opts := &listOptions{}
 	cmd := &cobra.Command{
 		Use:     "list [NAME...]",
-		Aliases: []string{"ls"},
+		Aliases: []string{"ls", "ps"},
 		Short:   "Show what runs",
 		Long: `Show what runs: all instances, or those named.
 
-With --watch, show what they carry per second too, again and again: on a terminal
-in place, else one table after the other, or one JSON array a line with --json.`,
+With --watch, show traffic rates too and refresh: on a terminal in place, on its
+alternate screen, else one table after the other, or one JSON array a line with
+--json.`,
 		Example: `  slirpctl list
   slirpctl list --json web
   slirpctl list --format '{{.Name}} {{.Guest}}'
@@ -77,7 +78,7 @@ func runList(ctx context.Context, a *app, o *listOptions) error {
 		return err
 	}
 	if len(sts) == 0 && p.format == formatTable && isTerminal(a.err) {
-		fmt.Fprintln(a.err, "slirpctl: nothing runs; slirpctl up -- COMMAND starts something")
+		a.note("nothing runs; slirpctl up -- COMMAND starts something")
 	}
 	return p.print(sts, func() (string, error) {
 		if len(sts) == 0 {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -67,25 +68,14 @@ func TestMeter(t *testing.T) {
 	}
 
 	var out bytes.Buffer
-	if err := writeWatched(&out, false, false, second, now); err != nil {
-		t.Fatal(err)
-	}
-	if got := out.String(); !strings.Contains(got, "2.0 kB/s") || strings.Contains(got, "\x1b") {
+	if got := watchTable(second).render(false, 0); !strings.Contains(got, "2.0 kB/s") || strings.Contains(got, "\x1b") {
 		t.Errorf("%q", got)
 	}
-	out.Reset()
-	if err := writeWatched(&out, false, true, second, now); err != nil {
-		t.Fatal(err)
-	}
-	if got := out.String(); !strings.HasPrefix(got, goHome) || !strings.HasSuffix(got, clearBelow) {
-		t.Errorf("%q", got)
+	if empty := look(time.Second, nil)[:0]; printTo[watchedState](&out, empty, "--json") != nil || out.String() != "[]\n" {
+		t.Errorf("%q", out.String())
 	}
 	out.Reset()
-	if err := writeWatched(&out, true, true, nil, now); err != nil || out.String() != "[]\n" {
-		t.Errorf("%q, %v", out.String(), err)
-	}
-	out.Reset()
-	if err := writeWatched(&out, true, true, third, now); err != nil {
+	if err := printTo[watchedState](&out, third, "--json"); err != nil {
 		t.Fatal(err)
 	}
 	var docs []map[string]any
@@ -97,6 +87,23 @@ func TestMeter(t *testing.T) {
 	}
 	if tr := docs[1]["traffic"]; tr != nil {
 		t.Errorf("b: %v", tr)
+	}
+}
+
+// TestFrame: what is drawn has at most the lines of the terminal, the titles among them, and no end of line
+// that would scroll them away.
+func TestFrame(t *testing.T) {
+	now := time.Unix(0, 0)
+	table := "NAME\n" + strings.Repeat("row\n", 20)
+	for rows, want := range map[int]int{0: 23, 1: 1, 2: 2, 3: 3, 5: 5, 6: 6, 10: 10, 22: 22, 23: 23, 24: 23} {
+		got := frame(now, table, rows)
+		if n := strings.Count(got, "\n") + 1; n != want || !strings.Contains(got, "NAME") || !strings.HasPrefix(got, goHome) || !strings.HasSuffix(got, clearBelow) {
+			t.Errorf("%d lines: %d of them in %q", rows, n, got)
+		}
+		shown := strings.Count(got, "row")
+		if hidden := strings.Contains(got, fmt.Sprintf("… %d more", 20-shown)); hidden != (shown < 20 && rows > 1) {
+			t.Errorf("%d lines: %d rows shown in %q", rows, shown, got)
+		}
 	}
 }
 

@@ -3,11 +3,14 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"strings"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
 	"github.com/slirpctl/slirpctl/internal/launcher"
+	"github.com/slirpctl/slirpctl/internal/options"
 )
 
 // newLogger returns a logger that says warnings and worse on w.
@@ -47,12 +50,58 @@ type plainFormat struct{}
 
 func (plainFormat) Format(e *logrus.Entry) ([]byte, error) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "slirpctl: %s: %s", e.Level, launcher.Printable(e.Message))
+	fmt.Fprintf(&b, "slirpctl: %s: %s", e.Level, launcher.Clean(e.Message))
 	for k, v := range e.Data {
 		fmt.Fprintf(&b, " %s=%q", k, fmt.Sprint(v))
 	}
 	b.WriteByte('\n')
 	return []byte(b.String()), nil
+}
+
+// jsonLog reports whether messages are to be JSON, also where the configuration has not been read: then
+// the command line or the environment says it.
+func (a *app) jsonLog(args []string) bool {
+	if a.cfg.LogFormat != "" {
+		return a.cfg.LogFormat == "json"
+	}
+	fs := lenientFlags(args, options.AddGeneralFlags)
+	if cfg, err := options.Load(fs, options.SystemSources()); err == nil {
+		return cfg.LogFormat == "json"
+	}
+	if f := fs.Lookup("log-format"); f.Changed {
+		return f.Value.String() == "json"
+	}
+	return os.Getenv("SLIRPCTL_LOG_FORMAT") == "json"
+}
+
+// writeJSON writes one message as an object.
+func (a *app) writeJSON(level logrus.Level, msg string, data logrus.Fields) {
+	line, err := (&logrus.JSONFormatter{}).Format(&logrus.Entry{Logger: a.log, Time: time.Now(), Level: level, Message: msg, Data: data})
+	if err == nil {
+		_, _ = a.err.Write(line)
+	}
+}
+
+// note tells the user something that is no warning.
+func (a *app) note(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if a.cfg.LogFormat == "json" {
+		a.writeJSON(logrus.InfoLevel, text, nil)
+		return
+	}
+	fmt.Fprintf(a.err, "slirpctl: %s\n", text)
+}
+
+// fileLevel is what goes into an instance's log: --log-level, or info where nothing was said.
+func (a *app) fileLevel() *logrus.Level {
+	if !a.cfg.IsSet("log-level") {
+		return nil
+	}
+	level, err := logrus.ParseLevel(a.cfg.LogLevel)
+	if err != nil {
+		return nil
+	}
+	return &level
 }
 
 // setLog applies --log-level and --log-format.

@@ -14,7 +14,7 @@ func newLogsCmd(a *app) *cobra.Command {
 		Long: `Show what an instance and its slirp4netns have said, and the output of a
 detached COMMAND. An instance's log goes with the instance.`,
 		Example:           `  slirpctl logs -f web`,
-		Args:              cobra.ExactArgs(1),
+		Args:              takes("NAME"),
 		ValidArgsFunction: a.completeInstances(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runLogs(cmd.Context(), a, args[0], follow)

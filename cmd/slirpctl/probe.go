@@ -73,12 +73,7 @@ func newProbeCmd(surroundings func() probeSurroundings) *cobra.Command {
 		Short:   "Print what slirp4netns and the host can do",
 		Long:    probeLong,
 		Example: probeExample,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usagef("probe takes no arguments, got %s", strings.Join(args, " "))
-			}
-			return nil
-		},
+		Args:    takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			changed := cmd.Flags().Changed
 			if changed("slirp4netns-path") && opts.path == "" {

@@ -272,7 +272,7 @@ func TestProbeUsage(t *testing.T) {
 		msg  string
 		hint string
 	}{
-		{[]string{"extra"}, "probe takes no arguments, got extra", ""},
+		{[]string{"extra"}, `unexpected argument "extra"`, "usage: probe"},
 		{[]string{"--require", "cdir"}, `--require: unknown feature "cdir"`, "the nearest name is cidr"},
 		{[]string{"--require", "enable-ipv4"}, `--require: unknown feature "enable-ipv4"`, "the nearest name is enable-ipv6"},
 		{[]string{"--require", "qqqqqqqq"}, `--require: unknown feature "qqqqqqqq"`, "the names are api-socket, "},

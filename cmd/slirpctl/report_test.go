@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -10,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/instance"
 )
 
 // TestReportFails: an instance whose report can't be delivered is gone when `up` ends, detached as in
@@ -126,4 +130,48 @@ func openBroken(t *testing.T) *os.File {
 	r.Close()
 	t.Cleanup(func() { w.Close() })
 	return w
+}
+
+// TestForeignProcess: another user's process can't be a target; whose it is, and what helps, is said.
+func TestForeignProcess(t *testing.T) {
+	u := newUserLab(t)
+	others := newLab(t).target()
+	for _, args := range [][]string{{strconv.Itoa(others)}, {"-d", strconv.Itoa(others)}, {"--netns", fmt.Sprintf("/proc/%d/ns/net", others)}} {
+		r := u.run(append([]string{"up"}, args...)...)
+		if want := fmt.Sprintf("slirpctl: error: process %d belongs to root (uid 0)\nslirpctl: hint: run slirpctl as root: sudo slirpctl up %[1]d\n", others); r.code != exitFailure || r.err != want {
+			t.Errorf("%q: exit status %d: %q", args, r.code, r.err)
+		}
+	}
+	u.noneLeft()
+}
+
+// TestLogFormatAndLevel: --log-format and --log-level cover the instance's log.
+func TestLogFormatAndLevel(t *testing.T) {
+	l := newLab(t)
+	for _, c := range []struct {
+		args        []string
+		debug, info bool
+	}{
+		{nil, false, true},
+		{[]string{"--log-level", "debug"}, true, true},
+		{[]string{"--log-level", "error"}, false, false},
+	} {
+		for _, format := range []string{"text", "json"} {
+			st := l.up(append(c.args, "--log-format", format, "--name", "x", "--", "sleep", "1000")...)
+			_ = syscall.Kill(st.SlirpPID, syscall.SIGKILL)
+			eventually(t, "it is healed", func() bool { now := l.state("x"); return now.Restarts == 1 && now.State == instance.Running })
+			log := l.log("x")
+			if strings.Contains(log, "start: slirp4netns ") != c.debug || strings.Contains(log, "slirp4netns runs again") != c.info {
+				t.Errorf("%q %s: %s", c.args, format, log)
+			}
+			for line := range strings.Lines(log) {
+				var entry struct{ Level, Msg, Time string }
+				err := json.Unmarshal([]byte(line), &entry)
+				if (err == nil) != (format == "json") || err == nil && (entry.Level == "" || entry.Msg == "" || entry.Time == "") {
+					t.Errorf("%q %s: %q", c.args, format, line)
+				}
+			}
+			l.must("down", "x")
+		}
+	}
 }

@@ -30,6 +30,9 @@ type app struct {
 	streams
 	log *logrus.Logger
 	cfg options.Merged // what flags, environment and files say; loaded before each command runs
+
+	completing []string // the words so far, the last perhaps half, if this is a completion
+	unknown    error    // instead of the help of a command, because another was asked for
 }
 
 // statusError carries an exit status that is an answer, not a failure: nothing is printed.
@@ -41,11 +44,18 @@ func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e
 func run(ctx context.Context, args []string, std streams) int {
 	a := &app{streams: std, log: newLogger(std.err)}
 	root := newRootCmd(a)
+	if len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd) {
+		a.completing = args[1:]
+		plainUsages(root)
+	}
 	root.SetArgs(args)
 	root.SetIn(std.in)
 	root.SetOut(std.out)
 	root.SetErr(std.err)
 	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		err = a.unknown
+	}
 	var st statusError
 	if errors.As(err, &st) {
 		return int(st)
@@ -53,8 +63,7 @@ func run(ctx context.Context, args []string, std streams) int {
 	if err == nil {
 		return exitOK
 	}
-	err = cobraUsage(err)
-	printError(std.err, err)
+	a.printError(args, err)
 	if passesStatusOn(cmd, args) {
 		if ee, ok := errorAs[*nscommand.ExecError](err); ok {
 			return ee.Status
@@ -77,14 +86,22 @@ func passesStatusOn(cmd *cobra.Command, args []string) bool {
 	return false
 }
 
+// lenientFlags parses those of args that it knows, for what must be found out about a wrong command line.
+func lenientFlags(args []string, add ...func(*pflag.FlagSet)) *pflag.FlagSet {
+	fs := pflag.NewFlagSet("slirpctl", pflag.ContinueOnError)
+	fs.ParseErrorsAllowlist.UnknownFlags = true
+	fs.Usage = func() {}
+	for _, f := range add {
+		f(fs)
+	}
+	_ = fs.Parse(args)
+	return fs
+}
+
 // detaches reports whether `up` with these arguments detaches, however wrong they, or the configuration,
 // are otherwise.
 func detaches(args []string) bool {
-	all := pflag.NewFlagSet("up", pflag.ContinueOnError)
-	all.ParseErrorsAllowlist.UnknownFlags = true
-	options.AddFlags(all)
-	options.AddGeneralFlags(all)
-	_ = all.Parse(args)
+	all := lenientFlags(args, options.AddFlags, options.AddGeneralFlags)
 	few := pflag.NewFlagSet("up", pflag.ContinueOnError)
 	detach := all.Lookup("detach")
 	few.AddFlag(detach)
@@ -111,11 +128,22 @@ the namespace, and say what this host can do.`,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true}, // see newCompletionCmd
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.load(cmd) },
+		Args:              cobra.ArbitraryArgs, // else cobra has words of its own for an unknown command
+		Version:           versionText(),
 	}
+	cmd.SetVersionTemplate("{{.Version}}")
 	options.AddGeneralFlags(cmd.PersistentFlags())
-	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &usageError{err.Error(), fmt.Sprintf("%s --help shows the flags", cmd.CommandPath())}
+	cmd.SetFlagErrorFunc(flagError)
+	// Help is what cobra shows for a command that has others below it, and finds none of them.
+	showHelp := cmd.HelpFunc()
+	cmd.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		if words := cmd.Flags().Args(); cmd.HasSubCommands() && len(words) > 0 {
+			a.unknown = unknownCommand(cmd, words[0])
+			return
+		}
+		showHelp(cmd, args)
 	})
+	cmd.SetHelpCommand(newHelpCmd())
 	ip := newIPCmd(a.lookupValues)
 	// Addresses are calculated from nothing, so no file can stand in the way; only an instance must
 	// be looked for in the right directory.
@@ -143,32 +171,25 @@ the namespace, and say what this host can do.`,
 	return cmd
 }
 
-// cobraUsage recognises the errors of cobra's own, which have no type.
-func cobraUsage(err error) error {
-	msg := err.Error()
-	for _, p := range []string{"unknown command", "accepts ", "requires at least", "if any flags in the group", "required flag", "unknown shorthand", "invalid argument"} {
-		if strings.HasPrefix(msg, p) {
-			first, rest, _ := strings.Cut(msg, "\n")
-			hint := strings.Join(strings.Fields(rest), " ")
-			if hint == "" {
-				hint = "slirpctl --help shows the commands"
-			}
-			return &usageError{first, hint}
+// printError prints one line for the error, and one for the hint, or one JSON object. Quoted words of
+// others can't break out of their line or steer the terminal.
+func (a *app) printError(args []string, err error) {
+	hint := hintOf(err)
+	if a.jsonLog(args) {
+		data := logrus.Fields{}
+		if hint != "" {
+			data["hint"] = oneLine(hint)
 		}
+		a.writeJSON(logrus.ErrorLevel, oneLine(err.Error()), data)
+		return
 	}
-	return err
-}
-
-// printError prints one line for the error, and one for the hint. Quoted words of others can't
-// break out of their line or steer the terminal.
-func printError(w io.Writer, err error) {
-	fmt.Fprintf(w, "slirpctl: error: %s\n", oneLine(err.Error()))
-	if hint := hintOf(err); hint != "" {
-		fmt.Fprintf(w, "slirpctl: hint: %s\n", oneLine(hint))
+	fmt.Fprintf(a.err, "slirpctl: error: %s\n", oneLine(err.Error()))
+	if hint != "" {
+		fmt.Fprintf(a.err, "slirpctl: hint: %s\n", oneLine(hint))
 	}
 }
 
-func oneLine(s string) string { return launcher.Printable(strings.ReplaceAll(s, "\n", "; ")) }
+func oneLine(s string) string { return launcher.Clean(strings.ReplaceAll(s, "\n", "; ")) }
 
 // load merges the configuration for a command, once, and sets the log up.
 func (a *app) load(cmd *cobra.Command) error {

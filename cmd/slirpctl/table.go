@@ -87,17 +87,22 @@ func paint(colour bool, code, text string) string {
 	return code + text + reset
 }
 
-// terminalWidth returns the columns of the terminal w, 0 if it is none or doesn't say.
-func terminalWidth(w io.Writer) int {
+// terminalSize returns the columns and lines of the terminal w; 0 if it is none or doesn't say.
+func terminalSize(w io.Writer) (columns, rows int) {
 	f := fileOf(w)
 	if f == nil {
-		return 0
+		return 0, 0
 	}
 	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
 	if err != nil {
-		return 0
+		return 0, 0
 	}
-	return int(size.Col)
+	return int(size.Col), int(size.Row)
+}
+
+func terminalWidth(w io.Writer) int {
+	columns, _ := terminalSize(w)
+	return columns
 }
 
 // byteRate is bytes per second, for people.

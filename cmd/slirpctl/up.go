@@ -209,7 +209,7 @@ func runUp(ctx context.Context, a *app, o *upOptions) error {
 	inherited := inheritedFDs()
 	closeOnExec(inherited)
 	status, err := supervisor.Run(ctx, req, supervisor.Env{
-		Log: a.log, Stdio: [3]*os.File{a.in, fileOf(a.out), fileOf(a.err)}, KeepFDs: inherited,
+		Log: a.log, LogLevel: a.fileLevel(), LogJSON: a.cfg.LogFormat == "json", Stdio: [3]*os.File{a.in, fileOf(a.out), fileOf(a.err)}, KeepFDs: inherited,
 		ExitFD: exit, Ready: onReady, Explain: explain, Terminal: inForeground,
 	})
 	if err != nil {
@@ -231,7 +231,7 @@ func (o *upOptions) report(a *app, p *printer, st instance.State, detached bool)
 		return nil
 	case len(o.command) > 0 && !detached:
 		for _, f := range st.Ports {
-			fmt.Fprintf(a.err, "slirpctl: forwarding %s\n", portText(f))
+			a.note("forwarding %s", portText(f))
 		}
 		return nil
 	}

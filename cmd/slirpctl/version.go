@@ -13,12 +13,19 @@ type versionInfo struct {
 	Arch    string `json:"arch"`
 }
 
+func thisVersion() versionInfo { return versionInfo{version, runtime.Version(), runtime.GOARCH} }
+
+func versionText() string {
+	v := thisVersion()
+	return fmt.Sprintf("slirpctl %s (%s %s)\n", v.Version, v.Go, v.Arch)
+}
+
 func newVersionCmd(a *app) *cobra.Command {
 	var output printing
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print slirpctl's own version",
-		Args:  cobra.NoArgs,
+		Args:  takes(),
 		// No configuration is read: it can't be wrong then.
 		PersistentPreRunE: func(*cobra.Command, []string) error { return nil },
 		RunE: func(*cobra.Command, []string) error {
@@ -26,11 +33,8 @@ func newVersionCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			v := versionInfo{version, runtime.Version(), runtime.GOARCH}
 			p.oneLine = true
-			return p.print(v, func() (string, error) {
-				return fmt.Sprintf("slirpctl %s (%s %s)\n", v.Version, v.Go, v.Arch), nil
-			})
+			return p.print(thisVersion(), func() (string, error) { return versionText(), nil })
 		},
 	}
 	output.addFlags(cmd.Flags(), "object")

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -39,7 +38,7 @@ type reading struct {
 // read returns what the instances carry at the time now; forgotten are those not among them.
 func (m *meter) read(now time.Time, sts []instance.State, counters map[string]instance.Traffic) []watchedState {
 	next := map[string]reading{}
-	var out []watchedState
+	out := []watchedState{}
 	for _, st := range sts {
 		w := watchedState{State: st}
 		if c, ok := counters[st.Name]; ok {
@@ -65,17 +64,39 @@ func rate(before, after uint64, seconds float64) float64 {
 	return float64(after-before) / seconds
 }
 
-// watchList shows the instances again and again, count times, or until ctx ends if count is 0.
+// watchList shows the instances anew, count times, or until ctx ends if count is 0.
 func watchList(ctx context.Context, o *listOptions, p *printer, query func() ([]instance.State, error)) error {
 	m := &meter{}
-	terminal := isTerminal(p.w)
+	p.oneLine = true
+	onScreen := isTerminal(p.w) && p.format == formatTable
+	last := ""
+	if onScreen {
+		var stop context.CancelFunc
+		ctx, stop = interruptible(ctx)
+		defer stop()
+		if _, err := io.WriteString(p.w, enterScreen); err != nil {
+			return err
+		}
+		defer func() { _, _ = io.WriteString(p.w, leaveScreen+last) }()
+	}
 	for n := 1; ; n++ {
 		sts, err := query()
 		if err != nil {
 			return err
 		}
 		states := m.read(time.Now(), sts, control.QueryTraffic(ctx, sts))
-		if err := writeWatched(p.w, p.format == formatJSON, terminal, states, time.Now()); err != nil {
+		err = p.print(states, func() (string, error) {
+			text := watchTable(states).text(p.w)
+			if !onScreen {
+				return text + "\n", nil
+			}
+			if n == o.count {
+				last = text // and stays when the screen is left
+			}
+			_, rows := terminalSize(p.w)
+			return frame(time.Now(), text, rows), nil
+		})
+		if err != nil {
 			return err
 		}
 		if n == o.count {
@@ -89,21 +110,17 @@ func watchList(ctx context.Context, o *listOptions, p *printer, query func() ([]
 	}
 }
 
-// Control sequences of ECMA-48: from the top left corner on; to the end of the line, of the
-// screen.
+// Control sequences of ECMA-48, and xterm's alternate screen: to the top left corner; clear to the end of
+// the line, of the screen.
 const (
-	goHome     = "\x1b[H"
-	clearLine  = "\x1b[K"
-	clearBelow = "\x1b[J"
+	enterScreen = "\x1b[?1049h"
+	leaveScreen = "\x1b[?1049l"
+	goHome      = "\x1b[H"
+	clearLine   = "\x1b[K"
+	clearBelow  = "\x1b[J"
 )
 
-func writeWatched(w io.Writer, asJSON, terminal bool, states []watchedState, now time.Time) error {
-	if asJSON {
-		if states == nil {
-			states = []watchedState{}
-		}
-		return json.NewEncoder(w).Encode(states)
-	}
+func watchTable(states []watchedState) *table {
 	t := newTable("NAME", "STATE", "GUEST", "IN", "OUT", "FORWARDS", "RESTARTS")
 	for _, st := range states {
 		in, out := "-", "-"
@@ -113,15 +130,25 @@ func writeWatched(w io.Writer, asJSON, terminal bool, states []watchedState, now
 		t.add(plain(st.Name), stateCell(st.State.State), plain(addrText(st.State)), plain(in), plain(out),
 			plain(fmt.Sprint(len(st.Ports))), restartsCell(st.Restarts))
 	}
-	text := t.text(w)
-	if terminal {
-		// Drawn over, not cleared first: that would flicker.
-		text = goHome + strings.ReplaceAll(now.Format("15:04:05")+"\n\n"+text, "\n", clearLine+"\n") + clearBelow
-	} else {
-		text += "\n"
+	return t
+}
+
+// frame draws a table over the one before, as far as rows lines hold it; 0 means that nobody knows how
+// many there are. The titles always stay.
+func frame(now time.Time, table string, rows int) string {
+	lines := strings.Split(strings.TrimSuffix(table, "\n"), "\n")
+	if rows == 0 || rows > 5 {
+		lines = append([]string{now.Format("15:04:05"), ""}, lines...)
 	}
-	_, err := io.WriteString(w, text)
-	return err
+	if rows > 0 && len(lines) > rows {
+		more := len(lines) - rows + 1
+		lines = lines[:rows]
+		if rows > 1 {
+			lines[rows-1] = fmt.Sprintf("… %d more", more)
+		}
+	}
+	// Not cleared first: that would flicker. No end of line after the last: that would scroll.
+	return goHome + strings.Join(lines, clearLine+"\n") + clearLine + clearBelow
 }
 
 func stateCell(s instance.Status) cell {

@@ -2,10 +2,12 @@ package instance
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,13 +19,18 @@ const (
 )
 
 const (
-	cutNotice  = "slirpctl: the log was full: what stood before this is gone\n"
-	fullNotice = "slirpctl: the log is full: slirp4netns and the helpers are not heard any more\n"
+	cutNotice  = "the log was full: what stood before this is gone"
+	fullNotice = "the log is full: slirp4netns and the helpers are not heard any more"
 )
+
+// LogTime is how a log has the time (see [time.Layout]).
+const LogTime = "2006-01-02T15:04:05.000Z07:00"
 
 // Log is an instance's log. All that slirpctl writes to it goes through here: so the file holds
 // whole and harmless lines, and not too many.
 type Log struct {
+	json bool // lines are JSON objects
+
 	mu      sync.Mutex
 	f       *os.File
 	shared  bool
@@ -31,9 +38,10 @@ type Log struct {
 	silent  bool
 }
 
-// OpenLog opens the instance's log for appending.
-func (i *Instance) OpenLog() (*Log, error) {
-	l := &Log{}
+// OpenLog opens the instance's log for appending. With asJSON its lines are JSON objects, also those of
+// other processes that come through [Log.Foreign].
+func (i *Instance) OpenLog(asJSON bool) (*Log, error) {
+	l := &Log{json: asJSON}
 	var err error
 	l.f, err = i.openLog()
 	return l, err
@@ -81,9 +89,24 @@ func (l *Log) Close() error { return l.f.Close() }
 // Write writes lines of slirpctl's own.
 func (l *Log) Write(lines []byte) (int, error) { return len(lines), l.write(lines, true) }
 
-// Foreign returns a writer for the words of one other process: control characters are escaped, and
+// notice is a line of the log's own.
+func (l *Log) notice(text string) []byte {
+	if l.json {
+		return jsonLine("warning", "slirpctl", text)
+	}
+	return []byte("slirpctl: " + text + "\n")
+}
+
+func jsonLine(level, source, text string) []byte {
+	line, _ := json.Marshal(map[string]string{"level": level, "source": source, "msg": text, "time": time.Now().Format(LogTime)})
+	return append(line, '\n')
+}
+
+// Foreign returns a writer for the words of one other process, of which JSON names source: control characters are escaped, and
 // lines kept whole: one that is not ended comes with Flush. It may be used concurrently.
-func (l *Log) Foreign() io.Writer { return &foreign{p: plainLines{w: (*foreignLines)(l)}} }
+func (l *Log) Foreign(source string) io.Writer {
+	return &foreign{p: plainLines{w: &foreignLines{l, source}}}
+}
 
 type foreign struct {
 	mu sync.Mutex
@@ -106,10 +129,20 @@ func (f *foreign) Flush() error {
 	return nil
 }
 
-type foreignLines Log
+type foreignLines struct {
+	log    *Log
+	source string
+}
 
-func (l *foreignLines) Write(lines []byte) (int, error) {
-	return len(lines), (*Log)(l).write(lines, false)
+func (f *foreignLines) Write(lines []byte) (int, error) {
+	text := lines
+	if f.log.json {
+		text = nil
+		for line := range bytes.Lines(lines) {
+			text = append(text, jsonLine("info", f.source, string(bytes.TrimSuffix(line, []byte("\n"))))...)
+		}
+	}
+	return len(lines), f.log.write(text, false)
 }
 
 func (l *Log) write(lines []byte, own bool) error {
@@ -124,7 +157,7 @@ func (l *Log) write(lines []byte, own bool) error {
 		case !own || l.written+len(lines) > 2*MostLog:
 			if !l.silent {
 				l.silent = true
-				l.append([]byte(fullNotice))
+				l.append(l.notice(fullNotice))
 			}
 			return nil
 		}
@@ -157,7 +190,7 @@ func (l *Log) cut() error {
 		return fmt.Errorf("cut the log: %w", err)
 	}
 	l.written = 0
-	if err := l.append([]byte(cutNotice)); err != nil {
+	if err := l.append(l.notice(cutNotice)); err != nil {
 		return err
 	}
 	return l.append(tail)

@@ -3,14 +3,18 @@ package instance
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 )
 
-func newLog(t *testing.T) (*Instance, *Log) {
+func newLog(t *testing.T) (*Instance, *Log) { return newLogAs(t, false) }
+
+func newLogAs(t *testing.T, asJSON bool) (*Instance, *Log) {
 	t.Helper()
 	base, err := OpenBase(t.TempDir() + "/s")
 	if err != nil {
@@ -20,7 +24,7 @@ func newLog(t *testing.T) (*Instance, *Log) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := i.OpenLog()
+	l, err := i.OpenLog(asJSON)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +49,7 @@ func content(t *testing.T, i *Instance) string {
 // Whatever is written, the file stays below its bound, and the newest lines are there.
 func TestLogIsCut(t *testing.T) {
 	i, l := newLog(t)
-	w := l.Foreign()
+	w := l.Foreign("x")
 	var n int
 	for n = range 100_000 {
 		fmt.Fprintf(w, "line %d %0100d\n", n, 0)
@@ -57,7 +61,7 @@ func TestLogIsCut(t *testing.T) {
 		}
 	}
 	text := content(t, i)
-	if !strings.HasPrefix(text, cutNotice+"line ") && !strings.HasPrefix(text, cutNotice+"our line") || len(text) < keptLog-200 {
+	if !strings.HasPrefix(text, string(l.notice(cutNotice))+"line ") && !strings.HasPrefix(text, string(l.notice(cutNotice))+"our line") || len(text) < keptLog-200 {
 		t.Errorf("%d bytes, begins with %.200q", len(text), text)
 	}
 	if !strings.Contains(text, "\nour line 99000\n") || !strings.HasSuffix(text, fmt.Sprintf("line %d %0100d\n", n, 0)) {
@@ -69,7 +73,7 @@ func TestLogIsCut(t *testing.T) {
 func TestSharedLogIsNotCut(t *testing.T) {
 	i, l := newLog(t)
 	f := l.Share()
-	w := l.Foreign()
+	w := l.Foreign("x")
 	for n := range 100_000 {
 		fmt.Fprintf(w, "line %d %0100d\n", n, 0)
 		if n%10_000 == 0 {
@@ -100,7 +104,7 @@ func TestSharedLogIsNotCut(t *testing.T) {
 // Lines of several writers don't mix, and nothing in them reaches a terminal.
 func TestForeignWords(t *testing.T) {
 	i, l := newLog(t)
-	a, b := l.Foreign(), l.Foreign()
+	a, b := l.Foreign("x"), l.Foreign("x")
 	for _, part := range []string{"a\x1b[31", "m", "\r\xff\xc2\x9b", "\u202e", " end\nrest"} {
 		fmt.Fprint(a, part)
 		fmt.Fprint(b, "b")
@@ -153,3 +157,26 @@ func TestFollowCut(t *testing.T) {
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// With JSON every line is an object, whoever it is from and whatever it says.
+func TestLogJSON(t *testing.T) {
+	i, l := newLogAs(t, true)
+	w := l.Foreign("slirp4netns")
+	fmt.Fprint(w, "one \"quoted\"\ntwo \x1b[31m\nhal")
+	fmt.Fprint(w, "f")
+	_ = w.(interface{ Flush() error }).Flush()
+	if _, err := l.Write(l.notice(cutNotice)); err != nil {
+		t.Fatal(err)
+	}
+	var said []string
+	for line := range strings.Lines(content(t, i)) {
+		var entry map[string]string
+		if err := json.Unmarshal([]byte(line), &entry); err != nil || entry["time"] == "" || entry["level"] == "" {
+			t.Errorf("%q: %v", line, err)
+		}
+		said = append(said, entry["source"]+": "+entry["msg"])
+	}
+	if want := []string{`slirp4netns: one "quoted"`, `slirp4netns: two \x1b[31m`, "slirp4netns: half", "slirpctl: " + cutNotice}; !slices.Equal(said, want) {
+		t.Errorf("%q, want %q", said, want)
+	}
+}

@@ -124,9 +124,18 @@ func startsWithAny(s string, prefixes ...string) bool {
 	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(s, p) })
 }
 
-// Printable leaves out what could steer a terminal or forge a line of a log.
+// Printable is Clean for what others said: it is cut to 300 bytes.
 func Printable(s string) string {
-	clean := strings.Map(func(r rune) rune {
+	clean := Clean(s)
+	if len(clean) > 300 {
+		clean = strings.ToValidUTF8(clean[:300], "") + "…"
+	}
+	return clean
+}
+
+// Clean leaves out what could steer a terminal or forge a line of a log.
+func Clean(s string) string {
+	return strings.Map(func(r rune) rune {
 		switch {
 		case r < ' ', r >= 0x7f && r < 0xa0,
 			r >= '\u2028' && r <= '\u202e', r >= '\u2066' && r <= '\u2069': // line ends, and what turns text round
@@ -134,10 +143,6 @@ func Printable(s string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(s, "?"))
-	if len(clean) > 300 {
-		clean = strings.ToValidUTF8(clean[:300], "") + "…"
-	}
-	return clean
 }
 
 // Tail returns what was appended to the log since offset, its last 8 KiB at most.

@@ -261,12 +261,12 @@ var table = []Key{
 	},
 	{
 		Name: "log-level", Default: "warning", Arg: "LEVEL", Kind: KindEnum, Values: logLevels, Scope: ScopeGeneral,
-		Usage: "log from `LEVEL` on: trace, debug, info, warning or error",
+		Usage: "log from `LEVEL` on, in the instance's log too [info there]: trace, debug, info, warning or error",
 		field: textField(func(m *Merged) *string { return &m.LogLevel }, parseLogLevel),
 	},
 	{
 		Name: "log-format", Default: "text", Arg: "FORMAT", Kind: KindEnum, Values: logFormats, Scope: ScopeGeneral,
-		Usage: "log as `FORMAT`, text or json",
+		Usage: "errors, hints and logs as `FORMAT`, text or json",
 		field: enumField(func(m *Merged) *string { return &m.LogFormat }, logFormats...),
 	},
 	{

@@ -31,7 +31,7 @@ func (s *supervisor) newHandler() (hostfwd.Handler, error) {
 	case options.HandlerRootlessKit:
 		return rootlesskit.New(rootlesskit.Config{
 			Dir: s.inst.Dir(), RunChild: s.runChildDriver,
-			SourceIPTransparent: o.SourceIPTransparent, Log: s.instLog.Foreign(),
+			SourceIPTransparent: o.SourceIPTransparent, Log: s.instLog.Foreign("rootlesskit"),
 		}), nil
 	}
 	return nil, fmt.Errorf("port handler %q is not known", o.PortHandler)

@@ -5,20 +5,39 @@ import (
 	"sync"
 
 	"github.com/sirupsen/logrus"
+
+	"github.com/slirpctl/slirpctl/internal/instance"
 )
 
-// fileHook copies what the logger says into the instance's log, at every level from info up.
+// fileHook copies what the logger says into the instance's log, from a level up.
 type fileHook struct {
+	level  logrus.Level
+	format logrus.Formatter
+
 	mu  sync.Mutex
 	out io.Writer // nil once closed
 }
 
-var fileFormat = &logrus.TextFormatter{DisableColors: true, TimestampFormat: "2006-01-02T15:04:05.000Z07:00", FullTimestamp: true}
+func newFileHook(env *Env, out io.Writer) *fileHook {
+	h := &fileHook{level: logrus.InfoLevel, format: fileFormat, out: out}
+	if env.LogLevel != nil {
+		h.level = *env.LogLevel
+	}
+	if env.LogJSON {
+		h.format = &logrus.JSONFormatter{TimestampFormat: instance.LogTime}
+	}
+	return h
+}
+
+var fileFormat = &logrus.TextFormatter{DisableColors: true, TimestampFormat: instance.LogTime, FullTimestamp: true}
 
 func (h *fileHook) Levels() []logrus.Level { return logrus.AllLevels }
 
 func (h *fileHook) Fire(e *logrus.Entry) error {
-	line, err := fileFormat.Format(e)
+	if e.Level > h.level {
+		return nil
+	}
+	line, err := h.format.Format(e)
 	if err != nil {
 		return err
 	}

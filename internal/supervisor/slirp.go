@@ -56,7 +56,7 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 		plan.APISocket = s.inst.Path(instance.APISocket)
 		_ = os.Remove(plan.APISocket) // a killed one leaves it
 	}
-	cfg := launcher.StartConfig{Path: s.bin.Path, Log: s.instLog.Foreign(), OwnMounts: os.Geteuid() == 0 && plan.Sandbox}
+	cfg := launcher.StartConfig{Path: s.bin.Path, Log: s.instLog.Foreign("slirp4netns"), OwnMounts: os.Geteuid() == 0 && plan.Sandbox}
 	if !s.req.Options.AllowHostLoopback {
 		cfg.Ban = s.loopbackBan()
 	}
@@ -170,7 +170,7 @@ func (s *supervisor) guestAgent() (*guest.Agent, error) {
 	if s.stopping.Load() {
 		return nil, guest.ErrEnded
 	}
-	a, err := guest.Start(guest.Config{Label: s.inst.Dir(), Netns: s.tgt.Netns, Userns: s.tgt.Userns, Log: s.instLog.Foreign(), Env: toolPath()})
+	a, err := guest.Start(guest.Config{Label: s.inst.Dir(), Netns: s.tgt.Netns, Userns: s.tgt.Userns, Log: s.instLog.Foreign("guest"), Env: toolPath()})
 	if err != nil {
 		return nil, err
 	}

@@ -65,8 +65,12 @@ type Request struct {
 
 // Env is what the supervisor's surroundings provide.
 type Env struct {
-	Log   *logrus.Logger
-	Stdio [3]*os.File // for COMMAND
+	Log *logrus.Logger
+	// LogLevel is the least that goes into the instance's log; nil: info. LogJSON makes the log lines of JSON,
+	// but for what a detached COMMAND writes.
+	LogLevel *logrus.Level
+	LogJSON  bool
+	Stdio    [3]*os.File // for COMMAND
 	// KeepFDs are descriptors above 2 that are handed on to COMMAND.
 	KeepFDs []int
 	// Session puts COMMAND into a session of its own (detached).
@@ -431,10 +435,10 @@ func (s *supervisor) createInstance(ctx context.Context) (err error) {
 	})
 	crashpoint.Here("instance made")
 	s.detected = detect(ctx, launcher.Cache{Dir: base.CacheDir()}, s.req.Options.Slirp4netnsPath)
-	if s.instLog, err = s.inst.OpenLog(); err != nil {
+	if s.instLog, err = s.inst.OpenLog(s.env.LogJSON); err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
-	hook := &fileHook{out: s.instLog}
+	hook := newFileHook(&s.env, s.instLog)
 	s.env.Log.AddHook(hook)
 	s.atEnd(func() {
 		hook.close()

@@ -190,6 +190,9 @@ func procPID(path string) (int, bool) {
 // owns the network namespace if userns is "".
 func (t *Target) open(path, userns string) error {
 	netns, err := openNS(path, unix.CLONE_NEWNET)
+	if t.PID > 0 && errors.Is(err, os.ErrPermission) {
+		return newForeignError(t.PID)
+	}
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/slirpctl/slirpctl/internal/options"
+)
+
+// takes says which arguments a command takes: a name in brackets is optional.
+func takes(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		usage := "usage: " + cmd.UseLine()
+		if len(args) > len(names) {
+			return &usageError{fmt.Sprintf("unexpected argument %q", args[len(names)]), usage}
+		}
+		for i, name := range names {
+			if i >= len(args) && !strings.HasPrefix(name, "[") {
+				return &usageError{"no " + name + " given", usage}
+			}
+		}
+		return nil
+	}
+}
+
+// unknownCommand says that there is no command word below cmd, and which is the nearest.
+func unknownCommand(cmd *cobra.Command, word string) error {
+	full := map[string]string{}
+	var names []string
+	for _, sub := range cmd.Commands() {
+		if !sub.IsAvailableCommand() {
+			continue
+		}
+		for _, name := range slices.Concat([]string{sub.Name()}, sub.Aliases, sub.SuggestFor) {
+			names = append(names, name)
+			full[name] = sub.CommandPath()
+		}
+	}
+	e := &usageError{fmt.Sprintf("unknown command %q", cmd.CommandPath()+" "+word), cmd.CommandPath() + " --help shows the commands"}
+	if near := options.Nearest(word, names); near != "" {
+		e.hint = "did you mean " + full[near] + "?"
+	}
+	return e
+}
+
+// flagError says what is wrong with a flag on the command line of cmd. The flags of the configuration take
+// any text here; package options checks it.
+func flagError(cmd *cobra.Command, err error) error {
+	if args := cmd.Flags().Args(); cmd.HasSubCommands() && len(args) > 0 {
+		return unknownCommand(cmd, args[0]) // whose flags nobody knows
+	}
+	e := &usageError{hint: cmd.CommandPath() + " --help shows the flags"}
+	var unknown *pflag.NotExistError
+	var missing *pflag.ValueRequiredError
+	var invalid *pflag.InvalidValueError
+	var syntax *pflag.InvalidSyntaxError
+	switch {
+	case errors.As(err, &unknown):
+		e.msg = "unknown flag --" + unknown.GetSpecifiedName()
+		word := unknown.GetSpecifiedName()
+		if letters := unknown.GetSpecifiedShortnames(); letters != "" {
+			e.msg = "unknown flag -" + unknown.GetSpecifiedName()
+			if word = letters; len(letters) > 1 {
+				e.msg += " in -" + letters
+			}
+		}
+		if near := nearestFlag(cmd, word); near != "" {
+			e.hint = "did you mean --" + near + "?"
+		}
+	case errors.As(err, &missing):
+		e.msg = "flag --" + missing.GetFlag().Name + " needs a value"
+	case errors.As(err, &invalid):
+		reason := map[string]string{
+			"int": "not a whole number", "bool": "neither true nor false", "duration": "not a duration such as 500ms, 10s or 1m30s",
+		}[invalid.GetFlag().Value.Type()]
+		if reason == "" {
+			reason = "not a " + invalid.GetFlag().Value.Type()
+		}
+		e.msg = fmt.Sprintf("flag --%s: %q: %s", invalid.GetFlag().Name, invalid.GetValue(), reason)
+	case errors.As(err, &syntax):
+		e.msg = fmt.Sprintf("%s is not a flag", syntax.GetSpecifiedFlag())
+	default:
+		return err
+	}
+	return e
+}
+
+func nearestFlag(cmd *cobra.Command, word string) string {
+	if len(word) < 2 {
+		return ""
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, f.Name)
+		}
+	})
+	return options.Nearest(word, names)
+}
+
+// newHelpCmd replaces cobra's, which takes an unknown command for none.
+func newHelpCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:               "help [COMMAND]...",
+		Short:             "Show what a command does and takes",
+		PersistentPreRunE: func(*cobra.Command, []string) error { return nil },
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			at, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return nil, noFiles
+			}
+			var out []cobra.Completion
+			for _, sub := range at.Commands() {
+				if sub.IsAvailableCommand() {
+					out = append(out, cobra.CompletionWithDesc(sub.Name(), sub.Short))
+				}
+			}
+			return out, noFiles
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			at, rest, err := cmd.Root().Find(args)
+			switch {
+			case err != nil:
+				return err
+			case len(rest) > 0 && at.HasSubCommands():
+				return unknownCommand(at, rest[0])
+			case len(rest) > 0:
+				return &usageError{fmt.Sprintf("unexpected argument %q", rest[0]), at.CommandPath() + " has no commands below it"}
+			}
+			at.InitDefaultHelpFlag()
+			at.InitDefaultVersionFlag()
+			return at.Help()
+		},
+	}
+}
