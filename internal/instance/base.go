@@ -20,10 +20,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 
+	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
 )
 
@@ -121,12 +123,53 @@ func verifyParents(dir string) error {
 			if owner := int(st.Uid); owner != 0 && owner != os.Geteuid() && owner != overflowUID() {
 				return &UnsafeDirError{dir, fmt.Sprintf("%s above it belongs to user %d", d, owner)}
 			}
-			if fi.Mode().Perm()&0o002 != 0 && fi.Mode()&os.ModeSticky == 0 {
+			switch {
+			case fi.Mode()&os.ModeSticky != 0 || fi.Mode().Perm()&0o022 == 0:
+			case fi.Mode().Perm()&0o002 != 0:
 				return &UnsafeDirError{dir, fmt.Sprintf("everybody may write to %s above it", d)}
+			case !ownGroup(int(st.Gid)):
+				return &UnsafeDirError{dir, fmt.Sprintf("group %d may write to %s above it", st.Gid, d)}
+			case hasACL(d):
+				return &UnsafeDirError{dir, fmt.Sprintf("%s above it has an access control list by which others may write to it", d)}
 			}
 		}
 	}
 	return nil
+}
+
+// ownGroup reports whether gid is the group that many systems make for each user, with the
+// caller alone in it. It has the user's number or name, and no other member.
+func ownGroup(gid int) bool {
+	own := gid == os.Geteuid()
+	var name string
+	others, err := user.ParsePasswdFileFilter("/etc/passwd", func(u user.User) bool {
+		if u.Uid == os.Geteuid() {
+			name = u.Name
+			return false
+		}
+		return u.Gid == gid
+	})
+	if err != nil || len(others) > 0 {
+		return own && errors.Is(err, os.ErrNotExist)
+	}
+	groups, err := user.ParseGroupFileFilter("/etc/group", func(g user.Group) bool { return g.Gid == gid })
+	if err != nil {
+		return own && errors.Is(err, os.ErrNotExist)
+	}
+	for _, g := range groups {
+		own = own || g.Name == name && name != ""
+		if slices.ContainsFunc(g.List, func(member string) bool { return member != name }) {
+			return false
+		}
+	}
+	return own
+}
+
+// hasACL reports whether a directory has an access control list (acl(5)). Its mask is what the mode shows
+// for the group.
+func hasACL(dir string) bool {
+	n, err := unix.Getxattr(dir, "system.posix_acl_access", nil)
+	return err == nil && n > 0
 }
 
 func resolved(dir string) string {
@@ -165,7 +208,7 @@ func verifyPrivate(dir string) error {
 		return &UnsafeDirError{dir, "it is not a directory"}
 	case ok && int(st.Uid) != os.Geteuid():
 		return &UnsafeDirError{dir, fmt.Sprintf("it belongs to user %d", st.Uid)}
-	case fi.Mode().Perm()&0o022 != 0 || fi.Mode()&os.ModeSticky != 0:
+	case fi.Mode().Perm()&0o022 != 0:
 		return &UnsafeDirError{dir, fmt.Sprintf("others may write to it (mode %#o)", fi.Mode().Perm())}
 	case fi.Mode().Perm()&0o077 != 0:
 		// Ours, but open to others: an older umask or a careless mkdir. Close it, unless

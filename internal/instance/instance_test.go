@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func base(t *testing.T) Base {
@@ -259,6 +261,98 @@ func TestUnsafeBases(t *testing.T) {
 		}
 		if fi, err := os.Stat(b.Dir()); err != nil || fi.Mode().Perm() != 0o700 {
 			t.Errorf("%s: %v, %v", name, fi.Mode(), err)
+		}
+	}
+}
+
+// TestAttackSharedParent: a directory below one that a group or an access control list lets others
+// write to is refused, because these could rename it; a group of the caller's own is none of others.
+func TestAttackSharedParent(t *testing.T) {
+	dir := t.TempDir()
+	parent := func(name string, mode os.FileMode, gid int, acl bool) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		err := errors.Join(os.Mkdir(path, 0o700), os.Chown(path, -1, gid), os.Chmod(path, mode))
+		if acl { // user 12345 may do everything
+			err = errors.Join(err, unix.Setxattr(path, "system.posix_acl_access", []byte("\x02\x00\x00\x00"+
+				"\x01\x00\x07\x00\xff\xff\xff\xff"+"\x02\x00\x07\x00\x39\x30\x00\x00"+"\x04\x00\x05\x00\xff\xff\xff\xff"+"\x10\x00\x07\x00\xff\xff\xff\xff"+"\x20\x00\x05\x00\xff\xff\xff\xff"), 0))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return path + "/state"
+	}
+	own := os.Getegid()
+	good := []string{parent("readable", 0o755, own, false), parent("sticky group", 0o775|os.ModeSticky, own, false)}
+	bad := []string{parent("everybody", 0o777, own, false), parent("list", 0o775, own, true)}
+	if own == os.Geteuid() {
+		good = append(good, parent("own group", 0o775, own, false))
+	}
+	if os.Geteuid() == 0 {
+		const shared = 12345
+		good = append(good, parent("readable by a shared group", 0o755, shared, false), parent("sticky shared group", 0o775|os.ModeSticky, shared, false))
+		bad = append(bad, parent("shared group", 0o775, shared, false), parent("shared group with setgid", 0o775|os.ModeSetgid, shared, false))
+	}
+	for _, path := range good {
+		if _, err := OpenBase(path); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, path := range bad {
+		var unsafe *UnsafeDirError
+		if _, err := OpenBase(path); !errors.As(err, &unsafe) {
+			t.Errorf("%s: %v", path, err)
+		}
+		if _, err := os.Lstat(path); err == nil {
+			t.Errorf("%s was made", path)
+		}
+	}
+}
+
+// A private directory with the sticky bit is as private as one without.
+func TestStickyPrivateDir(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700|os.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenBase(dir); err != nil {
+		t.Error(err)
+	}
+	if err := os.Chmod(dir, 0o777|os.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	var unsafe *UnsafeDirError
+	if _, err := OpenBase(dir); !errors.As(err, &unsafe) {
+		t.Errorf("a sticky directory of everybody: %v", err)
+	}
+}
+
+// TestAttackStateTmp: what somebody laid at the name of the state's new file is not written to.
+func TestAttackStateTmp(t *testing.T) {
+	i := create(t, base(t), "x")
+	victim := filepath.Join(t.TempDir(), "victim")
+	for _, lay := range []func(tmp string) error{
+		func(tmp string) error { return os.Symlink(victim, tmp) },
+		func(tmp string) error { return os.Link(victim, tmp) },
+		func(tmp string) error { return os.WriteFile(tmp, []byte("left by a killed writer"), 0o666) },
+		func(tmp string) error { return unix.Mkfifo(tmp, 0o666) },
+	} {
+		if err := errors.Join(os.WriteFile(victim, []byte("mine"), 0o600), lay(i.Path(".state.json.tmp"))); err != nil {
+			t.Fatal(err)
+		}
+		st := &State{Name: "x", SupervisorPID: 1, Processes: []ProcessState{{Role: "supervisor", PID: 1}}}
+		if err := i.WriteState(st); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := os.ReadFile(victim); string(got) != "mine" {
+			t.Errorf("another file was written: %q", got)
+		}
+		fi, err := os.Lstat(i.Path("state.json"))
+		if err != nil || fi.Mode() != 0o600 {
+			t.Errorf("state.json: %v, %v", fi, err)
+		}
+		if _, err := readState(i.Dir(), "x"); err != nil {
+			t.Error(err)
 		}
 	}
 }
