@@ -15,6 +15,7 @@ import (
 
 	"github.com/slirpctl/slirpctl/internal/control"
 	"github.com/slirpctl/slirpctl/internal/instance"
+	"github.com/slirpctl/slirpctl/internal/launcher"
 	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/probe"
 	"github.com/slirpctl/slirpctl/internal/target"
@@ -253,10 +254,29 @@ func (a *app) complete(cmd *cobra.Command) {
 	a.completeTree(cmd, flags, args)
 }
 
+// withoutControls takes what could steer a terminal or forge a completion out of descriptions, such as
+// the command lines of other users' processes, and leaves out values that have such a thing.
+func withoutControls(complete completer) completer {
+	if complete == nil {
+		return nil
+	}
+	return func(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		list, directive := complete(cmd, args, toComplete)
+		var out []cobra.Completion
+		for _, c := range list {
+			value, description, _ := strings.Cut(c, "\t")
+			if launcher.Printable(value) == value {
+				out = append(out, cobra.CompletionWithDesc(value, launcher.Printable(description)))
+			}
+		}
+		return out, directive
+	}
+}
+
 func (a *app) completeTree(cmd *cobra.Command, flags, args map[string]completer) {
 	path := cmd.CommandPath()
 	if cmd.ValidArgsFunction == nil {
-		cmd.ValidArgsFunction = args[path]
+		cmd.ValidArgsFunction = withoutControls(args[path])
 	}
 	set := func(f *pflag.Flag) {
 		complete := flags[f.Name]
@@ -265,7 +285,7 @@ func (a *app) completeTree(cmd *cobra.Command, flags, args map[string]completer)
 		}
 		if complete != nil {
 			// It fails only where the command has done it itself.
-			_ = cmd.RegisterFlagCompletionFunc(f.Name, complete)
+			_ = cmd.RegisterFlagCompletionFunc(f.Name, withoutControls(complete))
 		}
 	}
 	cmd.Flags().VisitAll(set)

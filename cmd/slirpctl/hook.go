@@ -72,6 +72,7 @@ func runHook(a *app, fs *pflag.FlagSet, o *hookOptions) error {
 	if err != nil {
 		return err
 	}
+	defer b.Close()
 	setup, err := a.hookSetup(fs, b)
 	if err != nil {
 		return err

@@ -38,22 +38,22 @@ func isNull(f *os.File) bool {
 	return unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
 }
 
-// stderrOf opens another process's stderr, or returns nil. A socket can't be opened by its path; it
-// can be had from the process itself, if that may be traced.
+// stderrOf returns another process's stderr, or nil. The process's own descriptor shares the offset
+// in a file that its stderr was redirected to, so neither writes over what the other wrote. Where the
+// process may not be traced, only the path is left, if it is one that can be opened: no socket can.
 func stderrOf(pid int) *os.File {
-	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/2", pid), os.O_WRONLY|os.O_APPEND|unix.O_NOCTTY, 0)
-	if err == nil {
-		return f
+	if pidfd, err := unix.PidfdOpen(pid, 0); err == nil {
+		defer unix.Close(pidfd)
+		if fd, err := unix.PidfdGetfd(pidfd, 2, 0); err == nil {
+			unix.CloseOnExec(fd)
+			return os.NewFile(uintptr(fd), "stderr")
+		}
 	}
-	pidfd, err := unix.PidfdOpen(pid, 0)
+	// Without waiting for the reader of a pipe that has none.
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/fd/2", pid), unix.O_WRONLY|unix.O_APPEND|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
 	}
-	defer unix.Close(pidfd)
-	fd, err := unix.PidfdGetfd(pidfd, 2, 0)
-	if err != nil {
-		return nil
-	}
-	unix.CloseOnExec(fd)
+	_ = unix.SetNonblock(fd, false)
 	return os.NewFile(uintptr(fd), "stderr")
 }

@@ -21,11 +21,11 @@ type Setup struct {
 	ResolvConf string
 }
 
-// Bundle is a directory with a config.json.
+// Bundle is a directory with a config.json. The caller closes it.
 type Bundle struct {
 	*Config
 	dir    string // absolute
-	config string // the file itself, behind links
+	config place  // behind links
 	old    []byte
 	mode   fs.FileMode
 	owner  *syscall.Stat_t
@@ -33,42 +33,53 @@ type Bundle struct {
 	resolvConf string // to be written to resolvFile; "": nothing
 }
 
-// OpenBundle reads a bundle's config.json, at most [MaxConfig] bytes. Error: [*ConfigError].
+// OpenBundle reads a bundle's config.json, at most [MaxConfig] bytes. Symbolic links are followed
+// only if they are the caller's or root's. Error: [*ConfigError].
 func OpenBundle(dir string) (*Bundle, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
 	shown := filepath.Join(dir, "config.json")
-	file, err := filepath.EvalSymlinks(shown)
+	config, err := findPlace(shown)
 	if err != nil {
 		return nil, openError(shown, err)
 	}
-	f, err := os.Open(file)
+	b := &Bundle{dir: dir, config: config}
+	if err := b.read(shown); err != nil {
+		b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// Close forgets where config.json is.
+func (b *Bundle) Close() { b.config.dir.Close() }
+
+func (b *Bundle) read(shown string) error {
+	f, err := b.config.open()
 	if err != nil {
-		return nil, openError(shown, err)
+		return openError(shown, err)
 	}
 	defer f.Close()
 	fi, err := f.Stat()
 	if err != nil {
-		return nil, openError(shown, err)
+		return openError(shown, err)
 	}
 	if !fi.Mode().IsRegular() {
-		return nil, &ConfigError{shown, "not a regular file", nil}
+		return &ConfigError{shown, "not a regular file", nil}
 	}
 	data, err := io.ReadAll(io.LimitReader(f, MaxConfig+1))
 	if err != nil {
-		return nil, openError(shown, err)
+		return openError(shown, err)
 	}
 	if len(data) > MaxConfig {
-		return nil, &ConfigError{shown, fmt.Sprintf("longer than %d bytes", MaxConfig), nil}
+		return &ConfigError{shown, fmt.Sprintf("longer than %d bytes", MaxConfig), nil}
 	}
-	c, err := ParseConfig(shown, data)
-	if err != nil {
-		return nil, err
-	}
-	owner, _ := fi.Sys().(*syscall.Stat_t)
-	return &Bundle{Config: c, dir: dir, config: file, old: data, mode: fi.Mode().Perm(), owner: owner}, nil
+	b.Config, err = ParseConfig(shown, data)
+	b.old, b.mode = data, fi.Mode().Perm()
+	b.owner, _ = fi.Sys().(*syscall.Stat_t)
+	return err
 }
 
 // openError words what the file system says.
@@ -110,48 +121,42 @@ func (b *Bundle) Apply(s Setup) error {
 // owner, and its time too if nothing has changed.
 func (b *Bundle) Write() error {
 	if b.resolvConf != "" {
+		path := filepath.Join(b.dir, resolvFile)
+		p, err := findPlace(path)
+		if err != nil {
+			return err
+		}
+		defer p.dir.Close()
 		// Readable for every user of the container, whatever the umask.
-		if err := b.replace(filepath.Join(b.dir, resolvFile), []byte(b.resolvConf), 0o644); err != nil {
+		if err := b.replace(p, path, []byte(b.resolvConf), 0o644); err != nil {
 			return err
 		}
 	}
 	if bytes.Equal(b.old, b.Bytes()) {
 		return nil
 	}
-	return b.replace(b.config, b.Bytes(), b.mode)
+	return b.replace(b.config, filepath.Join(b.dir, "config.json"), b.Bytes(), b.mode)
 }
 
-func (b *Bundle) replace(path string, data []byte, mode fs.FileMode) (err error) {
-	if have, rerr := os.ReadFile(path); rerr == nil && bytes.Equal(have, data) {
-		return nil
+// replace writes a file, with config.json's owner, unless it is the same already.
+func (b *Bundle) replace(p place, shown string, data []byte, mode fs.FileMode) error {
+	if f, err := p.open(); err == nil {
+		have, err := io.ReadAll(io.LimitReader(f, MaxConfig))
+		f.Close()
+		if err == nil && bytes.Equal(have, data) {
+			return nil
+		}
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".slirpctl-*")
+	err := p.replace(data, func(f *os.File) error {
+		if os.Geteuid() == 0 && b.owner != nil {
+			if err := f.Chown(int(b.owner.Uid), int(b.owner.Gid)); err != nil {
+				return err
+			}
+		}
+		return f.Chmod(mode)
+	})
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return fmt.Errorf("write %s: %w", shown, err)
 	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-			err = fmt.Errorf("write %s: %w", path, err)
-		}
-	}()
-	if _, err = f.Write(data); err != nil {
-		return err
-	}
-	if os.Geteuid() == 0 && b.owner != nil {
-		if err = f.Chown(int(b.owner.Uid), int(b.owner.Gid)); err != nil {
-			return err
-		}
-	}
-	if err = f.Chmod(mode); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return nil
 }

@@ -1,0 +1,165 @@
+// Package trust decides whether root may read or execute a file. It exists because root's
+// environment can be somebody else's (HOME and PATH kept by sudo -E): what is then found in a
+// user's directory would be that user's to write, and root's to obey.
+package trust
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Error says that a file is not safe for root to use.
+type Error struct {
+	Path   string // as it was named
+	Reason string // "/home/u belongs to user 1000"
+}
+
+// Error gives one line.
+func (e *Error) Error() string { return fmt.Sprintf("root does not use %s: %s", e.Path, e.Reason) }
+
+// Hint says what to do about it.
+func (e *Error) Hint() string {
+	return "let it and every directory above it belong to root, writable by root only (chown root, chmod go-w), or name another file"
+}
+
+// Check returns an [*Error] if the caller is root and somebody else could have written the file at
+// path, or could put another in its place: the file, each directory above it and each symbolic
+// link on the way must belong to root, and only root may write to them. A directory with the sticky
+// bit may be writable by others. What stands the check can be opened by its path afterwards,
+// because nobody but root can change what it leads to. For other callers, and for what
+// doesn't exist, Check returns nil.
+//
+// Root in a user namespace accepts owners that have no number there, such as the real root.
+func Check(path string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return check(path)
+}
+
+// maxLinks is the kernel's limit (path_resolution(7)).
+const maxLinks = 40
+
+func check(path string) error {
+	full := path
+	if !filepath.IsAbs(path) {
+		dir, err := os.Getwd()
+		if err != nil {
+			return err
+		}
+		full = dir + "/" + path // not cleaned: what .. means is known once the links before it are followed
+	}
+	refuse := func(format string, a ...any) error { return &Error{path, fmt.Sprintf(format, a...)} }
+	at, todo, links := "/", split(full), 0
+	for {
+		info, err := os.Lstat(at)
+		switch {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+			return nil // opening it fails too
+		case err != nil:
+			return refuse("%v", err)
+		}
+		if reason := unsafe(info); reason != "" {
+			return refuse("%s %s", at, reason)
+		}
+		if info.Mode()&fs.ModeSymlink != 0 {
+			if isMagic(at) {
+				// A descriptor of the caller's own, such as a shell's <(…), or the root or directory
+				// of a process. It has no path that could be looked at.
+				return checkMagic(at, len(todo) > 0, refuse)
+			}
+			if links++; links > maxLinks {
+				return nil
+			}
+			to, err := os.Readlink(at)
+			if err != nil {
+				return refuse("%v", err)
+			}
+			if at = filepath.Dir(at); filepath.IsAbs(to) {
+				at = "/"
+			}
+			todo = append(split(to), todo...)
+		}
+		if len(todo) == 0 {
+			return nil
+		}
+		at, todo = filepath.Join(at, todo[0]), todo[1:]
+	}
+}
+
+func split(path string) []string {
+	return strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
+}
+
+// unsafe says who else can change what info describes, or "".
+func unsafe(info fs.FileInfo) string {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return "has an owner that can't be told"
+	}
+	if owner := int(st.Uid); owner != 0 && owner != UnmappedUID() {
+		return fmt.Sprintf("belongs to user %d", owner)
+	}
+	mode := info.Mode()
+	switch {
+	case mode&(fs.ModeSymlink|fs.ModeDevice) != 0, mode.IsDir() && mode&fs.ModeSticky != 0:
+	case mode.Perm()&0o002 != 0:
+		return "can be written by everybody"
+	case mode.Perm()&0o020 != 0: // by an access control list too, whose mask shows here
+		return fmt.Sprintf("can be written by group %d", st.Gid)
+	}
+	return ""
+}
+
+// isMagic reports whether the link at path is one of /proc/PID's, which don't lead where their text says.
+func isMagic(path string) bool {
+	var st unix.Statfs_t
+	if unix.Statfs(filepath.Dir(path), &st) != nil || st.Type != unix.PROC_SUPER_MAGIC {
+		return false
+	}
+	to, err := os.Readlink(path)
+	if err != nil || filepath.IsAbs(to) {
+		return true
+	}
+	// /proc/self and the like lead to a number or a file beside them; pipe:[1] leads nowhere.
+	_, err = os.Lstat(filepath.Join(filepath.Dir(path), to))
+	return err != nil
+}
+
+func checkMagic(path string, isParent bool, refuse func(string, ...any) error) error {
+	if isParent {
+		return refuse("%s leads to a directory whose parents can't be seen", path)
+	}
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return nil // a pipe or a terminal that the caller handed over
+	}
+	if reason := unsafe(info); reason != "" {
+		return refuse("the file %s", reason)
+	}
+	return nil
+}
+
+// UnmappedUID returns the owner that files of users outside our user namespace seem to have, such
+// as those of the real root (user_namespaces(7)). In the initial namespace, where there are none, it is 0.
+func UnmappedUID() int {
+	var first, under, count uint64
+	data, err := os.ReadFile("/proc/self/uid_map")
+	if n, _ := fmt.Sscan(string(data), &first, &under, &count); err != nil || n < 3 || count == 1<<32-1 {
+		return 0
+	}
+	text, err := os.ReadFile("/proc/sys/kernel/overflowuid")
+	uid, numErr := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || numErr != nil {
+		return 0
+	}
+	return uid
+}
