@@ -27,7 +27,7 @@ const noFiles = cobra.ShellCompDirectiveNoFileComp
 
 // states returns what runs, as far as it can be told: a completion that fails is silent.
 func (a *app) states(cmd *cobra.Command) []instance.State {
-	if cfg, err := options.Load(cmd.Flags(), options.SystemSources()); err == nil {
+	if cfg, err := options.Load(cmd.Flags(), a.sources); err == nil {
 		a.cfg = cfg
 	} else { // all but what is needed here is none of a completion's business
 		a.cfg.StateDir = os.Getenv("SLIRPCTL_STATE_DIR")

@@ -25,8 +25,8 @@ func (o *configOptions) AddFlags(fs *pflag.FlagSet) {
 	o.output.addFlags(fs, "array")
 }
 
-func newConfigCmd() *cobra.Command {
-	opts := &configOptions{sources: options.SystemSources()}
+func newConfigCmd(a *app) *cobra.Command {
+	opts := &configOptions{sources: a.sources}
 	cmd := &cobra.Command{
 		Use:   "config [flags]",
 		Short: "Show the merged configuration, and where each value came from",

@@ -109,7 +109,7 @@ func TestConfigErrors(t *testing.T) {
 func TestConfigCommand(t *testing.T) {
 	t.Setenv("SLIRPCTL_CONFIG", os.DevNull)
 	var out bytes.Buffer
-	cmd := newConfigCmd()
+	cmd := newConfigCmd(&app{})
 	cmd.SetArgs([]string{"--mtu", "1400", "-d", "--format", "{{.Key}} {{.Value}} {{.Source}}"})
 	cmd.SetOut(&out)
 	cmd.SetErr(io.Discard)

@@ -79,8 +79,9 @@ func goFiles(t *testing.T, root string) []goFile {
 var layers = map[string][]string{
 	"internal/subnet":   {},
 	"internal/hostfwd":  {},
-	"internal/options":  {"internal/subnet", "internal/hostfwd"},
-	"internal/launcher": {"internal/options", "internal/subnet", "internal/childlog", "internal/crashpoint"},
+	"internal/trust":    {},
+	"internal/options":  {"internal/subnet", "internal/hostfwd", "internal/trust"},
+	"internal/launcher": {"internal/options", "internal/subnet", "internal/trust", "internal/childlog", "internal/crashpoint"},
 }
 
 // within reports whether the package pkg is tree, or below it.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"os"
 	"syscall"
 
@@ -21,6 +20,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/subnet"
 	"github.com/slirpctl/slirpctl/internal/supervisor"
 	"github.com/slirpctl/slirpctl/internal/target"
+	"github.com/slirpctl/slirpctl/internal/trust"
 )
 
 // The exit codes of slirpctl. `up -- COMMAND` has COMMAND's own, and nscommand's 125 to 127.
@@ -69,7 +69,7 @@ func exitCode(err error) int {
 	case isA[*usageError](err), isA[*options.Error](err), isA[*subnet.CIDRError](err), isA[*hostfwd.SpecError](err),
 		isA[*instance.PathTooLongError](err), isA[*launcher.SocketPathError](err), isA[*launcher.OutboundError](err),
 		isA[*hostfwd.ForwardError](err), isA[*slirpapi.FieldError](err), errors.Is(err, slirpapi.ErrNetworkUnknown), errors.Is(err, target.ErrOwnNetns),
-		isA[*oci.StateError](err), isA[*oci.ConfigError](err), errors.Is(err, hostfwd.ErrTooMany):
+		isA[*oci.StateError](err), isA[*oci.ConfigError](err), errors.Is(err, hostfwd.ErrTooMany), isA[*trust.Error](err):
 		return exitUsage
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		return exitTimeout
@@ -121,7 +121,7 @@ func hostHint(err error) string {
 	if len(names) == 0 {
 		return ""
 	}
-	r, ok := probe.Explain(context.Background(), probe.NewEnv("", netip.Prefix{}, nil), names...)
+	r, ok := probe.Explain(context.Background(), probe.NewEnv("", subnet.Network{}, nil), names...)
 	if !ok {
 		return ""
 	}

@@ -13,7 +13,6 @@ import (
 	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/oci"
 	"github.com/slirpctl/slirpctl/internal/options"
-	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
 type hookOptions struct {
@@ -34,7 +33,7 @@ func (o *hookOptions) AddFlags(fs *pflag.FlagSet) {
 
 // notForHooks are flags of `up` that a hook has no use for: it has no descriptors but three,
 // its name is the container's, and it has to detach.
-var notForHooks = []string{"name", "detach", "ready-fd", "exit-fd", "map-users"}
+var notForHooks = []string{"name", "detach", "ready-fd", "exit-fd", "map-users", "dry-run"}
 
 func newHookCmd(a *app) *cobra.Command {
 	opts := &hookOptions{}
@@ -98,7 +97,7 @@ func (a *app) hookSetup(fs *pflag.FlagSet, b *oci.Bundle) (oci.Setup, error) {
 	if err != nil {
 		return oci.Setup{}, err
 	}
-	src := options.SystemSources()
+	src := a.sources
 	src.Annotations = annotations
 	cfg, err := options.Load(fs, src)
 	if err != nil {
@@ -123,11 +122,7 @@ func (a *app) hookSetup(fs *pflag.FlagSet, b *oci.Bundle) (oci.Setup, error) {
 		return s, err
 	}
 	if !cfg.DisableDNS {
-		n, err := subnet.New(cfg.CIDR)
-		if err != nil {
-			return s, err
-		}
-		s.ResolvConf = nscommand.ResolvConf(n.DNS())
+		s.ResolvConf = nscommand.ResolvConf(cfg.CIDR.DNS())
 	}
 	return s, nil
 }

@@ -140,11 +140,7 @@ func runIP(ctx context.Context, opts *ipOptions, stdout io.Writer) error {
 // ipValues finds the values that were asked for.
 func ipValues(ctx context.Context, opts *ipOptions) (subnet.Values, error) {
 	if opts.name == "" {
-		prefix, err := subnet.Parse(opts.cidr)
-		if err != nil {
-			return subnet.Values{}, usagef("--cidr: %v", err)
-		}
-		network, err := subnet.New(prefix)
+		network, err := subnet.Parse(opts.cidr)
 		if err != nil {
 			return subnet.Values{}, usagef("--cidr: %v", err)
 		}

@@ -35,7 +35,7 @@ func (a *app) readState(file string) (*oci.State, error) {
 // loadContainer merges the configuration again, with the container's annotations. A hook that did
 // not detach would keep the container from starting, so it does unless told otherwise.
 func (a *app) loadContainer(cmd *cobra.Command, st *oci.State) error {
-	src := options.SystemSources()
+	src := a.sources
 	src.Annotations = st.Annotations
 	cfg, err := options.Load(cmd.Flags(), src)
 	if err != nil {

@@ -28,7 +28,7 @@ func probeTo(t *testing.T, w io.Writer, args ...string) error {
 	t.Helper()
 	dir := t.TempDir()
 	cmd := newProbeCmd(func() probeSurroundings {
-		return probeSurroundings{stateDir: dir, options: options.Options{CIDR: subnet.Default().CIDR()}}
+		return probeSurroundings{stateDir: dir, options: options.Options{CIDR: subnet.Default()}}
 	})
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetArgs(args)

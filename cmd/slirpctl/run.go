@@ -28,8 +28,9 @@ type streams struct {
 // app is what every command is built from.
 type app struct {
 	streams
-	log *logrus.Logger
-	cfg options.Merged // what flags, environment and files say; loaded before each command runs
+	log     *logrus.Logger
+	sources options.Sources
+	cfg     options.Merged // what flags, environment and files say; loaded before each command runs
 
 	completing []string // the words so far, the last perhaps half, if this is a completion
 	unknown    error    // instead of the help of a command, because another was asked for
@@ -42,7 +43,7 @@ func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e
 
 // run executes one command line and returns the exit status.
 func run(ctx context.Context, args []string, std streams) int {
-	a := &app{streams: std, log: newLogger(std.err)}
+	a := &app{streams: std, log: newLogger(std.err), sources: options.SystemSources()}
 	root := newRootCmd(a)
 	if len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd) {
 		a.completing = args[1:]
@@ -163,7 +164,7 @@ the namespace, and say what this host can do.`,
 		newLogsCmd(a),
 		ip,
 		newProbeCmd(func() probeSurroundings { return probeSurroundings{a.stateDir(), a.cfg.Options} }),
-		newConfigCmd(),
+		newConfigCmd(a),
 		newVersionCmd(a),
 		newCompletionCmd(a),
 	)
@@ -196,12 +197,22 @@ func (a *app) load(cmd *cobra.Command) error {
 	if name := cmd.Name(); name == cobra.ShellCompRequestCmd || name == cobra.ShellCompNoDescRequestCmd {
 		return nil // a mistake in the configuration is no reason to complete nothing
 	}
-	cfg, err := options.Load(cmd.Flags(), options.SystemSources())
+	cfg, err := options.Load(cmd.Flags(), a.sources)
 	if err != nil {
 		return err
 	}
 	a.cfg = cfg
-	return setLog(a.log, a.err, cfg.LogLevel, cfg.LogFormat)
+	if err := setLog(a.log, a.err, cfg.LogLevel, cfg.LogFormat); err != nil {
+		return err
+	}
+	warnings := cfg.Warnings
+	if cmd.Flags().Lookup("sandbox") != nil { // it takes the flags of up
+		warnings = append(warnings, cfg.UpWarnings...)
+	}
+	for _, w := range warnings {
+		a.log.Warn(w)
+	}
+	return nil
 }
 
 // stateDir returns the base directory of instances.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"os/signal"
 	"strconv"
@@ -23,6 +22,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/privileges"
 	"github.com/slirpctl/slirpctl/internal/probe"
+	"github.com/slirpctl/slirpctl/internal/subnet"
 	"github.com/slirpctl/slirpctl/internal/supervisor"
 )
 
@@ -30,7 +30,6 @@ import (
 type upOptions struct {
 	netns, userns string
 	ociState      string
-	dryRun        bool
 	output        printing
 
 	pid       int
@@ -44,7 +43,6 @@ func (o *upOptions) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.netns, "netns", "", "the network namespace at `PATH`, or NAME for /run/netns/NAME")
 	fs.StringVar(&o.userns, "userns", "", "the user namespace at `PATH` to enter first [the one that owns the network namespace]")
 	fs.StringVar(&o.ociState, "oci-state", "", "the OCI container whose state is in `FILE`, or on standard input (-)")
-	fs.BoolVar(&o.dryRun, "dry-run", false, "print the slirp4netns command line, and change nothing")
 	o.output.addFlags(fs, "object")
 }
 
@@ -163,7 +161,7 @@ func runUp(ctx context.Context, a *app, o *upOptions) error {
 			return err
 		}
 	}
-	if o.dryRun {
+	if opt.DryRun {
 		line, err := supervisor.DryRun(ctx, req)
 		if err != nil {
 			return err
@@ -240,7 +238,7 @@ func (o *upOptions) report(a *app, p *printer, st instance.State, detached bool)
 
 // warnOfOverlap says which network of the host can't be reached from inside, and names a network
 // that is in nobody's way.
-func warnOfOverlap(log *logrus.Logger, cidr netip.Prefix) {
+func warnOfOverlap(log *logrus.Logger, cidr subnet.Network) {
 	overlap, found, err := probe.FindOverlap(probe.NewEnv("", cidr, nil))
 	if err != nil || !found {
 		return

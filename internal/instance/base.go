@@ -22,11 +22,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/trust"
 )
 
 // UnsafeDirError says why a state directory can't be trusted.
@@ -120,7 +121,7 @@ func verifyParents(dir string) error {
 			if !ok {
 				return &UnsafeDirError{dir, fmt.Sprintf("the owner of %s can't be told", d)}
 			}
-			if owner := int(st.Uid); owner != 0 && owner != os.Geteuid() && owner != overflowUID() {
+			if owner := int(st.Uid); owner != 0 && owner != os.Geteuid() && owner != trust.UnmappedUID() {
 				return &UnsafeDirError{dir, fmt.Sprintf("%s above it belongs to user %d", d, owner)}
 			}
 			switch {
@@ -177,22 +178,6 @@ func resolved(dir string) string {
 		return real
 	}
 	return dir
-}
-
-// overflowUID is how an owner looks that the caller's user namespace has no number for, such as
-// the real root (user_namespaces(7)); there is no such owner in the initial one.
-func overflowUID() int {
-	var first, under, count uint64
-	data, err := os.ReadFile("/proc/self/uid_map")
-	if n, _ := fmt.Sscan(string(data), &first, &under, &count); err != nil || n < 3 || count == 1<<32-1 {
-		return 0
-	}
-	text, err := os.ReadFile("/proc/sys/kernel/overflowuid")
-	uid, cerr := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil || cerr != nil {
-		return 0
-	}
-	return uid
 }
 
 func verifyPrivate(dir string) error {

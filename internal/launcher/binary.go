@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/slirpctl/slirpctl/internal/trust"
 )
 
 // DefaultBinary is the name looked for on PATH where no path is given.
@@ -96,8 +98,19 @@ func (e *BinaryError) Hint() string {
 // Find returns the absolute path that will be executed for path: itself if it has a slash, else
 // what PATH has for it; "" stands for [DefaultBinary]. Where PATH is not set, as in the hooks
 // of some OCI runtimes, the usual directories are searched. It starts nothing.
-// The error is a [*BinaryError].
+// The error is a [*BinaryError], or a [*trust.Error] if others than root could have written what root would run.
 func Find(path string) (string, error) {
+	found, err := find(path)
+	if err == nil {
+		err = trust.Check(found)
+	}
+	if err != nil {
+		return "", err
+	}
+	return found, nil
+}
+
+func find(path string) (string, error) {
 	if path == "" {
 		path = DefaultBinary
 	}

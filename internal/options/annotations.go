@@ -37,6 +37,7 @@ var annotationRefusals = map[string]string{
 	"timeout":             "it decides how long the runtime waits",
 	"wait-netns":          "it decides how long the runtime waits",
 	"map-users":           "it is for up -- COMMAND",
+	"dry-run":             "it decides whether anything is started",
 	"network":             "write its options without it",
 	"option":              "write the options without it",
 	"annotation-ports":    "it decides what annotations may publish",

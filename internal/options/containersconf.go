@@ -18,8 +18,8 @@ func containersConf(layers []assignment) assignment {
 	return last
 }
 
-// containersLayer reads network_cmd_path and network_cmd_options of the [engine] table, from the
-// files that want asks for. As with Podman, a later file's value replaces an earlier one's, and
+// containersLayer reads network_cmd_path, network_cmd_options, helper_binaries_dir and no_pivot_root
+// of the [engine] table, from the files that want asks for. As with Podman, a later file's value replaces an earlier one's, and
 // {append=true} at the end of a list makes this and later lists add to it.
 func (s Sources) containersLayer(want assignment, env environment) ([]assignment, error) {
 	if want.key == nil || len(want.texts) != 1 {
@@ -37,15 +37,14 @@ func (s Sources) containersLayer(want assignment, env environment) ([]assignment
 	}
 	var engine engineTable
 	for _, path := range paths {
-		data, err := readFile(s.path(path))
+		data, err := s.read(path)
 		if err != nil {
 			if absent(err) && !slices.Contains(named, path) {
 				continue
 			}
-			e := want.errorf(path + " can't be read: " + cause(err))
-			e.Err = err
-			if path == want.texts[0] {
-				e.Reason = "can't be read: " + cause(err)
+			e := unreadable(want.errorf(""), err)
+			if path != want.texts[0] {
+				e.Reason = path + " " + e.Reason
 			}
 			return nil, e
 		}
@@ -53,11 +52,11 @@ func (s Sources) containersLayer(want assignment, env environment) ([]assignment
 			return nil, err
 		}
 	}
-	return engine.assignments()
+	return engine.assignments(s.path)
 }
 
 // containersPaths returns where Podman looks for containers.conf, the lowest first: the distribution's,
-// the administrator's with its drop-ins and, unless root asks, the user's with its own.
+// the administrator's with its drop-ins, and the user's with its own; root has one too.
 // CONTAINERS_CONF replaces all of them, CONTAINERS_CONF_OVERRIDE comes last in any case
 // (containers.conf(5)).
 func (s Sources) containersPaths(env environment) (paths, named []string) {
@@ -66,7 +65,7 @@ func (s Sources) containersPaths(env environment) (paths, named []string) {
 	} else {
 		paths = append(paths, "/usr/share/containers/containers.conf")
 		dirs := []string{"/etc/containers"}
-		if home := env.configHome(); s.Rootless && home != "" {
+		if home := env.configHome(); home != "" {
 			dirs = append(dirs, filepath.Join(home, "containers"))
 		}
 		for _, dir := range dirs {
@@ -88,13 +87,20 @@ func (s Sources) containersPaths(env environment) (paths, named []string) {
 
 // engineTable is what is read of containers.conf.
 type engineTable struct {
-	path       string // network_cmd_path
-	pathSource string
-	options    []engineOption
-	appending  bool
+	path        engineText // network_cmd_path
+	options     engineList // network_cmd_options
+	helperDirs  engineList // helper_binaries_dir
+	noPivotRoot string     // the file that says no_pivot_root = true, or ""
 }
 
-type engineOption struct{ text, source string }
+// engineText is a text and the file that has it.
+type engineText struct{ text, source string }
+
+// engineList is a list that later files replace, or add to once {append=true} was said.
+type engineList struct {
+	elements  []engineText
+	appending bool
+}
 
 // read adds the file at path. Podman's other tables and keys are its own business.
 func (t *engineTable) read(path string, data []byte) error {
@@ -118,47 +124,77 @@ func (t *engineTable) read(path string, data []byte) error {
 		if !ok {
 			return wrong("network_cmd_path", "text")
 		}
-		t.path, t.pathSource = text, path
+		t.path = engineText{text, path}
 	}
-	v, ok := engine["network_cmd_options"]
-	if !ok {
-		return nil
-	}
-	list, ok := v.([]any)
-	if !ok {
-		return wrong("network_cmd_options", "a list")
-	}
-	var options []engineOption
-	for _, element := range list {
-		switch e := element.(type) {
-		case string:
-			options = append(options, engineOption{e, path})
-		case map[string]any:
-			on, ok := e["append"].(bool)
-			if !ok {
-				return wrong("network_cmd_options", "a list of K=V")
-			}
-			t.appending = on
-		default:
-			return wrong("network_cmd_options", "a list of K=V")
+	if v, ok := engine["no_pivot_root"]; ok {
+		on, ok := v.(bool)
+		if !ok {
+			return wrong("no_pivot_root", "true or false")
+		}
+		if t.noPivotRoot = ""; on {
+			t.noPivotRoot = path
 		}
 	}
-	if !t.appending {
-		t.options = nil
+	if reason := t.options.read(path, engine["network_cmd_options"], "K=V"); reason != "" {
+		return wrong("network_cmd_options", reason)
 	}
-	t.options = append(t.options, options...)
+	if reason := t.helperDirs.read(path, engine["helper_binaries_dir"], "directories"); reason != "" {
+		return wrong("helper_binaries_dir", reason)
+	}
 	return nil
 }
 
-func (t *engineTable) assignments() ([]assignment, error) {
+// read adds what the file at path has, nil for nothing. It returns what the value should have been, or "".
+func (l *engineList) read(path string, value any, of string) (wanted string) {
+	if value == nil {
+		return ""
+	}
+	list, ok := value.([]any)
+	if !ok {
+		return "a list"
+	}
+	var texts []engineText
+	for _, element := range list {
+		switch e := element.(type) {
+		case string:
+			texts = append(texts, engineText{e, path})
+		case map[string]any:
+			on, ok := e["append"].(bool)
+			if !ok {
+				return "a list of " + of
+			}
+			l.appending = on
+		default:
+			return "a list of " + of
+		}
+	}
+	if !l.appending {
+		l.elements = nil
+	}
+	l.elements = append(l.elements, texts...)
+	return ""
+}
+
+// assignments returns what the table says. root is put before the directories that are searched.
+func (t *engineTable) assignments(root func(string) string) ([]assignment, error) {
 	var as []assignment
-	if t.path != "" {
+	binary, spelled := t.path, "network_cmd_path"
+	if binary.text == "" {
+		binary, spelled = t.helper("slirp4netns", root), "helper_binaries_dir"
+	}
+	if binary.text != "" {
 		as = append(as, assignment{
-			key: lookup("slirp4netns-path"), texts: []string{t.path},
-			source: t.pathSource, spelled: "network_cmd_path",
+			key: lookup("slirp4netns-path"), texts: []string{binary.text},
+			source: binary.source, spelled: spelled,
 		})
 	}
-	for _, o := range t.options {
+	if t.noPivotRoot != "" {
+		as = append(as, assignment{
+			key: lookup("sandbox"), texts: []string{string(Off)},
+			source: t.noPivotRoot, spelled: noPivotRoot,
+		})
+	}
+	for _, o := range t.options.elements {
 		a, err := podmanOption(o.text, o.source)
 		if err != nil {
 			return nil, err
@@ -166,4 +202,20 @@ func (t *engineTable) assignments() ([]assignment, error) {
 		as = append(as, a)
 	}
 	return as, nil
+}
+
+const noPivotRoot = "no_pivot_root"
+
+// helper looks for a program in helper_binaries_dir, as Podman does before it looks on PATH.
+func (t *engineTable) helper(name string, root func(string) string) engineText {
+	for _, dir := range t.helperDirs.elements {
+		path := filepath.Join(dir.text, name)
+		if !filepath.IsAbs(path) {
+			continue
+		}
+		if info, err := os.Stat(root(path)); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0 {
+			return engineText{path, dir.source}
+		}
+	}
+	return engineText{}
 }

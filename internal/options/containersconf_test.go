@@ -3,6 +3,7 @@ package options
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -17,7 +18,6 @@ func TestContainersConfIsReadOnlyOnRequest(t *testing.T) {
 // The search order is Podman's: each file here hides the ones before it.
 func TestContainersConfOrder(t *testing.T) {
 	w := newWorld(t).env("SLIRPCTL_CONTAINERS_CONF=true")
-	w.src.Rootless = true
 	for i, path := range []string{
 		"/usr/share/containers/containers.conf",
 		"/etc/containers/containers.conf",
@@ -32,10 +32,6 @@ func TestContainersConfOrder(t *testing.T) {
 		if got, want := value(t, w.mustLoad(), "mtu"), (Value{"mtu", mtu, path}); got != want {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
-	}
-	w.src.Rootless = false
-	if got := w.mustLoad().MTU; got != 1004 {
-		t.Errorf("root reads a user's containers.conf: MTU %d", got)
 	}
 	w.file("/only.conf", engineMTU+"1007']").env("CONTAINERS_CONF=/only.conf")
 	if got := w.mustLoad().MTU; got != 1007 {
@@ -80,11 +76,61 @@ func TestContainersConfAppend(t *testing.T) {
 	}
 }
 
+// TestContainersConfNoPivotRoot: Podman leaves the sandbox out then; so do we, with a warning.
+func TestContainersConfNoPivotRoot(t *testing.T) {
+	w := newWorld(t).env("SLIRPCTL_CONTAINERS_CONF=/c.conf").file("/c.conf", "[engine]\nno_pivot_root = true\n")
+	warned := []string{"/c.conf: no_pivot_root: slirp4netns runs without its sandbox"}
+	if m := w.mustLoad(); m.Sandbox != Off || !slices.Equal(m.UpWarnings, warned) {
+		t.Errorf("sandbox %s, warnings %q", m.Sandbox, m.UpWarnings)
+	}
+	if m := w.mustLoad("--sandbox=true"); m.Sandbox != On || m.UpWarnings != nil {
+		t.Errorf("--sandbox=true: sandbox %s, warnings %q", m.Sandbox, m.UpWarnings)
+	}
+	if m := w.mustLoad("--sandbox=auto"); m.Sandbox != Auto || m.UpWarnings != nil {
+		t.Errorf("--sandbox=auto: sandbox %s, warnings %q", m.Sandbox, m.UpWarnings)
+	}
+	w.file("/over.conf", "[engine]\nno_pivot_root = false\n").env("SLIRPCTL_CONTAINERS_CONF=true", "CONTAINERS_CONF=/c.conf", "CONTAINERS_CONF_OVERRIDE=/over.conf")
+	if m := w.mustLoad(); m.Sandbox != Auto || m.UpWarnings != nil {
+		t.Errorf("overridden: sandbox %s, warnings %q", m.Sandbox, m.UpWarnings)
+	}
+}
+
+// TestContainersConfHelperBinaries: slirp4netns is looked for in helper_binaries_dir, unless
+// network_cmd_path names it.
+func TestContainersConfHelperBinaries(t *testing.T) {
+	w := newWorld(t).env("SLIRPCTL_CONTAINERS_CONF=/c.conf").
+		file("/c.conf", "[engine]\nhelper_binaries_dir = ['/none', 'relative', '/plain', '/a', '/b']\n").
+		file("/plain/slirp4netns", "").file("/a/slirp4netns", "").file("/b/slirp4netns", "").file("relative/slirp4netns", "")
+	for _, dir := range []string{"a", "b", "relative"} {
+		if err := os.Chmod(filepath.Join(w.src.Root, dir, "slirp4netns"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := w.mustLoad()
+	if got, want := value(t, m, "slirp4netns-path"), (Value{"slirp4netns-path", "/a/slirp4netns", "/c.conf"}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got := w.mustLoad("--slirp4netns-path=/own").Slirp4netnsPath; got != "/own" {
+		t.Errorf("got %s", got)
+	}
+	w.file("/c.conf", "[engine]\nhelper_binaries_dir = ['/a']\nnetwork_cmd_path = '/named'\n")
+	if got := w.mustLoad().Slirp4netnsPath; got != "/named" {
+		t.Errorf("network_cmd_path: got %s", got)
+	}
+	w.file("/c.conf", "[engine]\nhelper_binaries_dir = ['/none']\n")
+	if m := w.mustLoad(); m.IsSet("slirp4netns-path") {
+		t.Errorf("found nowhere: got %s", m.Slirp4netnsPath)
+	}
+}
+
 func TestContainersConfErrors(t *testing.T) {
 	for _, tc := range []struct{ content, want, hint string }{
 		{"[engine", "/c.conf:1: not TOML: ", ""},
 		{"engine = 5", "/c.conf:1: engine: wrong type: not a table", ""},
 		{"[engine]\nnetwork_cmd_path = 5", "/c.conf:2: network_cmd_path: wrong type: not text", ""},
+		{"[engine]\nno_pivot_root = 'true'", "/c.conf:2: no_pivot_root: wrong type: not true or false", ""},
+		{"[engine]\nhelper_binaries_dir = '/x'", "/c.conf:2: helper_binaries_dir: wrong type: not a list", ""},
+		{"[engine]\nhelper_binaries_dir = [5]", "/c.conf:2: helper_binaries_dir: wrong type: not a list of directories", ""},
 		{"[engine]\nnetwork_cmd_options = 'mtu=5'", "/c.conf:2: network_cmd_options: wrong type: not a list", ""},
 		{"[engine]\nnetwork_cmd_options = [5]", "/c.conf:2: network_cmd_options: wrong type: not a list of K=V", ""},
 		{"[engine]\nnetwork_cmd_options = [{append='x'}]", "/c.conf:2: network_cmd_options: wrong type: not a list of K=V", ""},

@@ -22,14 +22,18 @@ func parseEnviron(environ []string) environment {
 	return env
 }
 
-// layer returns what the environment says. A variable that is empty counts as not set, as is usual
-// for shell scripts.
-//
-// A variable that looks like a misspelled key is refused. Others that begin with SLIRPCTL_ are
-// left alone: scripts have variables of their own (SLIRPCTL_VERSION, SLIRPCTL_BIN, ...).
-func (env environment) layer() ([]assignment, error) {
-	var as []assignment
-	known := []string{envConfig}
+// alsoKnown are variables that begin with SLIRPCTL_ and are no keys: the configuration file, what
+// COMMAND of `up` finds set, and cobra's.
+var alsoKnown = []string{envConfig, envPrefix + "INSTANCE", envPrefix + "ACTIVE_HELP"}
+
+// testPrefix begins the variables of slirpctl's own tests.
+const testPrefix = envPrefix + "TEST_"
+
+// layer returns what the environment says, and warnings about variables that look like keys and
+// are none: scripts may have variables of their own (SLIRPCTL_VERSION, SLIRPCTL_BIN). A variable
+// that is empty counts as not set, as is usual for shell scripts.
+func (env environment) layer() (as []assignment, warnings []string) {
+	known := slices.Clone(alsoKnown)
 	for i := range table {
 		k := &table[i]
 		name := k.Env()
@@ -48,27 +52,24 @@ func (env environment) layer() ([]assignment, error) {
 		as = append(as, assignment{key: k, texts: texts, source: "environment " + name})
 	}
 	for _, name := range slices.Sorted(maps.Keys(env)) {
-		if strings.HasPrefix(name, envPrefix) && !slices.Contains(known, name) {
-			if err := misspelled(name, env[name], known); err != nil {
-				return nil, err
-			}
+		if env[name] == "" || !strings.HasPrefix(name, envPrefix) || strings.HasPrefix(name, testPrefix) || slices.Contains(known, name) {
+			continue
 		}
+		warnings = append(warnings, oneLine("environment "+name+": "+unknownVariable(name)))
 	}
-	return as, nil
+	return as, warnings
 }
 
-// misspelled refuses a variable that can't have been meant for anything else: one mistake
-// away from a key's, or that of a key that is a flag only.
-func misspelled(name, value string, known []string) error {
-	key := strings.TrimPrefix(name, envPrefix)
-	if k := lookup(key); k != nil {
-		return &Error{Source: "environment " + name, Value: value, Reason: "can be a flag only", Hint: "use --" + k.Name}
+// unknownVariable says that no key has the variable name, and which one was probably meant.
+func unknownVariable(name string) string {
+	written := strings.TrimPrefix(name, envPrefix)
+	if k := lookup(written); k != nil {
+		return "ignored, can be a flag only: use --" + k.Name
 	}
-	for _, n := range known {
-		rest := strings.TrimPrefix(n, envPrefix)
-		if len(rest) > 2 && distance(key, rest) == 1 {
-			return &Error{Source: "environment " + name, Value: value, Reason: "unknown key", Hint: "did you mean " + n + "?"}
-		}
+	keys := append(names(func(k Key) string { return strings.TrimPrefix(k.Env(), envPrefix) }), "CONFIG")
+	near := Nearest(written, keys)
+	if near == "" {
+		return "ignored, unknown key"
 	}
-	return nil
+	return "ignored, unknown key; did you mean " + envPrefix + near + "?"
 }

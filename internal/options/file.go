@@ -15,6 +15,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/pflag"
+
+	"github.com/slirpctl/slirpctl/internal/trust"
 )
 
 const (
@@ -67,9 +69,9 @@ func (s Sources) namedLayer(path, source string) ([]assignment, error) {
 		}
 		format = extensions[i].format
 	}
-	data, err := readFile(s.path(path))
+	data, err := s.read(path)
 	if err != nil {
-		return nil, &Error{Source: source, Value: path, Reason: "can't be read: " + cause(err), Err: err}
+		return nil, unreadable(&Error{Source: source, Value: path}, err)
 	}
 	return parseFile(path, format, data)
 }
@@ -83,7 +85,7 @@ func (s Sources) dirLayer(dir string) ([]assignment, error) {
 			if absent(err) {
 				continue
 			}
-			return nil, &Error{Source: path, Reason: "can't be read: " + cause(err), Err: err}
+			return nil, unreadable(&Error{Source: path}, err)
 		}
 		if found != "" {
 			return nil, &Error{Source: path, Reason: "there is " + found + " too", Hint: "keep one of them"}
@@ -96,9 +98,9 @@ func (s Sources) dirLayer(dir string) ([]assignment, error) {
 	if info, err := os.Stat(s.path(found)); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
 		return nil, &Error{Source: found, Reason: "can't be read: is a named pipe"} // it would wait for a writer
 	}
-	data, err := readFile(s.path(found))
+	data, err := s.read(found)
 	if err != nil {
-		return nil, &Error{Source: found, Reason: "can't be read: " + cause(err), Err: err}
+		return nil, unreadable(&Error{Source: found}, err)
 	}
 	return parseFile(found, format, data)
 }
@@ -107,6 +109,23 @@ func (s Sources) dirLayer(dir string) ([]assignment, error) {
 // look into (the HOME of somebody else, after su) counts as empty.
 func absent(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOTDIR)
+}
+
+// read returns the content of a file that root may trust ([trust.Check]). Each file is read once:
+// another [Load] from the same sources gets the same content, also of a pipe.
+func (s Sources) read(path string) ([]byte, error) {
+	if data, ok := s.seen[path]; ok {
+		return data, nil
+	}
+	real := s.path(path)
+	if err := trust.Check(real); err != nil {
+		return nil, err
+	}
+	data, err := readFile(real)
+	if err == nil && s.seen != nil {
+		s.seen[path] = data
+	}
+	return data, err
 }
 
 func readFile(path string) ([]byte, error) {
@@ -123,6 +142,15 @@ func readFile(path string) ([]byte, error) {
 		return nil, fmt.Errorf("larger than %d bytes", maxFileSize)
 	}
 	return data, nil
+}
+
+// unreadable completes e, which names the file, with the reason that it can't be read for.
+func unreadable(e *Error, err error) *Error {
+	e.Reason, e.Err = "can't be read: "+cause(err), err
+	if t, ok := err.(*trust.Error); ok {
+		e.Reason, e.Hint = "not safe for root: "+t.Reason, t.Hint()
+	}
+	return e
 }
 
 // cause returns err without the path, which the caller names.

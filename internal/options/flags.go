@@ -159,14 +159,15 @@ func GivenGeneral(fs *pflag.FlagSet) []string {
 	return Given(general)
 }
 
-// Environ returns those variables of environ that decide what slirpctl does, in their order.
+// Environ returns those variables of environ that decide what slirpctl does, in their order, for
+// a hook that is to do it later: a dry run of now is none of then.
 func Environ(environ []string) []string {
 	var kept []string
 	for _, kv := range environ {
 		name, _, _ := strings.Cut(kv, "=")
 		known := name == envConfig
 		for _, k := range table {
-			known = known || name != "" && name == k.Env()
+			known = known || name != "" && name == k.Env() && k.Name != "dry-run"
 		}
 		if known {
 			kept = append(kept, kv)

@@ -24,7 +24,7 @@ func sound(t *testing.T, m Merged, err error) {
 		}
 		return
 	}
-	if m.MTU < 68 || m.MTU > 65521 || !m.CIDR.Addr().Is4() || m.CIDR.Bits() < 1 || m.CIDR.Bits() > 25 || m.CIDR != m.CIDR.Masked() ||
+	if m.MTU < 68 || m.MTU > 65521 || !m.CIDR.Guest().IsValid() ||
 		m.TapName == "" || len(m.TapName) > 15 || m.Timeout <= 0 || m.WaitNetns < 0 || m.ReadyFD < -1 || m.ExitFD < -1 {
 		t.Errorf("out of range: %+v", m)
 	}
@@ -95,7 +95,7 @@ func FuzzContainersConf(f *testing.F) {
 			sound(t, Merged{}, err)
 			return
 		}
-		as, err := engine.assignments()
+		as, err := engine.assignments(func(p string) string { return p })
 		if err != nil {
 			sound(t, Merged{}, err)
 			return

@@ -1,7 +1,6 @@
 package options
 
 import (
-	"net/netip"
 	"strings"
 	"time"
 
@@ -149,7 +148,7 @@ var table = []Key{
 		Name: "cidr", Podman: "cidr", Default: "10.0.2.0/24", Arg: "CIDR", Kind: KindText,
 		Usage: "IPv4 network of the namespace as a `CIDR` with a prefix of 1 to 25",
 		field: field{
-			set: func(m *Merged, texts []string) error { return assign(&m.CIDR, parseCIDR, texts) },
+			set: func(m *Merged, texts []string) error { return assign(&m.CIDR, subnet.Parse, texts) },
 			get: func(m *Merged) string { return m.CIDR.String() },
 		},
 	},
@@ -255,6 +254,11 @@ var table = []Key{
 		field: boolField(func(m *Merged) *bool { return &m.MapUsers }),
 	},
 	{
+		Name: "dry-run", Default: "false", Kind: KindBool,
+		Usage: "print the slirp4netns command line, and change nothing",
+		field: boolField(func(m *Merged) *bool { return &m.DryRun }),
+	},
+	{
 		Name: "containers_conf", Default: "false", Arg: "true|FILE", Kind: KindText, Scope: ScopeNoFlag,
 		Usage: "read network_cmd_path and network_cmd_options of Podman's containers.conf: true, false, or the path of one",
 		field: textField(func(m *Merged) *string { return &m.ContainersConf }, parseContainersConf),
@@ -275,8 +279,6 @@ var table = []Key{
 		field: textField(func(m *Merged) *string { return &m.StateDir }, parsePath),
 	},
 }
-
-func parseCIDR(s string) (netip.Prefix, error) { return subnet.Parse(s) }
 
 // Defaults returns the options that hold where nothing else is said.
 func Defaults() Options { return defaults().Options }

@@ -19,13 +19,12 @@ type Sources struct {
 	Environ []string // as from os.Environ
 	// Root is put before every absolute path that is read; "" means the real root.
 	Root string
-	// Rootless makes containers_conf read the user's files after the system's, as Podman does
-	// for everyone but root.
-	Rootless bool
 	// Annotations are those of an OCI container; nil where there is none.
 	Annotations map[string]string
 	// UnprivilegedStart is the first host port that everybody may listen on.
 	UnprivilegedStart uint16
+
+	seen map[string][]byte // files that were read; nil reads each time
 }
 
 // SystemSources are the caller's environment and files.
@@ -34,7 +33,7 @@ func SystemSources() Sources {
 	if start < 0 {
 		start = 1024
 	}
-	return Sources{Environ: os.Environ(), Rootless: os.Geteuid() != 0, UnprivilegedStart: uint16(start)}
+	return Sources{Environ: os.Environ(), UnprivilegedStart: uint16(start), seen: map[string][]byte{}}
 }
 
 func (s Sources) path(p string) string {
@@ -50,6 +49,8 @@ type Merged struct {
 	General
 	// Values says where each came from, one for each key that is not a flag only, in the order of [Keys].
 	Values []Value
+	// Warnings say what was ignored, UpWarnings what costs `up` security; one line each.
+	Warnings, UpWarnings []string
 }
 
 // Value is one line of `slirpctl config`.
@@ -139,11 +140,12 @@ func Load(fs *pflag.FlagSet, src Sources) (Merged, error) {
 		fs = &pflag.FlagSet{}
 	}
 	env := parseEnviron(src.Environ)
+	fromEnv, warnings := env.layer()
 	var layers []assignment
 	for _, layer := range []func() ([]assignment, error){
 		src.systemLayer,
 		func() ([]assignment, error) { return src.userLayer(fs, env) },
-		env.layer,
+		func() ([]assignment, error) { return fromEnv, nil },
 		func() ([]assignment, error) { return annotationLayer(src.Annotations) },
 		func() ([]assignment, error) { return podmanLayer(fs) },
 		func() ([]assignment, error) { return flagLayer(fs), nil },
@@ -162,6 +164,7 @@ func Load(fs *pflag.FlagSet, src Sources) (Merged, error) {
 	if err != nil {
 		return Merged{}, err
 	}
+	m.Warnings = warnings
 	unprivileged := PortRange{src.UnprivilegedStart, math.MaxUint16}
 	if m.PublishAuto.On() {
 		m.PublishAuto.Ports, m.PublishAuto.Max = unprivileged, hostfwd.MaxForwards
@@ -186,6 +189,9 @@ func merge(as []assignment) (Merged, error) {
 	m.BanHostLoopback = said && !m.AllowHostLoopback
 	if err := check(&m, won); err != nil {
 		return Merged{}, err
+	}
+	if a := won[lookup("sandbox")]; a.spelled == noPivotRoot {
+		m.UpWarnings = append(m.UpWarnings, a.source+": no_pivot_root: slirp4netns runs without its sandbox")
 	}
 	for i := range table {
 		k := &table[i]

@@ -3,6 +3,7 @@ package options
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
+	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
 // samples has two values that differ from each other and, where that is possible, from the default, for
@@ -41,6 +43,7 @@ var samples = map[string][2]string{
 	"ready-fd":              {"3", "4"},
 	"exit-fd":               {"5", "6"},
 	"pid-file":              {"/run/a.pid", "b.pid"},
+	"dry-run":               {"true", "false"},
 	"map-users":             {"true", "false"},
 	"containers_conf":       {"true", "false"},
 	"log-level":             {"debug", "warning"},
@@ -167,7 +170,7 @@ func TestPrecedence(t *testing.T) {
 
 func TestDefaults(t *testing.T) {
 	want := Options{
-		PortHandler: HandlerRootlessKit, CIDR: netip.MustParsePrefix("10.0.2.0/24"), MTU: 65520,
+		PortHandler: HandlerRootlessKit, CIDR: subnet.Default(), MTU: 65520,
 		TapName: "tap0", Sandbox: Auto, Seccomp: Auto, Restart: RestartOnFailure,
 		Timeout: 10 * time.Second, WaitNetns: 500 * time.Millisecond, ReadyFD: -1, ExitFD: -1,
 	}
@@ -199,7 +202,7 @@ func TestDefaults(t *testing.T) {
 
 var cmpAddrs = cmp.Options{
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
-	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	cmp.Comparer(func(a, b subnet.Network) bool { return a == b }),
 }
 
 func TestAllFlagsTyped(t *testing.T) {
@@ -220,7 +223,7 @@ func TestAllFlagsTyped(t *testing.T) {
 	want := Options{
 		Name: "web", Detach: true, Publish: []hostfwd.Spec{spec("8080:80"), spec("53:53/tcp,udp")}, PublishAuto: AutoPublish{autoHostIP, PortRange{1024, 65535}, hostfwd.MaxForwards},
 		AutoExclude: []PortRange{{22, 22}, {1, 9}, {11, 11}}, PortHandler: HandlerSlirp4netns, SourceIPTransparent: true,
-		CIDR: netip.MustParsePrefix("10.7.0.0/16"), MTU: 1500, IPv6: true, AllowHostLoopback: true,
+		CIDR: mustNetwork(t, "10.7.0.0/16"), MTU: 1500, IPv6: true, AllowHostLoopback: true,
 		OutboundAddr: Outbound{Interface: "eth0"}, OutboundAddr6: Outbound{Addr: netip.MustParseAddr("2001:db8::1")},
 		TapName: "eth7", MACAddress: []byte{2, 0, 0, 0, 0, 1}, DisableDNS: true, Sandbox: On, Seccomp: Off,
 		Slirp4netnsPath: "x", Restart: RestartNever, Timeout: 3 * time.Second, ReadyFD: 3, ExitFD: 0, PIDFile: "p", MapUsers: true,
@@ -258,15 +261,94 @@ func TestLists(t *testing.T) {
 	}
 }
 
+func mustNetwork(t *testing.T, cidr string) subnet.Network {
+	t.Helper()
+	n, err := subnet.Parse(cidr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 func TestEnvironment(t *testing.T) {
 	m := newWorld(t).env("SLIRPCTL_MTU=", "SLIRPCTL_IPV6=1", "SLIRPCTL_VERSION=1.2", "SLIRPCTL_BIN=/x", "SLIRP_GUEST=y").mustLoad()
 	if m.IsSet("mtu") || !m.IPv6 {
 		t.Errorf("got %+v", m.Options)
 	}
-	newWorld(t).env("SLIRPCTL_MTUU=9").fails(`environment SLIRPCTL_MTUU: "9": unknown key`, "did you mean SLIRPCTL_MTU?")
-	newWorld(t).env("SLIRPCTL_CONFIGS=9").fails(`environment SLIRPCTL_CONFIGS: "9": unknown key`, "did you mean SLIRPCTL_CONFIG?")
-	newWorld(t).env("SLIRPCTL_NETWORK=n").fails(`environment SLIRPCTL_NETWORK: "n": can be a flag only`, "use --network")
 	newWorld(t).env("SLIRPCTL_MTU=x").fails(`environment SLIRPCTL_MTU: "x": not a whole number`, "")
+}
+
+// TestUnknownVariables: what no key is named is a warning with the nearest key, never an error: people
+// name variables of their own so.
+func TestUnknownVariables(t *testing.T) {
+	for variable, want := range map[string]string{
+		"SANDBX=true":     "unknown key; did you mean SLIRPCTL_SANDBOX?",
+		"ENABLE_IPV6=1":   "unknown key; did you mean SLIRPCTL_IPV6?",
+		"MTUU=9":          "unknown key; did you mean SLIRPCTL_MTU?",
+		"CONFIGS=9":       "unknown key; did you mean SLIRPCTL_CONFIG?",
+		"mtu=1500":        "can be a flag only: use --mtu",
+		"NETWORK=n":       "can be a flag only: use --network",
+		"VERSION=1.2":     "unknown key",
+		"BIN=/x":          "unknown key",
+		"A\x1bB=1":        "unknown key",
+		"INSTANCE=web":    "",
+		"TEST_USER=x":     "",
+		"ACTIVE_HELP=0":   "",
+		"DRY_RUN=true":    "",
+		"CONFIG=/c.yaml":  "",
+		"VERSION=":        "",
+		"CONTAINERS_CONF": "",
+	} {
+		name, _, _ := strings.Cut(variable, "=")
+		got := newWorld(t).file("/c.yaml", "").env("SLIRPCTL_"+variable, "SLIRP_GUEST=y").mustLoad().Warnings
+		if want == "" && len(got) == 0 {
+			continue
+		}
+		if want = oneLine("environment SLIRPCTL_" + name + ": ignored, " + want); len(got) != 1 || got[0] != want {
+			t.Errorf("SLIRPCTL_%s: got %q, want %q", variable, got, want)
+		}
+	}
+}
+
+// TestDryRunIsAKey like every other flag.
+func TestDryRunIsAKey(t *testing.T) {
+	if m := newWorld(t).env("SLIRPCTL_DRY_RUN=true").mustLoad(); !m.DryRun {
+		t.Error("the variable is ignored")
+	}
+	if m := newWorld(t).env("SLIRPCTL_DRY_RUN=true").mustLoad("--dry-run=false"); m.DryRun {
+		t.Error("the flag does not win")
+	}
+	if m := newWorld(t).file(userDir+"config.yaml", "dry-run: true").mustLoad(); !m.DryRun {
+		t.Error("the key of the file is ignored")
+	}
+	newWorld(t).env("SLIRPCTL_DRY_RUN=yes").fails(`environment SLIRPCTL_DRY_RUN: "yes": neither true nor false`, "")
+}
+
+// TestPipeIsReadOnce: what has been read is gone from a pipe, and a second Load of the same
+// sources (a container's, after its annotations are known) says the same.
+func TestPipeIsReadOnce(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := w.WriteString("mtu: 1400"); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	src := SystemSources()
+	src.Environ = nil
+	fs := pflag.NewFlagSet("up", pflag.ContinueOnError)
+	AddGeneralFlags(fs)
+	if err := fs.Parse([]string{fmt.Sprintf("--config=/dev/fd/%d", r.Fd())}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if m, err := Load(fs, src); err != nil || m.MTU != 1400 {
+			t.Fatalf("MTU %d, %v", m.MTU, err)
+		}
+		src.Annotations = map[string]string{AnnotationOptions: "ipv6=true"}
+	}
 }
 
 // A command with flags of its own kind, or none, still gets the rest.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
+	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
 // Toggle is a security option: on, off, or on wherever it can work.
@@ -101,8 +102,8 @@ type Options struct {
 	PortHandler         PortHandler
 	SourceIPTransparent bool
 
-	CIDR              netip.Prefix // IPv4, prefix 1 to 25, no host bits
-	MTU               int          // bytes, 68 to 65521
+	CIDR              subnet.Network
+	MTU               int // bytes, 68 to 65521
 	IPv6              bool
 	AllowHostLoopback bool
 	BanHostLoopback   bool     // AllowHostLoopback was set, to false
@@ -124,6 +125,7 @@ type Options struct {
 	ExitFD   int // -1: none
 	PIDFile  string
 	MapUsers bool
+	DryRun   bool // print slirp4netns's command line only
 }
 
 // General is what every command can be told, not only `up`.

@@ -69,6 +69,9 @@ func podmanOption(item, source string) (assignment, error) {
 		if k.Podman != name || name == "" {
 			continue
 		}
+		if value == "" {
+			return assignment{}, &Error{Source: source, Key: name, Reason: errEmpty.Error()}
+		}
 		if k.Kind == KindBool && value != "true" && value != "false" {
 			return assignment{}, &Error{Source: source, Key: name, Value: value, Reason: "neither true nor false"}
 		}

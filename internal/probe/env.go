@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"os"
 	"os/exec"
 	"os/user"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/launcher"
+	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
 // Env is the host as the checks see it. [NewEnv] gives the real one; tests replace fields.
@@ -23,8 +23,8 @@ type Env struct {
 	FS       fs.FS // the host's files, names without the leading slash
 	UID      int   // effective
 	User     string
-	StateDir string       // the directory that has one directory for each instance; absolute
-	CIDR     netip.Prefix // the IPv4 network to be used inside
+	StateDir string         // the directory that has one directory for each instance; absolute
+	CIDR     subnet.Network // the IPv4 network to be used inside
 
 	// Slirp4netns is the installed binary; nil where there is no usable one.
 	Slirp4netns *launcher.Binary
@@ -42,7 +42,7 @@ type Env struct {
 }
 
 // NewEnv is this process on this host. It reads next to nothing.
-func NewEnv(stateDir string, cidr netip.Prefix, binary *launcher.Binary) *Env {
+func NewEnv(stateDir string, cidr subnet.Network, binary *launcher.Binary) *Env {
 	uid := os.Geteuid()
 	name := strconv.Itoa(uid)
 	if u, err := user.LookupId(name); err == nil {

@@ -5,10 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"testing"
+
+	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
 const (
@@ -21,7 +22,7 @@ func TestMain(m *testing.M) {
 	if name := os.Getenv(askCheck); name != "" {
 		for _, c := range checks() {
 			if c.name == name {
-				env := NewEnv(os.Getenv(askDir), netip.MustParsePrefix("10.0.2.0/24"), nil)
+				env := NewEnv(os.Getenv(askDir), subnet.Default(), nil)
 				_ = json.NewEncoder(os.Stdout).Encode(Run(context.Background(), env, name, c.check))
 				os.Exit(0)
 			}

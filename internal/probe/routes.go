@@ -89,10 +89,6 @@ type Overlap struct {
 // FindOverlap compares the network that is to be used inside with the host's routes, except
 // default ones, and its addresses, which need no route. found is false where there is none.
 func FindOverlap(env *Env) (o Overlap, found bool, err error) {
-	network, err := subnet.New(env.CIDR)
-	if err != nil {
-		return Overlap{}, false, err
-	}
 	all, err := Routes(env)
 	if err != nil {
 		return Overlap{}, false, fmt.Errorf("can't read the host's routes: %w", err)
@@ -107,7 +103,7 @@ func FindOverlap(env *Env) (o Overlap, found bool, err error) {
 		taken = append(taken, route.To)
 	}
 	for _, route := range all {
-		if len(network.Overlaps([]netip.Prefix{route.To})) > 0 {
+		if len(env.CIDR.Overlaps([]netip.Prefix{route.To})) > 0 {
 			return Overlap{route, subnet.FreeCIDR(taken)}, true, nil
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+
+	"github.com/slirpctl/slirpctl/internal/trust"
 )
 
 // Nsenter looks for nsenter(1) and starts it.
@@ -15,6 +17,10 @@ func Nsenter(ctx context.Context, env *Env) Result {
 	path, err := env.LookPath("nsenter")
 	if err != nil {
 		r.Reason, r.Remedy = "not on PATH; slirpctl does without it, scripts that enter namespaces may not", env.install(packages{apt: "util-linux", dnf: "util-linux", apk: "util-linux-misc", pacman: "util-linux", zypper: "util-linux"})
+		return r
+	}
+	if err := trust.Check(path); err != nil {
+		r.Reason = "not tried: " + err.Error()
 		return r
 	}
 	text, err := env.Output(ctx, path, "--version")

@@ -28,11 +28,11 @@ func (e *CIDRError) Error() string {
 const reasonIPv6 = "IPv6, but only the IPv4 network can be chosen (the IPv6 one is always fd00::/64)"
 
 // Parse reads a network in CIDR notation, such as 10.0.2.0/24. It accepts what slirp4netns's
-// --cidr accepts, except that a prefix length with a leading zero (/08, which slirp4netns
-// takes as /8) is refused. Errors are of type [*CIDRError].
-func Parse(cidr string) (netip.Prefix, error) {
-	fail := func(meant netip.Prefix, format string, a ...any) (netip.Prefix, error) {
-		return netip.Prefix{}, &CIDRError{CIDR: cidr, Reason: fmt.Sprintf(format, a...), Meant: meant}
+// --cidr accepts, except a prefix length with a leading zero (/08, which slirp4netns takes as /8)
+// and networks whose addresses no interface can have (see [New]). Errors are of type [*CIDRError].
+func Parse(cidr string) (Network, error) {
+	fail := func(meant netip.Prefix, format string, a ...any) (Network, error) {
+		return Network{}, &CIDRError{CIDR: cidr, Reason: fmt.Sprintf(format, a...), Meant: meant}
 	}
 	if cidr == "" {
 		return fail(netip.Prefix{}, "empty")
@@ -65,12 +65,12 @@ func Parse(cidr string) (netip.Prefix, error) {
 	p := netip.PrefixFrom(addr, bits)
 	if err := check(p); err != nil {
 		err.CIDR = cidr
-		return netip.Prefix{}, err
+		return Network{}, err
 	}
-	return p, nil
+	return Network{p}, nil
 }
 
-// check holds a well-formed IPv4 prefix to the rules about its length and host bits.
+// check holds a well-formed IPv4 prefix to the rules about its length, addresses and host bits.
 func check(p netip.Prefix) *CIDRError {
 	if b := p.Bits(); b < MinBits || b > MaxBits {
 		e := &CIDRError{
@@ -78,14 +78,40 @@ func check(p netip.Prefix) *CIDRError {
 			Reason: fmt.Sprintf("the prefix length is %d, it must be %d to %d", b, MinBits, MaxBits),
 		}
 		if b > MaxBits {
-			e.Meant = netip.PrefixFrom(p.Addr(), MaxBits).Masked()
+			e.Meant = usable(netip.PrefixFrom(p.Addr(), MaxBits).Masked())
 		}
 		return e
 	}
-	if m := p.Masked(); m != p {
+	m := p.Masked()
+	for _, r := range reserved {
+		// Guest, gateway and DNS, the network's + 100, + 2 and + 3, are in the same /25 as the network.
+		if r.prefix.Contains(m.Addr()) {
+			return &CIDRError{CIDR: p.String(), Reason: fmt.Sprintf("guest, gateway and DNS would be in %s (%s), whose addresses no interface can have", r.prefix, r.what)}
+		}
+	}
+	if m != p {
 		return &CIDRError{CIDR: p.String(), Reason: "not a network address, its host bits are set", Meant: m}
 	}
 	return nil
+}
+
+// reserved are the networks without addresses for interfaces. slirp4netns accepts them, and then fails
+// when it sets the tap's address or route, or starts and carries nothing. 240.0.0.0/4 works on Linux.
+var reserved = [...]struct {
+	prefix netip.Prefix
+	what   string
+}{
+	{pool(0, 0, 8), "this network"},
+	{pool(127, 0, 8), "loopback"},
+	{pool(224, 0, 4), "multicast"},
+}
+
+// usable returns p, or the zero prefix if it would be refused.
+func usable(p netip.Prefix) netip.Prefix {
+	if check(p) != nil {
+		return netip.Prefix{}
+	}
+	return p
 }
 
 // parseBits reads a prefix length without judging its size, except that it has at most two
@@ -146,14 +172,14 @@ func guess(address string, bits int) netip.Prefix {
 	if err != nil || !addr.Is4() {
 		return netip.Prefix{}
 	}
-	return netip.PrefixFrom(addr, min(bits, MaxBits)).Masked()
+	return usable(netip.PrefixFrom(addr, min(bits, MaxBits)).Masked())
 }
 
 // retry parses a mended spelling and returns the zero prefix if that doesn't help.
 func retry(cidr string) netip.Prefix {
-	p, err := Parse(cidr)
+	n, err := Parse(cidr)
 	if err != nil {
 		return netip.Prefix{}
 	}
-	return p
+	return n.CIDR()
 }

@@ -39,7 +39,8 @@ const (
 type Network struct{ prefix netip.Prefix }
 
 // New returns the network of p. It fails with a [*CIDRError] where slirp4netns would refuse
-// p: when it isn't IPv4, isn't 1 to 25 bits long, or has host bits.
+// p: when it isn't IPv4, isn't 1 to 25 bits long, or has host bits; and where guest, gateway and DNS
+// would have addresses that no interface can have: in 0.0.0.0/8, 127.0.0.0/8 and 224.0.0.0/4.
 func New(p netip.Prefix) (Network, error) {
 	switch {
 	case !p.IsValid():
@@ -92,6 +93,19 @@ func (n Network) Broadcast() netip.Addr {
 		return netip.Addr{}
 	}
 	return fromUint32(toUint32(n.prefix.Addr()) | n.hostMask())
+}
+
+// MarshalText returns the network in CIDR notation; "" for the zero Network.
+func (n Network) MarshalText() ([]byte, error) { return n.prefix.MarshalText() }
+
+// UnmarshalText is the reverse, with the errors of [Parse].
+func (n *Network) UnmarshalText(text []byte) (err error) {
+	if len(text) == 0 {
+		*n = Network{}
+		return nil
+	}
+	*n, err = Parse(string(text))
+	return err
 }
 
 // String returns the network in CIDR notation.

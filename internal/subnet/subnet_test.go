@@ -12,11 +12,7 @@ import (
 
 func mustNetwork(t *testing.T, cidr string) subnet.Network {
 	t.Helper()
-	p, err := subnet.Parse(cidr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := subnet.New(p)
+	n, err := subnet.Parse(cidr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +27,9 @@ func TestAddresses(t *testing.T) {
 		{"10.7.0.0/16", "10.7.0.2", "10.7.0.3", "10.7.0.15", "10.7.0.30", "10.7.0.100", "255.255.0.0", "10.7.255.255"},
 		{"10.0.135.128/25", "10.0.135.130", "10.0.135.131", "10.0.135.143", "10.0.135.158", "10.0.135.228", "255.255.255.128", "10.0.135.255"},
 		{"128.0.0.0/1", "128.0.0.2", "128.0.0.3", "128.0.0.15", "128.0.0.30", "128.0.0.100", "128.0.0.0", "255.255.255.255"},
-		{"0.0.0.0/1", "0.0.0.2", "0.0.0.3", "0.0.0.15", "0.0.0.30", "0.0.0.100", "128.0.0.0", "127.255.255.255"},
+		{"126.0.0.0/7", "126.0.0.2", "126.0.0.3", "126.0.0.15", "126.0.0.30", "126.0.0.100", "254.0.0.0", "127.255.255.255"},
+		{"64.0.0.0/2", "64.0.0.2", "64.0.0.3", "64.0.0.15", "64.0.0.30", "64.0.0.100", "192.0.0.0", "127.255.255.255"},
+		{"240.0.0.0/4", "240.0.0.2", "240.0.0.3", "240.0.0.15", "240.0.0.30", "240.0.0.100", "240.0.0.0", "255.255.255.255"},
 		{"255.255.255.128/25", "255.255.255.130", "255.255.255.131", "255.255.255.143", "255.255.255.158", "255.255.255.228", "255.255.255.128", "255.255.255.255"},
 	} {
 		t.Run(tc.cidr, func(t *testing.T) {
@@ -124,13 +122,24 @@ func TestParseErrors(t *testing.T) {
 		{"10.0.2.100/24", "its host bits are set", "10.0.2.0/24"},
 		{"10.0.2.64/25", "its host bits are set", "10.0.2.0/25"},
 		{"192.168.1.0/16", "its host bits are set", "192.168.0.0/16"},
+		{"127.0.0.0/8", "127.0.0.0/8 (loopback), whose addresses no interface can have", ""},
+		{"127.0.0.0/24", "127.0.0.0/8 (loopback)", ""},
+		{"127.0.0.1/8", "127.0.0.0/8 (loopback)", ""},
+		{"127.255.255.128/25", "127.0.0.0/8 (loopback)", ""},
+		{"127.0.0.0/26", "the prefix length is 26", ""},
+		{"127.0.0.1", "the prefix length is missing", ""},
+		{"0.0.0.0/1", "0.0.0.0/8 (this network)", ""},
+		{"0.0.0.0/7", "0.0.0.0/8 (this network)", ""},
+		{"0.1.0.0/24", "0.0.0.0/8 (this network)", ""},
+		{"224.0.0.0/4", "224.0.0.0/4 (multicast)", ""},
+		{"239.1.2.0/24", "224.0.0.0/4 (multicast)", ""},
 	} {
 		t.Run(tc.cidr, func(t *testing.T) {
 			p, err := subnet.Parse(tc.cidr)
 			if err == nil {
 				t.Fatalf("accepted as %s", p)
 			}
-			if p.IsValid() {
+			if p != (subnet.Network{}) {
 				t.Errorf("returned %s besides the error", p)
 			}
 			var ce *subnet.CIDRError
@@ -166,6 +175,8 @@ func TestNewErrors(t *testing.T) {
 		netip.MustParsePrefix("10.0.2.0/26"),
 		netip.MustParsePrefix("0.0.0.0/0"),
 		netip.MustParsePrefix("10.0.2.100/24"),
+		netip.MustParsePrefix("127.0.0.0/8"),
+		netip.MustParsePrefix("224.0.0.0/4"),
 	} {
 		n, err := subnet.New(p)
 		var ce *subnet.CIDRError

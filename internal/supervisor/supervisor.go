@@ -250,10 +250,8 @@ var errTimeout error = timeoutError{}
 // start calls commit before the first step that others see.
 func (s *supervisor) start(ctx context.Context, commit func() error) error {
 	o := &s.req.Options
+	s.net = o.CIDR
 	var err error
-	if s.net, err = subnet.New(o.CIDR); err != nil {
-		return err
-	}
 	if s.plan, err = launcher.NewPlan(o); err != nil {
 		return err
 	}
