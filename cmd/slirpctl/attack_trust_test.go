@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,6 +16,13 @@ func TestAttackForeignConfiguration(t *testing.T) {
 		return // the attack is on root; root's run has it
 	}
 	l, user := newLab(t), newUserLab(t)
+	if err := os.Chmod(filepath.Dir(l.base), 0o755); err != nil { // the user looks at a link in it
+		t.Fatal(err)
+	}
+	slirp4netns, err := exec.LookPath("slirp4netns")
+	if err != nil {
+		t.Fatal(err)
+	}
 	home := filepath.Join(filepath.Dir(user.base), "home")
 	proof := filepath.Join(home, "ran")
 	write := func(path, text string, mode os.FileMode) string {
@@ -28,7 +36,7 @@ func TestAttackForeignConfiguration(t *testing.T) {
 		}
 		return path
 	}
-	evil := write("bin/slirp4netns", "#!/bin/sh\nid >"+proof+"\nexec slirp4netns \"$@\"\n", 0o755)
+	evil := write("bin/slirp4netns", "#!/bin/sh\nid >"+proof+"\nexec "+slirp4netns+" \"$@\"\n", 0o755)
 	nsenter := write("tools/nsenter", "#!/bin/sh\nid >"+proof+"\necho nsenter\n", 0o755)
 	config := write("config.yaml", "slirp4netns-path: "+evil+"\n", 0o644)
 	engine := write("engine.conf", "[engine]\nnetwork_cmd_path = \""+evil+"\"\n", 0o644)
@@ -45,7 +53,7 @@ func TestAttackForeignConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A file of root's is no better in the user's directory.
-	roots := write("bin/roots", "#!/bin/sh\nexec slirp4netns \"$@\"\n", 0o755)
+	roots := write("bin/roots", "#!/bin/sh\nexec "+slirp4netns+" \"$@\"\n", 0o755)
 	link := filepath.Join(filepath.Dir(l.base), "link")
 	if err := os.Symlink(evil, link); err != nil {
 		t.Fatal(err)
@@ -73,7 +81,7 @@ func TestAttackForeignConfiguration(t *testing.T) {
 			l := &lab{t: t, bin: l.bin, base: l.base, env: append([]string{path}, tc.env...)}
 			for _, command := range [][]string{{"up", "-d", "--name", "x"}, {"up", "--dry-run"}} {
 				r := l.run(append(append(command, tc.args...), "--", "true")...)
-				if r.code != 2 && r.code != 125 || !strings.Contains(r.err, home) || !strings.Contains(r.err, "belongs to user") || !strings.Contains(r.err, "hint: let it ") {
+				if r.code != 2 && r.code != 125 || !strings.Contains(r.err, filepath.Dir(home)+" belongs to user") || !strings.Contains(r.err, "hint: let it ") {
 					t.Errorf("%q: exit status %d\n%s", command, r.code, r.err)
 				}
 			}

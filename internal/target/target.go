@@ -65,7 +65,7 @@ func FromPID(ctx context.Context, pid int, wait time.Duration) (*Target, error) 
 	fd, err := unix.PidfdOpen(pid, 0)
 	switch {
 	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EINVAL):
-		return nil, &goneError{fmt.Sprintf("there is no process %d", pid)}
+		return nil, &goneError{msg: fmt.Sprintf("there is no process %d", pid)}
 	case err != nil:
 		return nil, fmt.Errorf("process %d: pidfd_open: %w", pid, err)
 	}
@@ -79,7 +79,7 @@ func FromPID(ctx context.Context, pid int, wait time.Duration) (*Target, error) 
 
 // pin opens the namespaces of t.PID, again and again while it shares ours and wait lasts.
 func (t *Target) pin(ctx context.Context, wait time.Duration) error {
-	gone := &goneError{fmt.Sprintf("process %d has ended", t.PID)}
+	gone := &goneError{msg: fmt.Sprintf("process %d has ended", t.PID)}
 	deadline := time.Now().Add(wait)
 	for {
 		err := t.open(t.NetnsPath, "")
@@ -141,7 +141,7 @@ func FromNetns(path, userns string) (*Target, error) {
 		t := &Target{PID: pid, NetnsPath: path}
 		fd, err := unix.PidfdOpen(pid, 0)
 		if err != nil {
-			return nil, &goneError{fmt.Sprintf("%s: there is no process %d", path, pid)}
+			return nil, &goneError{msg: fmt.Sprintf("%s: there is no process %d", path, pid)}
 		}
 		t.pidfd = os.NewFile(uintptr(fd), "pidfd")
 		if err := t.open(path, userns); err != nil {
@@ -213,6 +213,11 @@ func (t *Target) open(path, userns string) error {
 	var user *os.File
 	if userns != "" {
 		user, err = openNS(userns, unix.CLONE_NEWUSER)
+		var gone *goneError
+		if errors.As(err, &gone) {
+			gone.hint = "lsns -t user shows the user namespaces; /proc/PID/ns/user is that of a process"
+			return gone
+		}
 		t.UsernsPath = userns
 	} else {
 		user, err = owner(netns)
@@ -235,7 +240,7 @@ func openNS(path string, want int) (*os.File, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-			return nil, &goneError{path + " does not exist"}
+			return nil, &goneError{msg: path + " does not exist"}
 		}
 		return nil, err
 	}
@@ -243,15 +248,16 @@ func openNS(path string, want int) (*os.File, error) {
 	if err != nil || typ != want {
 		f.Close()
 		kind := map[int]string{unix.CLONE_NEWNET: "network", unix.CLONE_NEWUSER: "user"}[want]
-		return nil, &goneError{fmt.Sprintf("%s is not a %s namespace", path, kind)}
+		return nil, &goneError{msg: fmt.Sprintf("%s is not a %s namespace", path, kind)}
 	}
 	return f, nil
 }
 
 // goneError is an [ErrGone] in words that fit.
-type goneError struct{ msg string }
+type goneError struct{ msg, hint string }
 
 func (e *goneError) Error() string   { return e.msg }
+func (e *goneError) Hint() string    { return e.hint }
 func (e *goneError) Is(t error) bool { return t == ErrGone }
 
 // owner returns the user namespace that owns a network namespace (ioctl_ns(2)).
@@ -313,9 +319,9 @@ func (t *Target) Gone() bool {
 // Ended returns the [ErrGone] to report once Gone is true, at a time described by when.
 func (t *Target) Ended(when string) error {
 	if t.PID > 0 {
-		return &goneError{fmt.Sprintf("process %d ended %s", t.PID, when)}
+		return &goneError{msg: fmt.Sprintf("process %d ended %s", t.PID, when)}
 	}
-	return &goneError{fmt.Sprintf("%s was removed %s", t.NetnsPath, when)}
+	return &goneError{msg: fmt.Sprintf("%s was removed %s", t.NetnsPath, when)}
 }
 
 func (t *Target) closeNamespaces() {
