@@ -46,7 +46,11 @@ With the name of a value, print that one alone. The values are
   cidr guest gateway dns dhcp-begin dhcp-end netmask broadcast
 and, for IPv6,
   cidr6 guest6 gateway6 dns6 router6
-guest6 is known for a running instance only: it is made from the tap's MAC address.`
+guest6 is known for a running instance only: it is made from the tap's MAC address.
+
+A network has a prefix of 1 to 25 and no host bits, as slirp4netns demands. Refused
+besides are networks that no interface can have an address in: those whose first
+addresses are in 0.0.0.0/8, 127.0.0.0/8 or 224.0.0.0/4.`
 
 const ipExample = `  slirpctl ip gateway --cidr 10.7.0.0/16
   eval "$(slirpctl ip --format env)"; echo "$SLIRP_GUEST"

@@ -260,7 +260,7 @@ var table = []Key{
 	},
 	{
 		Name: "containers_conf", Default: "false", Arg: "true|FILE", Kind: KindText, Scope: ScopeNoFlag,
-		Usage: "read network_cmd_path and network_cmd_options of Podman's containers.conf: true, false, or the path of one",
+		Usage: "read [engine] of Podman's containers.conf: true, false, or the path of one",
 		field: textField(func(m *Merged) *string { return &m.ContainersConf }, parseContainersConf),
 	},
 	{
