@@ -35,7 +35,7 @@ func TestKillAtEveryStep(t *testing.T) {
 			}
 			const most = 100
 			for n := 0; n < most; n++ {
-				l.env = []string{"SLIRPCTL_CRASH_AFTER=" + strconv.Itoa(n)}
+				l.env = []string{"SLIRPCTL_TEST_CRASH_AFTER=" + strconv.Itoa(n)}
 				cmd := l.command(args...)
 				l.env = nil
 				if name == "detached" {

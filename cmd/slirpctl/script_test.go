@@ -289,7 +289,7 @@ func setupScript(env *testscript.Env, bin string) error {
 		return err
 	}
 	t := env.T().(testing.TB)
-	st := &scriptState{t: t, dir: dir, token: "SLIRPCTL_SCRIPT=" + dir, targets: map[string]*exec.Cmd{}}
+	st := &scriptState{t: t, dir: dir, token: "SLIRPCTL_TEST_SCRIPT=" + dir, targets: map[string]*exec.Cmd{}}
 	env.Defer(func() {
 		if t.Failed() {
 			st.giveUp(t, bin)

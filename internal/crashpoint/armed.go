@@ -11,7 +11,7 @@ import (
 
 // Variable names the environment variable that holds how many steps this process may take; the
 // next one kills it. With the value "trace", the steps are named on stderr.
-const Variable = "SLIRPCTL_CRASH_AFTER"
+const Variable = "SLIRPCTL_TEST_CRASH_AFTER"
 
 var (
 	mu    sync.Mutex
