@@ -146,8 +146,10 @@ func forwardTable(w io.Writer, list []forwardRow, names bool) string {
 	}
 	t := newTable([]string{"NAME", "ID", "PROTO", "HOST", "GUEST"}[from:]...)
 	for _, r := range list {
-		row := []cell{plain(r.Name), plain(strconv.Itoa(r.ID)), plain(r.Proto),
-			plain(addrPort(r.HostIP, r.HostPort)), plain(addrPort(r.GuestIP, r.GuestPort))}
+		row := []cell{
+			plain(r.Name), plain(strconv.Itoa(r.ID)), plain(r.Proto),
+			plain(addrPort(r.HostIP, r.HostPort)), plain(addrPort(r.GuestIP, r.GuestPort)),
+		}
 		t.add(row[from:]...)
 	}
 	return t.text(w)

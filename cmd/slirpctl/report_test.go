@@ -161,7 +161,7 @@ func TestLogFormatAndLevel(t *testing.T) {
 			_ = syscall.Kill(st.SlirpPID, syscall.SIGKILL)
 			eventually(t, "it is healed", func() bool { now := l.state("x"); return now.Restarts == 1 && now.State == instance.Running })
 			log := l.log("x")
-			if strings.Contains(log, "start: slirp4netns ") != c.debug || strings.Contains(log, "slirp4netns runs again") != c.info {
+			if strings.Contains(log, "instance x: ") != c.debug || strings.Contains(log, "start: slirp4netns ") != c.info {
 				t.Errorf("%q %s: %s", c.args, format, log)
 			}
 			for line := range strings.Lines(log) {

@@ -100,7 +100,9 @@ func TestHintWhole(t *testing.T) {
 // TestErrorsJSON: with --log-format json an error is one object, also where the command line is wrong.
 func TestErrorsJSON(t *testing.T) {
 	for _, args := range [][]string{
-		{"--log-format", "json", "lst"}, {"list", "--bogus", "--log-format=json"}, {"logs", "--log-format", "json"},
+		{"--log-format", "json", "lst"},
+		{"list", "--bogus", "--log-format=json"},
+		{"logs", "--log-format", "json"},
 		{"--log-format", "json", "config", "--mtu", "5"},
 	} {
 		_, errs, _ := said(t, args...)

@@ -67,7 +67,7 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 	if cfg.Args, err = s.bin.Args(plan); err != nil {
 		return err
 	}
-	s.log.Debugf("start: slirp4netns %s", launcher.Quote(cfg.Args))
+	s.log.Infof("start: slirp4netns %s", launcher.Quote(cfg.Args))
 	proc, err := launcher.Start(cfg)
 	if err != nil {
 		return err

@@ -73,3 +73,19 @@ func (s *supervisor) saveState() {
 		s.log.Warn(err)
 	}
 }
+
+// report calls Ready, which may take as long as who reads the report; a request to end doesn't wait
+// for it.
+func (s *supervisor) report() error {
+	if s.env.Ready == nil {
+		return nil
+	}
+	reported := make(chan error, 1)
+	go func() { reported <- s.env.Ready(s.State()) }()
+	select {
+	case err := <-reported:
+		return err
+	case <-s.down:
+		return ErrInterrupted
+	}
+}

@@ -315,22 +315,6 @@ func (s *supervisor) start(ctx context.Context, commit func() error) error {
 	return nil
 }
 
-// report calls Ready, which may take as long as who reads the report; a request to end doesn't wait
-// for it.
-func (s *supervisor) report() error {
-	if s.env.Ready == nil {
-		return nil
-	}
-	reported := make(chan error, 1)
-	go func() { reported <- s.env.Ready(s.State()) }()
-	select {
-	case err := <-reported:
-		return err
-	case <-s.down:
-		return ErrInterrupted
-	}
-}
-
 // prepare pins the target and takes the name; COMMAND is a target that is made last, because
 // its output may have to go to the instance's log.
 func (s *supervisor) prepare(ctx context.Context) error {
