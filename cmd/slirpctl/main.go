@@ -26,8 +26,6 @@ func main() {
 		switch os.Args[1] {
 		case nscommand.Stage:
 			os.Exit(nscommand.RunStage(os.Args[2:]))
-		case nscommand.ExecStage:
-			os.Exit(nscommand.RunExecStage(os.Args[2:]))
 		case guest.Command:
 			if guest.Serve() != nil {
 				os.Exit(exitFailure)

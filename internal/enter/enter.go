@@ -1,16 +1,26 @@
 // Package enter runs commands in the namespaces of an instance that runs. It exists because the
 // instance belongs to another process: what it knows must be found out from its state, and
 // nothing guarantees that it is still there a moment later.
+//
+// The command gets what the target has and no more: every namespace of it, its root directory,
+// its user and group ids, its bounding set and no_new_privs; see [nsexec.Session] for how.
 package enter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 
 	"github.com/slirpctl/slirpctl/internal/control"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/nscommand"
+	"github.com/slirpctl/slirpctl/internal/nsexec"
 	"github.com/slirpctl/slirpctl/internal/target"
 )
 
@@ -18,15 +28,22 @@ import (
 type Caller struct {
 	Stdio    [3]*os.File
 	KeepFDs  []int       // descriptors above 2
-	Terminal func() bool // reports whether the keyboard's signals reach the command by themselves
+	Terminal func() bool // reports whether the caller has the terminal (is in its foreground)
 }
 
+// Error says why a command can't be run like the target's own.
+type Error struct{ msg, hint string }
+
+func (e *Error) Error() string { return e.msg }
+
+// Hint says what to do about it.
+func (e *Error) Hint() string { return e.hint }
+
 // Exec runs argv in the namespaces of the instance of that name, and returns its status (its
-// exit code, or 128+N for signal N). The namespaces are the target's user, network and mount
-// namespace. A command that would see the caller's /etc/resolv.conf there sees the instance's
-// in its place, by a mount namespace of its own.
+// exit code, or 128+N for signal N). A command that would see the caller's /etc/resolv.conf there
+// sees the instance's in its place, by a mount namespace of its own.
 //
-// Errors: [instance.ErrNotFound], [target.ErrGone], [*nscommand.ExecError].
+// Errors: [instance.ErrNotFound], [target.ErrGone], [*nscommand.ExecError], [*Error].
 func Exec(ctx context.Context, base instance.Base, name string, argv []string, caller Caller) (int, error) {
 	e, err := base.Find(ctx, name)
 	if err != nil {
@@ -39,48 +56,247 @@ func Exec(ctx context.Context, base instance.Base, name string, argv []string, c
 		}
 		st = e.State
 	}
-	tgt, mount, err := open(ctx, st)
+	s := &nsexec.Session{
+		Paths: candidates(argv[0], os.Getenv("PATH")), Args: argv, Env: os.Environ(),
+		Files: caller.Stdio, KeepFDs: harmless(caller.KeepFDs), ResolvConf: nscommand.ResolvConf(st.DNS),
+	}
+	s.Dir, _ = os.Getwd()
+	closeAll, err := aim(ctx, s, st)
+	defer closeAll()
 	if err != nil {
 		return 0, err
-	}
-	defer tgt.Close()
-	if mount != nil {
-		defer mount.Close()
 	}
 	if !e.Alive() { // what was opened may be another's by now
 		return 0, fmt.Errorf("%q: %w", name, instance.ErrNotFound)
 	}
-	return nscommand.Join{
-		Argv: argv, Stdio: caller.Stdio, KeepFDs: caller.KeepFDs, Netns: tgt.Netns, Userns: tgt.Userns, Mount: mount,
-		ResolvConf: nscommand.ResolvConf(st.DNS), Terminal: caller.Terminal,
-	}.Run()
+	status, err := run(s, caller.Terminal)
+	return status, explain(argv[0], err)
 }
 
-// open opens the target's namespaces; mount is nil where it is the caller's own, or where the
-// target is no process.
-func open(ctx context.Context, st *instance.State) (tgt *target.Target, mount *os.File, err error) {
+// candidates are the paths that a command may be found at, as a shell has it: along PATH unless the
+// name has a slash, an empty element of PATH being the current directory.
+func candidates(name, path string) []string {
+	if name == "" || strings.Contains(name, "/") {
+		return []string{name}
+	}
+	var out []string
+	for _, dir := range filepath.SplitList(path) {
+		if dir == "" {
+			dir = "."
+		}
+		out = append(out, dir+"/"+name)
+	}
+	return out
+}
+
+// harmless returns the descriptors that a command may have: a directory would lead out of its root
+// directory, and a terminal is the caller's.
+func harmless(fds []int) []int {
+	var out []int
+	for _, fd := range fds {
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR && !term.IsTerminal(fd) {
+			out = append(out, fd)
+		}
+	}
+	return out
+}
+
+// explain makes of the command's not being executed what it would be to a shell.
+func explain(name string, err error) error {
+	var ne *nsexec.Error
+	if !errors.As(err, &ne) {
+		return err
+	}
+	switch {
+	case ne.Step != "execve":
+		return fmt.Errorf("enter the namespaces: %w", err)
+	case errors.Is(err, os.ErrNotExist):
+		return &nscommand.ExecError{Status: nscommand.StatusNotFound, Msg: name + ": command not found"}
+	}
+	return &nscommand.ExecError{Status: nscommand.StatusCannotRun, Msg: fmt.Sprintf("%s: %v", name, ne.Err)}
+}
+
+// aim points s at the target of an instance. closeAll is to be called in any case, once s runs.
+func aim(ctx context.Context, s *nsexec.Session, st *instance.State) (closeAll func(), err error) {
 	if st.Target.PID == 0 {
-		userns := st.Target.Userns
-		if _, err := os.Stat(userns); err != nil {
-			userns = "" // a description, no path: the owner is found again
-		}
-		tgt, err = target.FromNetns(st.Target.Netns, userns)
-		return tgt, nil, err
+		return aimAtPath(s, st)
 	}
-	if tgt, err = target.FromPID(ctx, st.Target.PID, 0); err != nil {
-		return nil, nil, err
-	}
-	path := fmt.Sprintf("/proc/%d/ns/mnt", st.Target.PID)
-	if mount, err = os.Open(path); err == nil {
-		theirs, err1 := mount.Stat()
-		ours, err2 := os.Stat("/proc/self/ns/mnt")
-		if err1 != nil || err2 != nil || os.SameFile(theirs, ours) {
-			mount.Close()
-			mount = nil
+	var files []*os.File
+	closeAll = func() {
+		for _, f := range files {
+			f.Close()
 		}
-	} else if !os.IsPermission(err) {
+	}
+	tgt, err := target.FromPID(ctx, st.Target.PID, 0)
+	if err != nil {
+		return closeAll, err
+	}
+	defer tgt.Close()
+	in, err := tgt.Inside()
+	if err != nil {
+		return closeAll, err
+	}
+	for _, f := range in.Namespaces {
+		files = append(files, f)
+	}
+	files = append(files, in.Root)
+	more, err := aimAt(s, in, st.Target.PID)
+	files = append(files, more...)
+	return closeAll, err
+}
+
+// aimAtPath points s at a network namespace that no process is known of: the command stays in the
+// caller's other namespaces.
+func aimAtPath(s *nsexec.Session, st *instance.State) (closeAll func(), err error) {
+	userns := st.Target.Userns
+	if _, err := os.Stat(userns); err != nil {
+		userns = "" // a description, no path: the owner is found again
+	}
+	tgt, err := target.FromNetns(st.Target.Netns, userns)
+	if err != nil {
+		return func() {}, err
+	}
+	s.Spaces = []nsexec.Namespace{{File: tgt.Netns, Type: unix.CLONE_NEWNET}}
+	s.Bounding, s.Permitted, s.OwnMounts = ^uint64(0), ^uint64(0), true
+	s.UID, s.GID, s.KeepGroups = -1, -1, os.Geteuid() != 0
+	if tgt.Userns == nil {
+		s.KeepGroups = true
+		return func() { tgt.Close() }, nil
+	}
+	s.UID, s.GID, s.OrOwn = 0, 0, true
+	s.Users, err = target.Ancestors(tgt.Userns, "/proc/self/ns/user")
+	return func() {
+		for _, f := range s.Users {
+			f.Close()
+		}
 		tgt.Close()
-		return nil, nil, tgt.Ended("just now")
+	}, err
+}
+
+// aimAt points s at a process, as a command that has what the process has. The files are to be
+// closed once s runs.
+func aimAt(s *nsexec.Session, in *target.Inside, pid int) (files []*os.File, err error) {
+	refuse := func(format string, a ...any) ([]*os.File, error) {
+		return files, &Error{fmt.Sprintf("a command can't be run as one of process %d's own: ", pid) + fmt.Sprintf(format, a...), ""}
 	}
-	return tgt, mount, nil
+	if user := in.Namespaces[unix.CLONE_NEWUSER]; user != nil {
+		if s.Users, err = target.Ancestors(user, "/proc/self/ns/user"); err != nil {
+			files = s.Users
+			return refuse("its user namespace can't be entered from this one (%v)", err)
+		}
+		files = s.Users
+	}
+	for flag, f := range in.Namespaces {
+		own, err := ownNamespace(f, flag)
+		if err != nil {
+			return files, err
+		}
+		if !own && flag != unix.CLONE_NEWUSER {
+			s.Spaces = append(s.Spaces, nsexec.Namespace{File: f, Type: flag})
+		}
+	}
+	var mount *os.File
+	for _, ns := range s.Spaces {
+		switch ns.Type {
+		case unix.CLONE_NEWNS:
+			mount = ns.File
+		case unix.CLONE_NEWPID:
+			above, err := target.Ancestors(ns.File, "/proc/self/ns/pid")
+			files = append(files, above...)
+			if err != nil {
+				return refuse("its PID namespace can't be entered from this one")
+			}
+		}
+	}
+	if mount != nil {
+		if ok, err := ownedAbove(mount, s.Users); err != nil || !ok {
+			return refuse("its programs belong to another user namespace than the one it is in")
+		}
+	}
+	if s.Root, err = rootUnlessOwn(in.Root, mount != nil); err != nil {
+		return files, err
+	}
+	s.OwnMounts = true
+	if mount != nil || s.Root != nil {
+		s.Instead, _ = os.Stat("/etc/resolv.conf")
+		s.OwnMounts = s.Instead != nil && s.ResolvConf != ""
+	}
+	s.UID, s.GID = in.UID, in.GID
+	if in.UID < 0 && in.OuterUID != os.Geteuid() || in.GID < 0 && in.OuterGID != os.Getegid() {
+		return refuse("user %d, group %d, which it has, have no numbers in its user namespace", in.OuterUID, in.OuterGID)
+	}
+	s.Bounding, s.Permitted, s.NoNewPrivs = in.Bounding, in.Permitted, in.NoNewPrivs
+	if in.UID == 0 {
+		// For root an execve makes the one out of the other, unless securebits, which can't be
+		// seen, forbid it.
+		s.Bounding &= in.Permitted
+	}
+	s.KeepGroups = subset(in)
+	return files, nil
+}
+
+// ownNamespace reports whether a namespace is the caller's own.
+func ownNamespace(f *os.File, flag int) (bool, error) {
+	theirs, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	ours, err := os.Stat("/proc/self/ns/" + target.Name(flag))
+	return err == nil && os.SameFile(theirs, ours), err
+}
+
+// ownedAbove reports whether a namespace belongs to one of the user namespaces on the way to the
+// target's own, or to the caller's, where the way begins.
+func ownedAbove(ns *os.File, users []*os.File) (bool, error) {
+	owner, err := target.Owner(ns)
+	if err != nil {
+		return false, err
+	}
+	defer owner.Close()
+	if own, err := ownNamespace(owner, unix.CLONE_NEWUSER); err != nil || own {
+		return own, err
+	}
+	for _, u := range users {
+		if same, err := target.Same(owner, u); err != nil || same {
+			return same, err
+		}
+	}
+	return false, nil
+}
+
+// rootUnlessOwn returns the target's root directory, nil if it is the caller's own.
+func rootUnlessOwn(root *os.File, otherMounts bool) (*os.File, error) {
+	var theirs, ours unix.Statx_t
+	const mask = unix.STATX_INO | unix.STATX_MNT_ID
+	err := unix.Statx(int(root.Fd()), "", unix.AT_EMPTY_PATH, mask, &theirs)
+	if err == nil {
+		err = unix.Statx(unix.AT_FDCWD, "/", 0, mask, &ours)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the target's root directory: %w", err)
+	}
+	same := theirs.Ino == ours.Ino && theirs.Dev_major == ours.Dev_major && theirs.Dev_minor == ours.Dev_minor && theirs.Mnt_id == ours.Mnt_id
+	if same && !otherMounts {
+		return nil, nil
+	}
+	return root, nil
+}
+
+// subset reports whether the target has all the groups that the caller has.
+func subset(in *target.Inside) bool {
+	groups, err := os.Getgroups()
+	if err != nil {
+		return false
+	}
+	has := map[int]bool{in.OuterGID: true}
+	for _, g := range in.Groups {
+		has[g] = true
+	}
+	for _, g := range groups {
+		if !has[g] {
+			return false
+		}
+	}
+	return true
 }

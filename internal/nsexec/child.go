@@ -36,6 +36,9 @@ func forkChild(p *plan) (uintptr, syscall.Errno) {
 	if errno != 0 || r != 0 {
 		return r, errno
 	}
+	if p.session != nil {
+		monitor(p.session)
+	}
 	child(p)
 	return 0, 0 // not reached
 }
@@ -62,11 +65,25 @@ func child(p *plan) {
 		_, _, errno = syscall.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(p.path)),
 			uintptr(unsafe.Pointer(&p.argv[0])), uintptr(unsafe.Pointer(&p.envv[0])))
 	}
-	*(*uint32)(unsafe.Pointer(&p.msg[0])) = uint32(s)
-	*(*uint32)(unsafe.Pointer(&p.msg[4])) = uint32(errno)
-	syscall.RawSyscall(unix.SYS_WRITE, uintptr(p.report), uintptr(unsafe.Pointer(&p.msg[0])), 8)
+	p.say(p.report, uint32(s), uint32(errno))
+	exit(127)
+}
+
+// say writes a message of two numbers.
+//
+//go:norace
+//go:nosplit
+func (p *plan) say(fd int, a, b uint32) {
+	*(*uint32)(unsafe.Pointer(&p.msg[0])) = a
+	*(*uint32)(unsafe.Pointer(&p.msg[4])) = b
+	syscall.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&p.msg[0])), 8)
+}
+
+//go:norace
+//go:nosplit
+func exit(status uintptr) {
 	for {
-		syscall.RawSyscall(unix.SYS_EXIT, 127, 0, 0)
+		syscall.RawSyscall(unix.SYS_EXIT, status, 0, 0)
 	}
 }
 

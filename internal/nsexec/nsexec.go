@@ -93,11 +93,23 @@ const (
 	stepChdir
 	stepFiles
 	stepExec
+	stepUndumpable
+	stepKeyring
+	stepSetgroups
+	stepJoin
+	stepClone
+	stepRoot
+	stepBounding
+	stepNoNewPrivs
+	stepMounts
+	stepRuns // no failure: the number is the process's
 )
 
 var stepNames = [...]string{
 	"setsid", "prctl(PR_SET_PDEATHSIG)", "setns(CLONE_NEWUSER)", "setns(CLONE_NEWNET)",
 	"unshare", "write uid_map", "setresgid", "setresuid", "capset", "chdir", "dup3", "execve",
+	"prctl(PR_SET_DUMPABLE)", "keyctl(KEYCTL_JOIN_SESSION_KEYRING)", "setgroups", "setns", "clone", "chroot",
+	"prctl(PR_CAPBSET_DROP)", "prctl(PR_SET_NO_NEW_PRIVS)", "unshare(CLONE_NEWNS)",
 }
 
 // plan is everything the child needs, laid out before the fork.
@@ -119,6 +131,8 @@ type plan struct {
 	parent            int
 
 	rlimit syscall.Rlimit
+
+	session *sessionPlan // nil: the copy is to become the program itself
 
 	oldMask, allMask [8]byte
 	capHdr           unix.CapUserHeader

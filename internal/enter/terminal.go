@@ -1,0 +1,242 @@
+package enter
+
+import (
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+)
+
+// terminal stands between the caller's terminal and the command, which gets another one: who has
+// the caller's could type into it (TIOCSTI), read what is typed into it later, and reach it through
+// /dev/tty.
+//
+// The command has the keyboard from the start where its input and output are both the terminal.
+// Else, in a pipeline or in the background, it gets it when it first wants it, which the signal tells
+// that stops a background process then; so the keyboard stays another program's as long as it can.
+type terminal struct {
+	outer  *os.File // the caller's: keyboard, size and modes
+	screen *os.File // what the command's output goes to
+	master *os.File
+	slave  *os.File // nil once it is the command's
+	opened *os.File // outer, if it was opened here
+
+	raw    *term.State // outer's modes as they were; nil while they still are
+	cooked bool        // the command's terminal leaves output to outer
+
+	typing atomic.Bool // the keyboard is the command's
+	wake   chan struct{}
+	end    *os.File // closed when the command has ended
+	shown  sync.WaitGroup
+}
+
+// openTerminal returns a terminal for the command if one of its files is one, else nil, and the files
+// it gets. eager says that it has the keyboard from the start.
+func openTerminal(stdio [3]*os.File) (t *terminal, files [3]*os.File, eager bool, err error) {
+	var is [3]bool
+	t = &terminal{wake: make(chan struct{}, 1)}
+	for i, f := range stdio {
+		if is[i] = f != nil && term.IsTerminal(int(f.Fd())); is[i] {
+			t.screen = f
+		}
+	}
+	switch {
+	case t.screen == nil:
+		return nil, stdio, false, nil
+	case is[1]:
+		t.screen = stdio[1]
+	case !is[2]: // it was opened for reading, perhaps
+		if t.opened, err = os.OpenFile("/dev/tty", os.O_RDWR, 0); err == nil {
+			t.screen = t.opened
+		}
+	}
+	switch {
+	case is[0]:
+		t.outer = stdio[0]
+	case t.opened == nil:
+		if t.opened, err = os.OpenFile("/dev/tty", os.O_RDWR, 0); err != nil {
+			t.outer = t.screen
+			break
+		}
+		t.outer = t.opened
+	}
+	if t.master, t.slave, err = pty.Open(); err != nil {
+		t.close()
+		return nil, stdio, false, &Error{"no terminal for the command: " + err.Error(), "without one it works: slirpctl exec NAME -- COMMAND </dev/null 2>&1 | cat"}
+	}
+	t.resize()
+	t.setModes()
+	files = stdio
+	for i := range files {
+		if is[i] {
+			files[i] = t.slave
+		}
+	}
+	return t, files, is[0] && is[1] && t.foreground(), nil
+}
+
+// setModes gives the command's terminal the modes of the caller's, but for what the caller's does to
+// output itself until it is raw.
+func (t *terminal) setModes() {
+	modes, err := unix.IoctlGetTermios(int(t.outer.Fd()), unix.TCGETS)
+	if err != nil {
+		return
+	}
+	t.cooked = modes.Oflag&unix.OPOST != 0
+	modes.Oflag &^= unix.OPOST
+	_ = unix.IoctlSetTermios(int(t.slave.Fd()), unix.TCSETS, modes)
+}
+
+// foreground reports whether the caller may use its terminal. One that is not its controlling
+// terminal knows no background.
+func (t *terminal) foreground() bool {
+	pgrp, err := unix.IoctlGetInt(int(t.outer.Fd()), unix.TIOCGPGRP)
+	return err != nil || pgrp == unix.Getpgrp()
+}
+
+// take gives the command the keyboard, if the caller has it.
+func (t *terminal) take() bool {
+	if !t.foreground() {
+		return false
+	}
+	t.resize()
+	if t.raw == nil {
+		raw, err := term.MakeRaw(int(t.outer.Fd()))
+		if err != nil {
+			return false
+		}
+		t.raw = raw
+	}
+	if t.cooked { // the first time; later its modes are the command's business
+		t.cooked = false
+		if modes, err := unix.IoctlGetTermios(int(t.master.Fd()), unix.TCGETS); err == nil {
+			modes.Oflag |= unix.OPOST
+			_ = unix.IoctlSetTermios(int(t.master.Fd()), unix.TCSETS, modes)
+		}
+	}
+	t.typing.Store(true)
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// release gives the caller its terminal back as it was.
+func (t *terminal) release() {
+	t.typing.Store(false)
+	if t.raw != nil {
+		_ = term.Restore(int(t.outer.Fd()), t.raw)
+		t.raw = nil
+	}
+}
+
+// again takes back the terminal that somebody else may have set, if it was the command's.
+func (t *terminal) again() {
+	if t.raw != nil && t.foreground() {
+		_, _ = term.MakeRaw(int(t.outer.Fd()))
+		t.resize()
+	}
+}
+
+func (t *terminal) resize() { _ = pty.InheritSize(t.outer, t.master) }
+
+// start begins to carry bytes; the command has its end by now.
+func (t *terminal) start() error {
+	t.slave.Close()
+	t.slave = nil
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	t.end = w
+	t.shown.Go(func() {
+		defer r.Close()
+		t.show(r)
+	})
+	go t.read()
+	return nil
+}
+
+// show carries the command's output until end hangs up, and then what is left of it.
+func (t *terminal) show(end *os.File) {
+	buf := make([]byte, 32<<10)
+	fds := []unix.PollFd{{Fd: int32(t.master.Fd()), Events: unix.POLLIN}, {Fd: int32(end.Fd())}}
+	for {
+		timeout := -1
+		if fds[1].Revents != 0 {
+			timeout = 0
+		}
+		n, err := unix.Poll(fds, timeout)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return
+		case fds[0].Revents&unix.POLLIN != 0:
+			n, err := unix.Read(int(fds[0].Fd), buf)
+			if err == nil && n > 0 {
+				_, err = t.screen.Write(buf[:n])
+			}
+			if err != nil && err != unix.EINTR && err != unix.EAGAIN {
+				return
+			}
+		case fds[1].Revents != 0:
+			return
+		case n > 0: // the command has closed it, and may open /dev/tty again
+			fds[0].Events = 0
+			if fds[0].Revents != 0 {
+				fds[0].Fd = -1
+			}
+		}
+	}
+}
+
+// read carries what is typed while the keyboard is the command's.
+func (t *terminal) read() {
+	buf := make([]byte, 4096)
+	for {
+		for !t.typing.Load() {
+			<-t.wake
+		}
+		fds := []unix.PollFd{{Fd: int32(t.outer.Fd()), Events: unix.POLLIN}}
+		if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
+			return
+		}
+		// Suspended meanwhile: what was typed is another's.
+		if fds[0].Revents == 0 || !t.typing.Load() || !t.foreground() {
+			continue
+		}
+		n, err := unix.Read(int(fds[0].Fd), buf)
+		if n <= 0 && err != unix.EINTR && err != unix.EAGAIN {
+			return
+		}
+		if n > 0 {
+			if _, err := t.master.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// drain shows what the command said last. It must come before the end of the session, which throws it away.
+func (t *terminal) drain() {
+	if t.end != nil {
+		t.end.Close()
+		t.shown.Wait()
+		t.end = nil
+	}
+}
+
+// close gives everything back.
+func (t *terminal) close() {
+	t.drain()
+	t.release()
+	for _, f := range []*os.File{t.slave, t.opened} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
