@@ -12,8 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
 // slirp4netns starts one by itself, as Podman does, and returns its API socket. It ends with the
@@ -162,7 +160,8 @@ func testForeignMany(t *testing.T) {
 	if limit.Max < n+100 {
 		lacking(t, "needs a hard limit of %d open files, and it is %d", n+100, limit.Max)
 	}
-	if _, err := hostfwd.RaiseOpenFiles(); err != nil { // slirp4netns inherits it
+	limit.Cur = limit.Max
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil { // slirp4netns inherits it
 		t.Fatal(err)
 	}
 	w := newWorld(t)

@@ -37,6 +37,8 @@ func TestHandlers(t *testing.T) {
 					{"half-close", testHalfClose},
 					{"parallel", testParallel},
 					{"range", testRange},
+					{"first free", testFirstFree},
+					{"in the way", testWhoIsInTheWay},
 					{"remove", testRemove},
 					{"port 0", testPortZero},
 					{"rollback", testRollback},

@@ -61,7 +61,7 @@ func (m *Manager) resolve(f Forward, guest netip.Addr) (*entry, error) {
 		e.f.GuestIP = guest
 	}
 	e.f.GuestIP = e.f.GuestIP.Unmap()
-	if err := m.checkGuest(e.f.GuestIP); err != nil {
+	if err := checkGuest(e.f.GuestIP); err != nil {
 		return nil, err
 	}
 	if f.GuestPort == 0 {
@@ -76,14 +76,12 @@ func (m *Manager) resolve(f Forward, guest netip.Addr) (*entry, error) {
 	return e, m.h.Check(e.f)
 }
 
-func (m *Manager) checkGuest(a netip.Addr) error {
-	switch n := m.cfg.Network; {
+func checkGuest(a netip.Addr) error {
+	switch {
 	case !a.IsValid():
 		return &ForwardError{"guest address", "is missing"}
 	case a.IsUnspecified() || a.IsMulticast() || a.Zone() != "":
 		return &ForwardError{"guest address", a.String() + " can't be one"}
-	case n.IsValid() && a.Is4() == n.Addr().Is4() && !n.Contains(a) && !a.IsLoopback():
-		return outsideNetwork(n)
 	}
 	return nil
 }

@@ -222,7 +222,7 @@ func (m *Manager) Reload(ctx context.Context, guest netip.Addr) error {
 		guest = m.guest
 	}
 	guest = guest.Unmap()
-	if err := m.checkGuest(guest); err != nil {
+	if err := checkGuest(guest); err != nil {
 		return err
 	}
 	es := m.sorted()
@@ -310,7 +310,6 @@ func (m *Manager) revive(ctx context.Context, es []*entry) error {
 	return m.openDown(ctx, es)
 }
 
-// openDown opens those of es that don't listen, as many as it can.
 // Revive opens the forwards that ought to listen and don't, after a [*DownError]; without any it
 // does nothing. The error is a [*DownError] again, unless ctx ended first or m is closed.
 func (m *Manager) Revive(ctx context.Context) error {
@@ -327,6 +326,7 @@ func (m *Manager) Revive(ctx context.Context) error {
 	return err
 }
 
+// openDown opens those of es that don't listen, as many as it can.
 func (m *Manager) openDown(ctx context.Context, es []*entry) error {
 	var down DownError
 	for _, e := range es {

@@ -3,7 +3,6 @@ package hostfwd
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
 	"syscall"
 )
@@ -87,8 +86,4 @@ func (e *DownError) orNil() error {
 		return nil
 	}
 	return e
-}
-
-func outsideNetwork(network netip.Prefix) error {
-	return &ForwardError{"guest address", fmt.Sprintf("is outside the network %s", network)}
 }

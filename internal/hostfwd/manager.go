@@ -15,10 +15,6 @@ import (
 type Config struct {
 	// Guest is the address that forwards without one go to.
 	Guest netip.Addr
-	// Network, if valid, is where every guest address of its family must be; addresses on
-	// the namespace's own loopback are left to the handler's Check. Leave it invalid where
-	// the handler reaches other networks of the namespace too.
-	Network netip.Prefix
 	// OnChange, if not nil, is called after each change of what List returns, from the
 	// goroutine that made it and before its method returns. It must not change the Manager.
 	OnChange func()

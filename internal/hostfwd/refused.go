@@ -103,6 +103,20 @@ func (e *NoIPv6Error) Unwrap() error { return syscall.EAFNOSUPPORT }
 // Hint says what the user can do.
 func (e *NoIPv6Error) Hint() string { return "use an IPv4 host address" }
 
+// FileLimitError is an open-file limit that is too low for what is wanted.
+type FileLimitError struct {
+	Need, Limit uint64 // open files
+}
+
+func (e *FileLimitError) Error() string {
+	return fmt.Sprintf("%d open files are needed, and the limit is %d", e.Need, e.Limit)
+}
+
+// Hint says what the user can do.
+func (e *FileLimitError) Hint() string {
+	return "raise the limit (ulimit -n, LimitNOFILE= of systemd), or forward fewer ports"
+}
+
 // UnprivilegedPortStart returns net.ipv4.ip_unprivileged_port_start, the first port that
 // anybody may listen on, or -1 if it can't be read.
 func UnprivilegedPortStart() int {

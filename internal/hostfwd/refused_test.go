@@ -206,22 +206,3 @@ func TestHints(t *testing.T) {
 		}
 	}
 }
-
-func TestOpenFiles(t *testing.T) {
-	limit, err := RaiseOpenFiles()
-	if err != nil {
-		t.Fatal(err)
-	}
-	// A child inherits it, which the Go runtime's own raising would not give.
-	out, err := exec.Command("sh", "-c", "ulimit -Sn").Output()
-	if got := strings.TrimSpace(string(out)); err != nil || (got != strconv.FormatUint(limit, 10) && got != "unlimited") {
-		t.Errorf("a child has %q, %v; want %d", got, err, limit)
-	}
-	if err := CheckOpenFiles(1); err != nil {
-		t.Error(err)
-	}
-	var fe *FileLimitError
-	if err := CheckOpenFiles(int(min(limit, 1<<62))); !errors.As(err, &fe) || fe.Limit != limit {
-		t.Errorf("got %v", err)
-	}
-}
