@@ -161,7 +161,7 @@ func parseOutbound(s, family string) (Outbound, error) {
 		return Outbound{}, fmt.Errorf("not an %s address", family)
 	case addr.Zone() != "":
 		return Outbound{}, errors.New("an address with a zone can't be a source")
-	case addr.IsUnspecified() || addr.IsMulticast():
+	case addr.IsUnspecified() || addr.IsMulticast() || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return Outbound{}, errors.New("not the address of an interface")
 	}
 	return Outbound{Addr: addr}, nil
