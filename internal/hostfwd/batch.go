@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"syscall"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
 // job is a forward of a batch on its way to listening.
@@ -26,7 +28,7 @@ func (j *job) fail(err error) *AddError { return &AddError{j.index, j.asked, err
 const MaxForwards = 65536
 
 // ErrTooMany is a forward beyond [MaxForwards].
-var ErrTooMany = fmt.Errorf("an instance has at most %d forwards", MaxForwards)
+var ErrTooMany = fault.New(fault.Usage, fmt.Sprintf("an instance has at most %d forwards", MaxForwards), "")
 
 // plan resolves and checks all of fs, which come on top of have forwards.
 func (m *Manager) plan(fs []Forward, have int) ([]*job, error) {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"syscall"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
 // ErrClosed is returned by every method of a [Manager] after its Close.
@@ -43,7 +45,9 @@ func (e *ConflictError) Error() string {
 }
 
 // Is makes a conflict count as an address in use.
-func (e *ConflictError) Is(target error) bool { return target == syscall.EADDRINUSE }
+func (e *ConflictError) Is(target error) bool {
+	return target == syscall.EADDRINUSE || target == fault.Conflict
+}
 
 // NotFoundError is an id that no forward has.
 type NotFoundError struct{ ID int }

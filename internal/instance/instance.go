@@ -10,14 +10,16 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
 // Errors that callers act on.
 var (
 	// ErrNotFound: no instance of that name runs.
-	ErrNotFound = errors.New("no such instance")
+	ErrNotFound = fault.New(fault.NotFound, "no such instance", "slirpctl list shows what runs")
 	// ErrInUse: an instance of that name runs already.
-	ErrInUse = errors.New("an instance of this name is already running")
+	ErrInUse = fault.New(fault.Conflict, "an instance of this name is already running", "choose another --name, or end it with slirpctl down")
 )
 
 // PathTooLongError: a socket in the instance's directory would not fit into a UNIX socket

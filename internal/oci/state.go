@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
 // MaxState is the size in bytes up to which a state is read. Runtimes write a few hundred; the
@@ -42,7 +44,7 @@ func (e *StateError) Hint() string {
 }
 
 // ErrNoProcess: the container has no process, so there is no namespace to be found.
-var ErrNoProcess = errors.New("has no process")
+var ErrNoProcess = fault.New(fault.NotFound, "has no process", "")
 
 // ReadState reads a state from r, at most [MaxState] bytes. Error: [*StateError].
 func ReadState(r io.Reader) (*State, error) {

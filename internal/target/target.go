@@ -4,6 +4,7 @@
 package target
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,15 +16,20 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
 // Errors that callers act on.
 var (
 	// ErrGone: there is no such process (any more), or no such namespace.
-	ErrGone = errors.New("no such target")
+	ErrGone = fault.New(fault.NotFound, "no such target", hintGone)
 	// ErrOwnNetns: the target is slirpctl's own network namespace; a tap would appear on the host.
-	ErrOwnNetns = errors.New("is slirpctl's own network namespace: the tap would appear on this host")
+	ErrOwnNetns = fault.New(fault.Usage, "is slirpctl's own network namespace: the tap would appear on this host",
+		"start the process with unshare --net (and --user), or let slirpctl do it: slirpctl up -- COMMAND")
 )
+
+const hintGone = "ip netns list shows the named namespaces, lsns -t net the processes; slirpctl up -- COMMAND makes a new one"
 
 // UsernsError: the user namespace of a network namespace can't be told or entered.
 type UsernsError struct {
@@ -257,8 +263,8 @@ func openNS(path string, want int) (*os.File, error) {
 type goneError struct{ msg, hint string }
 
 func (e *goneError) Error() string   { return e.msg }
-func (e *goneError) Hint() string    { return e.hint }
-func (e *goneError) Is(t error) bool { return t == ErrGone }
+func (e *goneError) Hint() string    { return cmp.Or(e.hint, hintGone) }
+func (e *goneError) Is(t error) bool { return t == ErrGone || t == fault.NotFound }
 
 // owner returns the user namespace that owns a network namespace (ioctl_ns(2)).
 func owner(netns *os.File) (*os.File, error) {

@@ -2,9 +2,9 @@ package slirpapi
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
@@ -20,7 +20,7 @@ type Foreign struct {
 }
 
 // ErrNetworkUnknown is returned by [Foreign.Set], which has to know the default guest address.
-var ErrNetworkUnknown = errors.New("the network of this slirp4netns can't be seen")
+var ErrNetworkUnknown = fault.New(fault.Usage, "the network of this slirp4netns can't be seen", "")
 
 // noGuest stands for slirp4netns's own default guest while the network is not known.
 var noGuest = netip.AddrFrom4([4]byte{0, 0, 0, 1})

@@ -1,0 +1,11 @@
+package oci
+
+import "github.com/slirpctl/slirpctl/internal/fault"
+
+// What kind of failure each error is, and what helps; see package fault.
+
+// Is says which kind of failure it is.
+func (*StateError) Is(target error) bool { return target == fault.Usage }
+
+// Is says which kind of failure it is.
+func (*ConfigError) Is(target error) bool { return target == fault.Usage }
