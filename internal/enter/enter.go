@@ -217,6 +217,11 @@ func aimAt(s *nsexec.Session, in *target.Inside, pid int) (files []*os.File, err
 	if s.Root, err = rootUnlessOwn(in.Root, mount != nil); err != nil {
 		return files, err
 	}
+	if mount != nil || s.Root != nil {
+		if err := fromMemory(in); err != nil {
+			return files, err
+		}
+	}
 	s.OwnMounts = true
 	if mount != nil || s.Root != nil {
 		s.Instead, _ = os.Stat("/etc/resolv.conf")

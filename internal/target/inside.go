@@ -50,6 +50,17 @@ type Identity struct {
 	Bounding   uint64 `json:"bounding"`
 	Permitted  uint64 `json:"permitted"`
 	NoNewPrivs bool   `json:"noNewPrivs"`
+	// UIDMap is its user namespace's, "" where that is the one of who looked.
+	UIDMap string `json:"uidMap"`
+}
+
+// MayBe reports whether who is inside may have the rights of a user outside.
+func (id *Identity) MayBe(uid int) bool {
+	if id.UIDMap == "" {
+		return id.OuterUID == 0 || id.OuterUID == uid
+	}
+	in, err := inner([]byte(id.UIDMap), uid)
+	return err != nil || in >= 0
 }
 
 // Inside is a process seen from inside: its namespaces, its root directory and its identity, pinned.
@@ -125,13 +136,13 @@ func (in *Inside) look(dir int) error {
 	}
 	user := in.Namespaces[unix.CLONE_NEWUSER]
 	if user == nil {
-		in.UID, in.GID = in.OuterUID, in.OuterGID
+		in.UID, in.GID, in.UIDMap = in.OuterUID, in.OuterGID, ""
 		return nil // a kernel without
 	}
 	if own, err := sameNS(user, "/proc/self/ns/user"); err != nil {
 		return err
 	} else if own { // whose maps are shown as those of its parent (user_namespaces(7))
-		in.UID, in.GID = in.OuterUID, in.OuterGID
+		in.UID, in.GID, in.UIDMap = in.OuterUID, in.OuterGID, ""
 	}
 	again, err := openAt(dir, "ns/user", unix.O_RDONLY)
 	if err != nil {
@@ -163,7 +174,7 @@ func readAt(dir int, path string) ([]byte, error) {
 
 // parseIdentity reads /proc/PID/status, uid_map and gid_map (proc(5), user_namespaces(7)).
 func parseIdentity(status, uidMap, gidMap []byte) (Identity, error) {
-	id := Identity{OuterUID: -1, OuterGID: -1}
+	id := Identity{OuterUID: -1, OuterGID: -1, UIDMap: string(uidMap)}
 	found := 0
 	sc := bufio.NewScanner(bytes.NewReader(status))
 	sc.Buffer(nil, 1<<20) // 65536 groups

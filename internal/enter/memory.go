@@ -1,0 +1,61 @@
+package enter
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/target"
+)
+
+// fromMemory makes sure that who is inside can't change this program's file. They have its name for
+// a moment: a command there may be a script for the interpreter /proc/self/exe. Where they have the
+// rights to write to it, the program is executed once more from a sealed copy in memory; then it
+// doesn't return.
+func fromMemory(in *target.Inside) error {
+	exe, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return nil // unreadable for us, and what can't be opened can't be written to
+	}
+	defer exe.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(exe.Fd()), &st); err != nil {
+		return err
+	}
+	if seals, err := unix.FcntlInt(exe.Fd(), unix.F_GET_SEALS, 0); err == nil && seals&unix.F_SEAL_WRITE != 0 {
+		return nil // that is the copy
+	}
+	if !in.MayBe(int(st.Uid)) {
+		return nil
+	}
+	copied, err := sealedCopy(exe)
+	if err == nil {
+		err = syscall.Exec(fmt.Sprintf("/proc/self/fd/%d", copied.Fd()), os.Args, os.Environ())
+	}
+	return &Error{fmt.Sprintf("programs in there could change %s, and it can't be executed from a copy in memory: %v", os.Args[0], err),
+		"install slirpctl for all, as root: nobody else can change it then"}
+}
+
+func sealedCopy(file *os.File) (*os.File, error) {
+	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err := unix.MemfdCreate("slirpctl", flags|unix.MFD_EXEC)
+	if errors.Is(err, unix.EINVAL) { // before Linux 6.3
+		fd, err = unix.MemfdCreate("slirpctl", flags)
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), "memfd")
+	if _, err = io.Copy(f, file); err == nil {
+		_, err = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_WRITE|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
