@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 
 	"github.com/slirpctl/slirpctl/internal/guest"
-	"github.com/slirpctl/slirpctl/internal/nettune"
 	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/probe"
 	"github.com/slirpctl/slirpctl/internal/selftest"
@@ -28,11 +27,6 @@ func main() {
 			os.Exit(nscommand.RunStage(os.Args[2:]))
 		case guest.Command:
 			if guest.Serve() != nil {
-				os.Exit(exitFailure)
-			}
-			os.Exit(0)
-		case nettune.Command:
-			if nettune.Apply() != nil {
 				os.Exit(exitFailure)
 			}
 			os.Exit(0)

@@ -1,12 +1,16 @@
-// Package guest runs what has to be done inside the target's network namespace: sysctls,
-// waiting for addresses, making sockets for the direct handler, RootlessKit's child driver. It
-// exists because the supervisor itself can't go there: an ordinary user must join the user
-// namespace first, which only a process of its own can (setns(2)).
+// Package guest runs what has to be done inside the target's network namespace: it makes sockets
+// for the supervisor, and is the process of RootlessKit's child driver. It exists because the supervisor
+// itself can't go there: an ordinary user must join a user namespace first, which only a process of
+// its own can (setns(2)).
 //
 // The agent is this same program, started by [Start] through package nsexec with the hidden
 // command [Command]. It serves requests on descriptor 3, a SOCK_SEQPACKET pair: one JSON request
 // a packet, one JSON reply, descriptors by SCM_RIGHTS. It ends when the supervisor's end closes,
 // so it can't outlive it.
+//
+// Who is root inside may be able to trace it, where it had to join the user namespace. So it has
+// nothing from its first instruction on but that socket, its stderr and the network namespace:
+// [nsexec.Confine] says what was taken. What it replies may be theirs.
 package guest
 
 import (
@@ -16,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -41,17 +46,12 @@ type request struct {
 	Type     int               `json:"type,omitempty"`
 	Protocol int               `json:"protocol,omitempty"`
 	Count    int               `json:"count,omitempty"`
-	Name     string            `json:"name,omitempty"`
-	Value    string            `json:"value,omitempty"`
-	Keep     string            `json:"keep,omitempty"`
-	Timeout  time.Duration     `json:"timeout,omitempty"`
 	Opaque   map[string]string `json:"opaque,omitempty"`
 }
 
 type reply struct {
 	Error string `json:"error,omitempty"`
 	Errno int    `json:"errno,omitempty"`
-	Value string `json:"value,omitempty"`
 }
 
 // RemoteError is a failure inside the namespace.
@@ -71,22 +71,35 @@ func (e *RemoteError) Unwrap() error {
 
 // Agent is a running helper. Its methods may be called concurrently.
 type Agent struct {
+	// Exposed says why the agent has the caller's files in view, where that could not be helped.
+	Exposed error
+
 	proc *os.Process
+	dir  string // which is / in there; "": no other than here
 	done chan struct{}
 
 	mu   sync.Mutex // one request at a time
 	conn *os.File
 }
 
-// Config says where an agent runs.
+// Config says where an agent runs, and what it has besides.
 type Config struct {
 	Label  string    // its last argument, for those who look with ps
 	Netns  *os.File  // the network namespace
 	Userns *os.File  // entered first; nil: stay
 	Log    io.Writer // gets the agent's stderr, as it comes; nil: none
-	// NeedTools keeps PATH, for the programs that RootlessKit's transparent mode runs.
-	Env []string
+	// Dir is all that the agent has of the file system; "": nothing.
+	Dir string
+	// Tools lets the agent run the programs that RootlessKit's transparent mode needs: it has the
+	// whole file system, PATH, and the capabilities for addresses and rules.
+	Tools bool
 }
+
+// toolCaps are what ip(8), nft(8), iptables(8) and sockets with foreign addresses need.
+const toolCaps = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_RAW | 1<<unix.CAP_NET_BIND_SERVICE
+
+// toolPath is the search path for those programs.
+const toolPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // Start starts an agent.
 func Start(cfg Config) (*Agent, error) {
@@ -110,22 +123,35 @@ func Start(cfg Config) (*Agent, error) {
 	}
 	cmd := nsexec.Cmd{
 		Args:      []string{"slirpctl", Command, cfg.Label},
-		Env:       append([]string{"GOMAXPROCS=2"}, cfg.Env...),
+		Env:       []string{"GOMAXPROCS=2"},
 		Files:     []*os.File{nil, nil, words.Child, child},
 		JoinUser:  cfg.Userns,
 		JoinNet:   cfg.Netns,
-		KeepCaps:  cfg.Userns != nil,
+		Confine:   &nsexec.Confine{Root: cfg.Dir},
 		Setpgid:   true,
 		Pdeathsig: syscall.SIGKILL,
 	}
+	if cfg.Tools {
+		cmd.Env = append(cmd.Env, toolPath)
+		cmd.Confine = &nsexec.Confine{Root: "/", Caps: toolCaps}
+	}
 	proc, err := cmd.Start()
+	var exposed error
+	if nsexec.IsRootError(err) {
+		exposed = err
+		cmd.Confine.Root = "/"
+		proc, err = cmd.Start()
+	}
 	if err != nil {
 		conn.Close()
 		words.Close()
 		return nil, fmt.Errorf("start the helper in the namespace: %w", err)
 	}
 	words.Started()
-	a := &Agent{proc: proc, done: make(chan struct{}), conn: conn}
+	a := &Agent{Exposed: exposed, proc: proc, done: make(chan struct{}), conn: conn}
+	if cmd.Confine.Root != "/" {
+		a.dir = cfg.Dir
+	}
 	go func() {
 		defer close(a.done)
 		defer words.Ended()
@@ -240,59 +266,56 @@ func closeAll(fds []int) {
 func (a *Agent) Sockets(ctx context.Context, family, typ, n int) ([]int, error) {
 	var out []int
 	for len(out) < n {
-		_, fds, err := a.call(ctx, request{Op: "sockets", Family: family, Type: typ, Count: min(n-len(out), maxBatch)})
+		fds, err := a.sockets(ctx, family, typ, 0, min(n-len(out), maxBatch))
 		if err != nil {
 			closeAll(out)
 			return nil, err
-		}
-		if len(fds) == 0 {
-			closeAll(out)
-			return nil, fmt.Errorf("sockets: %w", ErrEnded)
 		}
 		out = append(out, fds...)
 	}
 	return out, nil
 }
 
-// DiagSocket returns a NETLINK_SOCK_DIAG socket (sock_diag(7)) of the namespace, non-blocking and
-// close-on-exec. The caller owns it.
-func (a *Agent) DiagSocket(ctx context.Context) (fd int, err error) {
-	_, fds, err := a.call(ctx, request{Op: "sockets", Family: unix.AF_NETLINK, Type: unix.SOCK_RAW, Protocol: unix.NETLINK_SOCK_DIAG, Count: 1})
+// Netlink returns a netlink(7) socket of the namespace, non-blocking and close-on-exec, for a protocol
+// such as NETLINK_SOCK_DIAG. The caller owns it.
+func (a *Agent) Netlink(ctx context.Context, protocol int) (fd int, err error) {
+	fds, err := a.sockets(ctx, unix.AF_NETLINK, unix.SOCK_RAW, protocol, 1)
 	if err != nil {
 		return -1, err
-	}
-	if len(fds) != 1 {
-		closeAll(fds)
-		return -1, fmt.Errorf("sockets: %w", ErrEnded)
 	}
 	return fds[0], nil
 }
 
-// SetSysctl writes a sysctl of the namespace, named by its path below /proc/sys, and returns the
-// value it had. A missing one gives an error that is fs.ErrNotExist.
-func (a *Agent) SetSysctl(ctx context.Context, name, value string) (old string, err error) {
-	return a.SetSysctlUnless(ctx, name, "", value)
-}
-
-// SetSysctlUnless is SetSysctl, but leaves a sysctl alone whose value is keep.
-func (a *Agent) SetSysctlUnless(ctx context.Context, name, keep, value string) (old string, err error) {
-	rep, _, err := a.call(ctx, request{Op: "sysctl", Name: name, Value: value, Keep: keep})
-	return rep.Value, err
-}
-
-// WaitIPv6 waits until the interface has a global IPv6 address that is past duplicate address
-// detection, and returns it.
-func (a *Agent) WaitIPv6(ctx context.Context, tap string) (string, error) {
-	timeout := time.Minute
-	if d, ok := ctx.Deadline(); ok {
-		timeout = time.Until(d)
+// sockets returns n sockets that are what was asked for: else whoever got hold of the agent could
+// have this process wait for, or write to, something else.
+func (a *Agent) sockets(ctx context.Context, family, typ, protocol, n int) ([]int, error) {
+	req := request{Op: "sockets", Family: family, Type: typ, Protocol: protocol, Count: n}
+	_, fds, err := a.call(ctx, req)
+	if err != nil {
+		return nil, err
 	}
-	rep, _, err := a.call(ctx, request{Op: "ipv6", Name: tap, Timeout: timeout})
-	return rep.Value, err
+	ok := len(fds) == n
+	for _, fd := range fds {
+		domain, err1 := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+		kind, err2 := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+		ok = ok && err1 == nil && err2 == nil && domain == family && kind == typ && unix.SetNonblock(fd, true) == nil
+	}
+	if !ok {
+		closeAll(fds)
+		return nil, a.failed(req, errors.New("not what was asked for"))
+	}
+	return fds, nil
 }
 
 // RunChildDriver starts RootlessKit's builtin child driver in the namespace.
 func (a *Agent) RunChildDriver(ctx context.Context, opaque map[string]string) error {
-	_, _, err := a.call(ctx, request{Op: "rootlesskit", Opaque: opaque})
+	seen := map[string]string{}
+	for k, v := range opaque {
+		if below, ok := strings.CutPrefix(v, a.dir+"/"); ok && a.dir != "" {
+			v = "/" + below
+		}
+		seen[k] = v
+	}
+	_, _, err := a.call(ctx, request{Op: "rootlesskit", Opaque: seen})
 	return err
 }

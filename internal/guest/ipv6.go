@@ -1,9 +1,10 @@
 package guest
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"syscall"
@@ -13,75 +14,122 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// waitIPv6 waits until the interface has a usable global address: it subscribes to changes
-// (rtnetlink(7), RTMGRP_IPV6_IFADDR), then looks, then waits for the next change.
-func waitIPv6(ifname string, timeout time.Duration) (string, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+// WaitIPv6 waits until the interface has a global IPv6 address that is past duplicate address
+// detection, and returns it: it subscribes to changes (rtnetlink(7), RTMGRP_IPV6_IFADDR), then looks,
+// then waits for the next change.
+func (a *Agent) WaitIPv6(ctx context.Context, tap string) (netip.Addr, error) {
+	changes, err := a.Netlink(ctx, unix.NETLINK_ROUTE)
 	if err != nil {
-		return "", fmt.Errorf("netlink: %w", err)
+		return netip.Addr{}, err
 	}
-	defer unix.Close(fd)
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: unix.RTMGRP_IPV6_IFADDR}); err != nil {
-		return "", fmt.Errorf("netlink: %w", err)
+	defer unix.Close(changes)
+	look, err := a.Netlink(ctx, unix.NETLINK_ROUTE)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	defer unix.Close(look)
+	if err := unix.Bind(changes, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: unix.RTMGRP_IPV6_IFADDR}); err != nil {
+		return netip.Addr{}, fmt.Errorf("netlink: %w", err)
 	}
 	buf := make([]byte, 8192)
-	deadline := time.Now().Add(timeout)
 	for {
-		addr, err := usableIPv6(ifname)
+		addr, err := usableIPv6(ctx, look, tap)
 		if err != nil || addr.IsValid() {
-			return addr.String(), err
+			return addr, err
 		}
-		left := time.Until(deadline).Milliseconds()
-		if left <= 0 {
-			return "", fmt.Errorf("no usable IPv6 address on %s: %w", ifname, os.ErrDeadlineExceeded)
+		if err := readable(ctx, changes); err != nil {
+			return netip.Addr{}, fmt.Errorf("no usable IPv6 address on %s: %w", tap, err)
+		}
+		_, _ = unix.Read(changes, buf)
+	}
+}
+
+// readable waits until there is something to read.
+func readable(ctx context.Context, fd int) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		slice := 100 * time.Millisecond // and then a look at ctx
+		if d, ok := ctx.Deadline(); ok {
+			slice = min(slice, time.Until(d))
 		}
 		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		if n, _ := unix.Poll(p, int(left)); n > 0 {
-			_, _ = unix.Read(fd, buf)
+		n, err := unix.Poll(p, int(slice.Milliseconds())+1)
+		if n > 0 {
+			return nil
+		}
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return os.NewSyscallError("poll", err)
 		}
 	}
 }
 
-// usableIPv6 returns the interface's global IPv6 address, or the zero one while it has none
-// that is past duplicate address detection.
-func usableIPv6(ifname string) (netip.Addr, error) {
-	ifi, err := net.InterfaceByName(ifname)
+// usableIPv6 asks at a NETLINK_ROUTE socket for the interface's global IPv6 address, and returns the zero
+// one while it has none that is past duplicate address detection.
+func usableIPv6(ctx context.Context, fd int, ifname string) (found netip.Addr, err error) {
+	ifr, err := unix.NewIfreq(ifname)
 	if err != nil {
-		return netip.Addr{}, err
+		return found, fmt.Errorf("interface %q: %w", ifname, err)
 	}
-	rib, err := syscall.NetlinkRIB(syscall.RTM_GETADDR, syscall.AF_INET6)
-	if err != nil {
-		return netip.Addr{}, fmt.Errorf("netlink: %w", err)
+	if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, ifr); err != nil {
+		return found, fmt.Errorf("interface %s: %w", ifname, err)
 	}
-	msgs, err := syscall.ParseNetlinkMessage(rib)
-	if err != nil {
-		return netip.Addr{}, fmt.Errorf("netlink: %w", err)
+	var ask [unix.SizeofNlMsghdr + unix.SizeofIfAddrmsg]byte
+	*(*unix.NlMsghdr)(unsafe.Pointer(&ask)) = unix.NlMsghdr{
+		Len: uint32(len(ask)), Type: unix.RTM_GETADDR, Flags: unix.NLM_F_REQUEST | unix.NLM_F_DUMP,
 	}
-	for _, m := range msgs {
-		if m.Header.Type != syscall.RTM_NEWADDR || len(m.Data) < unix.SizeofIfAddrmsg {
-			continue
+	ask[unix.SizeofNlMsghdr] = unix.AF_INET6
+	if err := unix.Sendto(fd, ask[:], 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return found, fmt.Errorf("netlink: %w", err)
+	}
+	buf := make([]byte, 32<<10)
+	for {
+		if err := readable(ctx, fd); err != nil {
+			return found, err
 		}
-		msg := (*unix.IfAddrmsg)(unsafe.Pointer(&m.Data[0]))
-		if int(msg.Index) != ifi.Index || msg.Scope != unix.RT_SCOPE_UNIVERSE {
-			continue
-		}
-		flags := uint32(msg.Flags)
-		var addr netip.Addr
-		attrs, err := syscall.ParseNetlinkRouteAttr(&m)
+		n, err := unix.Read(fd, buf)
 		if err != nil {
-			continue
+			return found, fmt.Errorf("netlink: %w", err)
 		}
-		for _, a := range attrs {
-			switch a.Attr.Type {
-			case unix.IFA_ADDRESS:
-				addr, _ = netip.AddrFromSlice(a.Value)
-			case unix.IFA_FLAGS:
-				flags = binary.NativeEndian.Uint32(a.Value)
+		msgs, err := syscall.ParseNetlinkMessage(buf[:n])
+		if err != nil {
+			return found, fmt.Errorf("netlink: %w", err)
+		}
+		for _, m := range msgs {
+			switch m.Header.Type {
+			case unix.NLMSG_DONE, unix.NLMSG_ERROR:
+				return found, nil
+			case unix.RTM_NEWADDR:
+				if addr, ok := usable(m, ifr.Uint32()); ok {
+					found = addr // read on: the rest of the answer is no answer to the next question
+				}
 			}
 		}
-		if addr.IsValid() && flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) == 0 {
-			return addr, nil
+	}
+}
+
+// usable returns the address of an RTM_NEWADDR message if it is one to use.
+func usable(m syscall.NetlinkMessage, index uint32) (addr netip.Addr, ok bool) {
+	if len(m.Data) < unix.SizeofIfAddrmsg {
+		return addr, false
+	}
+	msg := (*unix.IfAddrmsg)(unsafe.Pointer(&m.Data[0]))
+	if msg.Index != index || msg.Scope != unix.RT_SCOPE_UNIVERSE {
+		return addr, false
+	}
+	attrs, err := syscall.ParseNetlinkRouteAttr(&m)
+	if err != nil {
+		return addr, false
+	}
+	flags := uint32(msg.Flags)
+	for _, a := range attrs {
+		switch {
+		case a.Attr.Type == unix.IFA_ADDRESS:
+			addr, _ = netip.AddrFromSlice(a.Value)
+		case a.Attr.Type == unix.IFA_FLAGS && len(a.Value) >= 4:
+			flags = binary.NativeEndian.Uint32(a.Value)
 		}
 	}
-	return netip.Addr{}, nil
+	return addr, addr.IsValid() && flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) == 0
 }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/rootless-containers/rootlesskit/v3/pkg/port/builtin/child"
@@ -16,6 +14,7 @@ import (
 
 // Serve is the life of an agent: it answers on descriptor 3 until the other end closes.
 func Serve() error {
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	const fd = 3
 	unix.CloseOnExec(fd)
 	buf := make([]byte, 4096)
@@ -31,7 +30,7 @@ func Serve() error {
 		var rep reply
 		var fds []int
 		if err = json.Unmarshal(buf[:n], &req); err == nil {
-			rep.Value, fds, err = serve(req)
+			fds, err = serve(req)
 		}
 		if err != nil {
 			rep = reply{Error: err.Error()}
@@ -56,20 +55,16 @@ func Serve() error {
 	}
 }
 
-func serve(req request) (value string, fds []int, err error) {
+func serve(req request) (fds []int, err error) {
 	switch req.Op {
 	case "sockets":
 		fds, err = sockets(req.Family, req.Type, req.Protocol, min(req.Count, maxBatch))
-	case "sysctl":
-		value, err = setSysctl(req.Name, req.Keep, req.Value)
-	case "ipv6":
-		value, err = waitIPv6(req.Name, req.Timeout)
 	case "rootlesskit":
 		go runChild(req.Opaque, os.Stderr)
 	default:
 		err = fmt.Errorf("unknown request")
 	}
-	return value, fds, err
+	return fds, err
 }
 
 func sockets(family, typ, protocol, n int) ([]int, error) {
@@ -85,23 +80,8 @@ func sockets(family, typ, protocol, n int) ([]int, error) {
 	return fds, nil
 }
 
-func setSysctl(name, keep, value string) (old string, err error) {
-	if !filepath.IsLocal(name) {
-		return "", fmt.Errorf("sysctl %q: not a name", name)
-	}
-	path := filepath.Join("/proc/sys", name)
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return "", err
-	}
-	old = strings.TrimSpace(string(data))
-	if old == value || keep != "" && old == keep {
-		return old, nil
-	}
-	return old, os.WriteFile(path, []byte(value), 0)
-}
-
 func runChild(opaque map[string]string, log io.Writer) {
+	syscall.Umask(0) // the supervisor may have another user id
 	if err := child.NewDriver(log).RunChildDriver(opaque, make(chan struct{}), ""); err != nil {
 		fmt.Fprintf(log, "rootlesskit child driver: %v\n", err)
 	}

@@ -40,8 +40,11 @@ const (
 	LogFile       = "log"
 	ControlSocket = "control.sock"
 	APISocket     = "api.sock"
-	lockFile      = "lock"
-	stateFile     = "state.json"
+	// RootlessKitDir is where the halves of RootlessKit's driver meet: all that the one inside the namespace
+	// has of this host's files.
+	RootlessKitDir = "rootlesskit"
+	lockFile       = "lock"
+	stateFile      = "state.json"
 )
 
 const longestFile = ControlSocket
@@ -187,7 +190,7 @@ func (e *NotAnInstanceError) Hint() string {
 var knownFiles = map[string]bool{
 	LogFile: true, ControlSocket: true, APISocket: true, lockFile: true,
 	stateFile: true, stateFile + ".tmp": true, "." + stateFile + ".tmp": true,
-	".bp.sock": true, ".bp-ready.pipe": true, // RootlessKit's driver's
+	RootlessKitDir: true,
 }
 
 // ours reports whether dir was made by Create. Only that is ever removed: --state-dir may name a

@@ -8,20 +8,18 @@
 package nettune
 
 import (
-	"fmt"
 	"os"
 	"strings"
-	"syscall"
 
 	"github.com/slirpctl/slirpctl/internal/nsexec"
 )
 
-// Command is the hidden argument that makes slirpctl apply the settings and end.
-const Command = "__nettune"
-
 // congestion is the namespace's algorithm; only reno is allowed to every namespace by every
 // kernel (ip-sysctl.rst: tcp_allowed_congestion_control).
-const congestion = "/proc/sys/net/ipv4/tcp_congestion_control"
+const (
+	congestion = "net/ipv4/tcp_congestion_control"
+	better     = "reno"
+)
 
 // Needed reports whether the caller's own network namespace, from whose settings a new one is
 // made, has any that Apply would change.
@@ -34,30 +32,22 @@ func Apply() error {
 	if !slow(read()) {
 		return nil
 	}
-	return os.WriteFile(congestion, []byte("reno"), 0)
+	return os.WriteFile("/proc/sys/"+congestion, []byte(better), 0)
 }
 
-// Enter applies the settings in another network namespace, through a process that joins it and
-// ends: an ordinary user must join the user namespace first, unless userns is nil.
+// Enter applies the settings in another network namespace, to get into which userns must be entered
+// first unless it is nil.
 func Enter(netns, userns *os.File) error {
-	cmd := nsexec.Cmd{
-		Args: []string{"slirpctl", Command}, Env: []string{"GOMAXPROCS=1"},
-		JoinUser: userns, JoinNet: netns, KeepCaps: userns != nil,
-		Setpgid: true, Pdeathsig: syscall.SIGKILL,
-	}
-	proc, err := cmd.Start()
-	if err != nil {
+	now, err := nsexec.Sysctl(userns, netns, congestion, "", "")
+	if err != nil || !slow(now) {
 		return err
 	}
-	state, err := proc.Wait()
-	if err == nil && !state.Success() {
-		err = fmt.Errorf("set %s: %s", congestion, state)
-	}
+	_, err = nsexec.Sysctl(userns, netns, congestion, "", better)
 	return err
 }
 
 func read() string {
-	data, _ := os.ReadFile(congestion)
+	data, _ := os.ReadFile("/proc/sys/" + congestion)
 	return strings.TrimSpace(string(data))
 }
 

@@ -50,11 +50,20 @@ func forkChild(p *plan) (uintptr, syscall.Errno) {
 //go:nosplit
 func child(p *plan) {
 	s, errno := enter(p)
+	if p.sysctl != nil {
+		if errno == 0 {
+			s, errno = p.sysctl.set()
+		}
+		p.end(s, errno)
+	}
 	if errno == 0 {
 		s, errno = become(p)
 	}
 	if errno == 0 {
 		s, errno = files(p)
+	}
+	if errno == 0 && p.confine != nil {
+		s, errno = p.confine.last()
 	}
 	if errno == 0 {
 		syscall.RawSyscall(unix.SYS_SETRLIMIT, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&p.rlimit)), 0)
@@ -62,10 +71,25 @@ func child(p *plan) {
 		syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK,
 			uintptr(unsafe.Pointer(&p.oldMask)), 0, 8, 0, 0)
 		s = stepExec
-		_, _, errno = syscall.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(p.path)),
-			uintptr(unsafe.Pointer(&p.argv[0])), uintptr(unsafe.Pointer(&p.envv[0])))
+		dir, flags := ^uintptr(99), uintptr(0) // AT_FDCWD
+		if p.self >= 0 {
+			dir, flags = uintptr(p.self), unix.AT_EMPTY_PATH
+		}
+		_, _, errno = syscall.RawSyscall6(unix.SYS_EXECVEAT, dir, uintptr(unsafe.Pointer(p.path)),
+			uintptr(unsafe.Pointer(&p.argv[0])), uintptr(unsafe.Pointer(&p.envv[0])), flags, 0)
 	}
+	p.end(s, errno)
+}
+
+// end reports a failure, or how [sysctl.set] went, and ends the child.
+//
+//go:norace
+//go:nosplit
+func (p *plan) end(s step, errno syscall.Errno) {
 	p.say(p.report, uint32(s), uint32(errno))
+	if p.sysctl != nil && errno == 0 {
+		syscall.RawSyscall(unix.SYS_WRITE, uintptr(p.report), uintptr(unsafe.Pointer(&p.sysctl.old[0])), p.sysctl.n)
+	}
 	exit(127)
 }
 
@@ -101,9 +125,19 @@ func enter(p *plan) (step, syscall.Errno) {
 			return stepSession, e
 		}
 	}
+	if p.joinUser >= 0 || p.joinNet >= 0 {
+		notDumpable()
+	}
+	if p.confine != nil {
+		// Here for root, and once more in there for others, who may not here.
+		syscall.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0)
+	}
 	if p.joinUser >= 0 {
 		if _, _, e := syscall.RawSyscall(unix.SYS_SETNS, uintptr(p.joinUser), unix.CLONE_NEWUSER, 0); e != 0 {
 			return stepJoinUser, e
+		}
+		if p.confine != nil {
+			p.confine.findIDs()
 		}
 	}
 	if p.joinNet >= 0 {
@@ -139,6 +173,11 @@ func enter(p *plan) (step, syscall.Errno) {
 //go:norace
 //go:nosplit
 func become(p *plan) (step, syscall.Errno) {
+	if p.confine != nil {
+		if s, e := p.confine.become(); e != 0 {
+			return s, e
+		}
+	}
 	if p.become {
 		if _, _, e := syscall.RawSyscall(unix.SYS_SETRESGID, 0, 0, 0); e != 0 {
 			return stepSetgid, e
@@ -173,6 +212,15 @@ func become(p *plan) (step, syscall.Errno) {
 		}
 	}
 	return 0, 0
+}
+
+// notDumpable keeps those out who have CAP_SYS_PTRACE in the namespace that is about to be entered, or the
+// same user id. It is about this copy of the memory, not the parent's.
+//
+//go:norace
+//go:nosplit
+func notDumpable() {
+	syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0, 0)
 }
 
 // dieWithParent asks for the signal that comes when the parent dies.

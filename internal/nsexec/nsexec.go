@@ -13,14 +13,18 @@
 // runs.
 //
 //	parent                         child
-//	fork ────────────────────────▶ setpgid/setsid, pdeathsig
+//	fork ────────────────────────▶ setpgid/setsid, pdeathsig, not dumpable
 //	                               setns(user) setns(net), or unshare(flags)
 //	      ◀──────── "mapped?" ───  (new user namespace only)
 //	write uid_map, gid_map
 //	      ───────── go ─────────▶  setresgid, setresuid
 //	                               capabilities → inheritable → ambient
 //	                               descriptors into place, close_range(rest)
+//	                               no_new_privs, system call filter (Confine only)
 //	      ◀──────── EOF or step ─  execve
+//
+// Until its execve the child can't be traced from inside the namespaces it has entered: its memory
+// belongs to the caller's user namespace and isn't dumpable (ptrace(2)).
 package nsexec
 
 import (
@@ -56,6 +60,9 @@ type Cmd struct {
 	// maps of the process it is given.
 	NewUser, NewMount, NewNet bool
 	Map                       func(pid int) error
+
+	// Confine, if not nil, takes from the program what it doesn't need.
+	Confine *Confine
 
 	// BecomeRoot switches to uid and gid 0 of the user namespace.
 	BecomeRoot bool
@@ -102,6 +109,10 @@ const (
 	stepBounding
 	stepNoNewPrivs
 	stepMounts
+	stepPivot
+	stepOpen
+	stepRead
+	stepWrite
 	stepRuns // no failure: the number is the process's
 )
 
@@ -110,13 +121,18 @@ var stepNames = [...]string{
 	"unshare", "write uid_map", "setresgid", "setresuid", "capset", "chdir", "dup3", "execve",
 	"prctl(PR_SET_DUMPABLE)", "keyctl(KEYCTL_JOIN_SESSION_KEYRING)", "setgroups", "setns", "clone", "chroot",
 	"prctl(PR_CAPBSET_DROP)", "prctl(PR_SET_NO_NEW_PRIVS)", "unshare(CLONE_NEWNS)",
+	"pivot_root", "open", "read", "write",
 }
 
 // plan is everything the child needs, laid out before the fork.
 type plan struct {
-	path       *byte
+	path       *byte // "": the file that self is open on
+	self       int
 	argv, envv []*byte
 	dir        *byte
+
+	sysctl  *sysctl // instead of a program
+	confine *confinement
 
 	fds    []int // fds[i] becomes descriptor i; -1: closed
 	keep   []int
@@ -232,8 +248,11 @@ func pipe() (r, w *os.File, err error) {
 
 func (c *Cmd) prepare() (p *plan, cleanup func(), err error) {
 	p = &plan{keep: c.KeepFDs, become: c.BecomeRoot, keepCaps: c.KeepCaps, setsid: c.Setsid, setpgid: c.Setpgid}
-	path, self := c.Path, -1
-	if path == "" {
+	if p.confine, err = c.Confine.prepare(); err != nil {
+		return nil, nil, err
+	}
+	self := -1
+	if c.Path == "" {
 		// In the child's namespaces the program may have no path, and not at a number that one
 		// of Files is about to take.
 		exe, err := unix.Open("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
@@ -245,8 +264,8 @@ func (c *Cmd) prepare() (p *plan, cleanup func(), err error) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("open own executable: %w", err)
 		}
-		path = fmt.Sprintf("/proc/self/fd/%d", self)
 	}
+	p.self = self
 	closeSelf := func() {
 		if self >= 0 {
 			unix.Close(self)
@@ -257,7 +276,7 @@ func (c *Cmd) prepare() (p *plan, cleanup func(), err error) {
 			closeSelf()
 		}
 	}()
-	if p.path, err = syscall.BytePtrFromString(path); err != nil {
+	if p.path, err = syscall.BytePtrFromString(c.Path); err != nil {
 		return nil, nil, err
 	}
 	if p.argv, err = syscall.SlicePtrFromStrings(c.Args); err != nil {
@@ -295,7 +314,7 @@ func (c *Cmd) prepare() (p *plan, cleanup func(), err error) {
 	if c.NewUser {
 		p.unshare |= unix.CLONE_NEWUSER
 	}
-	if c.NewMount {
+	if c.NewMount || p.confine.ownMounts() {
 		p.unshare |= unix.CLONE_NEWNS
 	}
 	if c.NewNet {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -93,7 +94,7 @@ func (s *supervisor) apiSocketMissing() bool {
 
 func (s *supervisor) driverSocketMissing() bool {
 	h, ok := s.handler.(*rootlesskit.Handler)
-	return ok && h.Started() && missing(s.inst.Path(rootlesskit.SocketName))
+	return ok && h.Started() && missing(filepath.Join(s.inst.Path(instance.RootlessKitDir), rootlesskit.SocketName))
 }
 
 func (s *supervisor) restoreFiles(ctx context.Context) error {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/hostfwd/autoports"
 	"github.com/slirpctl/slirpctl/internal/hostfwd/slirpapi"
@@ -53,7 +55,7 @@ func (s *supervisor) followPorts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fd, err := a.DiagSocket(ctx)
+	fd, err := a.Netlink(ctx, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return fmt.Errorf("--publish auto: %w", err)
 	}

@@ -2,11 +2,9 @@ package supervisor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 
-	"github.com/slirpctl/slirpctl/internal/guest"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/hostfwd/direct"
 	"github.com/slirpctl/slirpctl/internal/hostfwd/rootlesskit"
@@ -30,7 +28,7 @@ func (s *supervisor) newHandler() (hostfwd.Handler, error) {
 		return direct.New(direct.Config{Sockets: agentSockets{s, new(sync.Once)}, Log: s.log.Warnf}), nil
 	case options.HandlerRootlessKit:
 		return rootlesskit.New(rootlesskit.Config{
-			Dir: s.inst.Dir(), RunChild: s.runChildDriver,
+			Dir: s.inst.Path(instance.RootlessKitDir), RunChild: s.runChildDriver,
 			SourceIPTransparent: o.SourceIPTransparent, Log: s.instLog.Foreign("rootlesskit"),
 		}), nil
 	}
@@ -48,7 +46,7 @@ func (a agentSockets) Sockets(ctx context.Context, family, typ, n int) ([]int, e
 	if err != nil {
 		return nil, err
 	}
-	a.reuse.Do(func() { a.s.reusePorts(ctx, g) })
+	a.reuse.Do(a.s.reusePorts)
 	return g.Sockets(ctx, family, typ, n)
 }
 
@@ -66,30 +64,4 @@ func (b backend) PortDriverExtra() map[string]string {
 		return h.Extra()
 	}
 	return nil
-}
-
-// reviver is a handler whose part in the namespace can be started again.
-type reviver interface{ Revive(context.Context) error }
-
-// watchAgent starts the helper again when it dies, where forwards depend on it.
-func (s *supervisor) watchAgent(a *guest.Agent) {
-	<-a.Done()
-	if s.stopping.Load() || s.tgt.Gone() {
-		return
-	}
-	s.mu.Lock()
-	h := s.handler
-	s.mu.Unlock()
-	var err error
-	switch h := h.(type) {
-	case nil, *slirpapi.Handler:
-		return // the next who needs it starts it
-	case reviver:
-		err = h.Revive(context.Background())
-	default:
-		_, err = s.guestAgent()
-	}
-	if err != nil && !errors.Is(err, guest.ErrEnded) {
-		s.log.Errorf("the helper in the namespace: %v", err)
-	}
 }

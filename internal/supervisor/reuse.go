@@ -1,10 +1,6 @@
 package supervisor
 
-import (
-	"context"
-
-	"github.com/slirpctl/slirpctl/internal/guest"
-)
+import "github.com/slirpctl/slirpctl/internal/nsexec"
 
 // tcpReuse lets connect(2) take a port again whose last connection ended over a second ago
 // (ip-sysctl.rst: tcp_tw_reuse). The kernel's own default, 2, does so for loopback addresses only.
@@ -15,8 +11,8 @@ const tcpReuse = "net/ipv4/tcp_tw_reuse"
 // connections a minute: each stays in TIME_WAIT for that long, and once half of
 // ip_local_port_range is taken, a connect costs milliseconds (measured: 9,600 connections a
 // second, then 500). Who has switched it off keeps it off.
-func (s *supervisor) reusePorts(ctx context.Context, a *guest.Agent) {
-	if _, err := a.SetSysctlUnless(ctx, tcpReuse, "0", "1"); err != nil {
+func (s *supervisor) reusePorts() {
+	if _, err := nsexec.Sysctl(s.entry, s.tgt.Netns, tcpReuse, "0", "1"); err != nil {
 		s.log.Debugf("%s: %v", tcpReuse, err)
 	}
 }

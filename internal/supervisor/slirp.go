@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"net/netip"
 	"os"
 	"time"
 
 	"github.com/slirpctl/slirpctl/internal/crashpoint"
-	"github.com/slirpctl/slirpctl/internal/guest"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/launcher"
+	"github.com/slirpctl/slirpctl/internal/nsexec"
 	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
@@ -155,55 +154,12 @@ func (s *supervisor) aim(plan *launcher.Plan, cfg *launcher.StartConfig) error {
 	return nil
 }
 
-// guestAgent returns the helper inside the namespaces, started if need be.
-func (s *supervisor) guestAgent() (*guest.Agent, error) {
-	s.agents.Lock()
-	defer s.agents.Unlock()
-	if s.agent != nil {
-		select {
-		case <-s.agent.Done():
-			s.log.Warn("the helper in the namespace has ended: starting it again")
-		default:
-			return s.agent, nil
-		}
-	}
-	if s.stopping.Load() {
-		return nil, guest.ErrEnded
-	}
-	a, err := guest.Start(guest.Config{Label: s.inst.Dir(), Netns: s.tgt.Netns, Userns: s.tgt.Userns, Log: s.instLog.Foreign("guest"), Env: toolPath()})
-	if err != nil {
-		return nil, err
-	}
-	if s.agent == nil {
-		s.atEnd(s.closeAgent)
-	}
-	s.agent = a
-	crashpoint.Here("helper started")
-	go s.watchAgent(a)
-	return a, nil
-}
-
-func (s *supervisor) closeAgent() {
-	s.agents.Lock()
-	defer s.agents.Unlock()
-	s.agent.Close()
-}
-
-// toolPath is the search path for the programs that RootlessKit's transparent mode runs.
-func toolPath() []string {
-	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-}
-
 // waitIPv6 waits until the tap has a usable address. It makes the kernel begin anew, without duplicate
 // address detection, which takes seconds: the router solicitation that it sent when the tap came
 // was lost while slirp4netns was held.
 func (s *supervisor) waitIPv6(ctx context.Context) error {
-	a, err := s.guestAgent()
-	if err != nil {
-		return err
-	}
 	for _, set := range [][2]string{{"accept_dad", "0"}, {"disable_ipv6", "1"}, {"disable_ipv6", "0"}} {
-		_, err := a.SetSysctl(ctx, "net/ipv6/conf/"+s.req.Options.TapName+"/"+set[0], set[1])
+		_, err := nsexec.Sysctl(s.entry, s.tgt.Netns, "net/ipv6/conf/"+s.req.Options.TapName+"/"+set[0], "", set[1])
 		switch missing := errors.Is(err, fs.ErrNotExist); {
 		case missing && set[0] == "disable_ipv6":
 			s.log.Warn("--ipv6: this kernel has no IPv6; the namespace has IPv4 alone")
@@ -212,10 +168,10 @@ func (s *supervisor) waitIPv6(ctx context.Context) error {
 			s.log.Warnf("%s: %v; the IPv6 address takes seconds longer", set[0], err)
 		}
 	}
-	text, err := a.WaitIPv6(ctx, s.req.Options.TapName)
+	a, err := s.guestAgent()
 	if err != nil {
 		return err
 	}
-	s.guest6, err = netip.ParseAddr(text)
+	s.guest6, err = a.WaitIPv6(ctx, s.req.Options.TapName)
 	return err
 }

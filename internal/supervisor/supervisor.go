@@ -108,8 +108,14 @@ type supervisor struct {
 		source bool
 	}
 
-	agents sync.Mutex
-	agent  *guest.Agent // nil until needed
+	// entry is the user namespace to enter on the way to the target's network namespace, nil if none.
+	entry *os.File
+
+	agents       sync.Mutex
+	agent        *guest.Agent // nil until needed
+	agentStarted time.Time // zero once its end is counted
+	agentDeaths  int       // in a row
+	agentNext    time.Time // no start before
 
 	proc         *launcher.Process
 	slirpStarted time.Time
@@ -354,9 +360,8 @@ func (s *supervisor) openTarget(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.atEnd(func() { s.tgt.Close() })
 	crashpoint.Here("target open")
-	return nil
+	return s.ownTarget()
 }
 
 // startCommand makes COMMAND's namespaces, with COMMAND held back.
@@ -380,8 +385,16 @@ func (s *supervisor) startCommand(ctx context.Context) (err error) {
 	if s.tgt, err = target.FromPID(ctx, s.cmd.PID(), 0); err != nil {
 		return err
 	}
+	return s.ownTarget()
+}
+
+// ownTarget finds the way into the target, and closes both at the end.
+func (s *supervisor) ownTarget() (err error) {
 	s.atEnd(func() { s.tgt.Close() })
-	return nil
+	if s.entry, err = s.tgt.Entry(); s.entry != nil {
+		s.atEnd(func() { s.entry.Close() })
+	}
+	return err
 }
 
 func (s *supervisor) createInstance(ctx context.Context) (err error) {

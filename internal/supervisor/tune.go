@@ -10,7 +10,7 @@ func (s *supervisor) tune() {
 		return
 	}
 	s.tuned = true
-	if err := nettune.Enter(s.tgt.Netns, s.tgt.Userns); err != nil {
+	if err := nettune.Enter(s.tgt.Netns, s.entry); err != nil {
 		s.log.Debugf("TCP settings of the namespace: %v", err)
 	}
 }

@@ -28,7 +28,8 @@ import (
 
 // Config is what a [Handler] needs.
 type Config struct {
-	// Dir holds the driver's socket and FIFO; nobody else may enter it.
+	// Dir holds the driver's socket and FIFO, and nothing else. [MakeDir] makes it, in a directory that
+	// nobody else may enter.
 	Dir string
 	// RunChild starts the child half in the namespace with these settings. done is closed when
 	// the process that runs it has ended.
@@ -159,9 +160,25 @@ const (
 	fifoName = ".bp-ready.pipe"
 )
 
+// MakeDir makes [Config].Dir unless it is there. The child half, which makes its socket in it, may have
+// another user id than this process.
+func MakeDir(dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return os.Chmod(dir, 0o733)
+}
+
 func (h *Handler) startBoth(ctx context.Context) error {
+	if err := MakeDir(h.cfg.Dir); err != nil {
+		return fmt.Errorf("rootlesskit driver: %w", err)
+	}
+	fifo := filepath.Join(h.cfg.Dir, fifoName)
 	d, err := parent.NewDriver(h.cfg.Log, h.cfg.Dir, h.cfg.SourceIPTransparent, "auto")
 	if err != nil {
+		return fmt.Errorf("rootlesskit driver: %w", err)
+	}
+	if err := os.Chmod(fifo, 0o622); err != nil {
 		return fmt.Errorf("rootlesskit driver: %w", err)
 	}
 	quit, ready, failed := make(chan struct{}), make(chan struct{}, 1), make(chan error, 1)
@@ -170,7 +187,7 @@ func (h *Handler) startBoth(ctx context.Context) error {
 		h.driver = nil
 		close(quit)
 		// Lets a driver go that still waits at the FIFO.
-		if f, ferr := os.OpenFile(filepath.Join(h.cfg.Dir, fifoName), os.O_WRONLY|syscall.O_NONBLOCK, 0); ferr == nil {
+		if f, ferr := os.OpenFile(fifo, os.O_WRONLY|syscall.O_NONBLOCK, 0); ferr == nil {
 			f.Close()
 		}
 		return fmt.Errorf("rootlesskit driver: %w", err)
@@ -203,9 +220,15 @@ func (h *Handler) startBoth(ctx context.Context) error {
 
 // startChild brings a second child half to the place of the first.
 func (h *Handler) startChild(ctx context.Context) error {
+	if err := MakeDir(h.cfg.Dir); err != nil { // it may have been removed
+		return err
+	}
 	_ = os.Remove(filepath.Join(h.cfg.Dir, SocketName))
 	path := filepath.Join(h.cfg.Dir, fifoName)
-	if err := syscall.Mkfifo(path, 0o600); err != nil && !errors.Is(err, os.ErrExist) { // it may have been removed
+	if err := syscall.Mkfifo(path, 0o600); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	if err := os.Chmod(path, 0o622); err != nil {
 		return err
 	}
 	fifo, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)

@@ -1,0 +1,133 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/slirpctl/slirpctl/internal/crashpoint"
+	"github.com/slirpctl/slirpctl/internal/guest"
+	"github.com/slirpctl/slirpctl/internal/hostfwd/rootlesskit"
+	"github.com/slirpctl/slirpctl/internal/hostfwd/slirpapi"
+	"github.com/slirpctl/slirpctl/internal/instance"
+	"github.com/slirpctl/slirpctl/internal/options"
+)
+
+// guestAgent returns the helper inside the namespaces, started if need be. Who kills it again and
+// again has the next ones started after a pause as slirp4netns's are ([pauseBefore]); until that is over
+// the error is a [*pausedError].
+func (s *supervisor) guestAgent() (*guest.Agent, error) {
+	s.agents.Lock()
+	defer s.agents.Unlock()
+	if s.agent != nil {
+		select {
+		case <-s.agent.Done():
+			s.agentDied()
+		default:
+			return s.agent, nil
+		}
+	}
+	if s.stopping.Load() {
+		return nil, guest.ErrEnded
+	}
+	if left := time.Until(s.agentNext); left > 0 {
+		return nil, &pausedError{left}
+	}
+	if s.agent != nil {
+		s.log.Warn("the helper in the namespace has ended: starting it again")
+	}
+	o := &s.req.Options
+	cfg := guest.Config{
+		Label: s.inst.Dir(), Netns: s.tgt.Netns, Userns: s.entry, Log: s.instLog.Foreign("guest"),
+	}
+	if o.PortHandler == options.HandlerRootlessKit {
+		cfg.Tools = o.SourceIPTransparent
+		cfg.Dir = s.inst.Path(instance.RootlessKitDir)
+		if err := rootlesskit.MakeDir(cfg.Dir); err != nil {
+			return nil, err
+		}
+	}
+	a, err := guest.Start(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if s.agent == nil {
+		if a.Exposed != nil {
+			s.log.Warnf("the helper in the namespace has this host's files in view: %v", a.Exposed)
+		}
+		s.atEnd(s.closeAgent)
+	}
+	s.agent, s.agentStarted = a, time.Now()
+	crashpoint.Here("helper started")
+	go s.watchAgent(a)
+	return a, nil
+}
+
+// pausedError is [guest.ErrEnded], for as long as the helper isn't started again.
+type pausedError struct{ left time.Duration }
+
+func (e *pausedError) Error() string {
+	return fmt.Sprintf("%v again and again; it is started again in %.1f s", guest.ErrEnded, e.left.Seconds())
+}
+func (e *pausedError) Unwrap() error { return guest.ErrEnded }
+
+// agentDied counts the end of s.agent, once. The caller holds s.agents.
+func (s *supervisor) agentDied() {
+	if s.agentStarted.IsZero() {
+		return
+	}
+	if time.Since(s.agentStarted) > healthyAfter {
+		s.agentDeaths = 0
+	}
+	s.agentStarted = time.Time{}
+	s.agentDeaths++
+	s.agentNext = time.Now().Add(pauseBefore(s.agentDeaths))
+}
+
+func (s *supervisor) closeAgent() {
+	s.agents.Lock()
+	defer s.agents.Unlock()
+	s.agent.Close()
+}
+
+// reviver is a handler whose part in the namespace can be started again.
+type reviver interface{ Revive(context.Context) error }
+
+// watchAgent starts the helper again when it dies, where forwards depend on it.
+func (s *supervisor) watchAgent(a *guest.Agent) {
+	<-a.Done()
+	s.agents.Lock()
+	if s.agent == a {
+		s.agentDied()
+	}
+	pause := time.Until(s.agentNext)
+	s.agents.Unlock()
+	s.mu.Lock()
+	h := s.handler
+	s.mu.Unlock()
+	if _, other := h.(*slirpapi.Handler); h == nil || other {
+		return // the next who needs it starts it
+	}
+	for {
+		time.Sleep(pause)
+		if s.stopping.Load() || s.tgt.Gone() {
+			return
+		}
+		var err error
+		if h, ok := h.(reviver); ok {
+			err = h.Revive(context.Background())
+		} else {
+			_, err = s.guestAgent()
+		}
+		var paused *pausedError
+		switch {
+		case errors.As(err, &paused):
+			pause = paused.left
+			continue
+		case err != nil && !errors.Is(err, guest.ErrEnded):
+			s.log.Errorf("the helper in the namespace: %v", err)
+		}
+		return
+	}
+}
