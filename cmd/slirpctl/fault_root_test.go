@@ -14,7 +14,7 @@ import (
 )
 
 // statusOf returns the fields of /proc/PID/status.
-func statusOf(t *testing.T, pid int) map[string]string {
+func statusOf(t testing.TB, pid int) map[string]string {
 	t.Helper()
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

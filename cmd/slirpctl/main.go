@@ -6,6 +6,9 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/guest"
 	"github.com/slirpctl/slirpctl/internal/nscommand"
@@ -47,7 +50,13 @@ func main() {
 func nameProcess() {
 	const comm = "/proc/self/comm"
 	name := filepath.Base(os.Args[0])
-	if now, err := os.ReadFile(comm); err == nil && string(now) != name+"\n" {
+	now, err := os.ReadFile(comm)
+	switch {
+	case err == nil && string(now) != name+"\n":
 		_ = os.WriteFile(comm, []byte(name), 0)
+	case err != nil && unix.Gettid() == os.Getpid(): // no /proc, as in the helper
+		if text, err := unix.BytePtrFromString(name); err == nil {
+			_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(text)), 0, 0, 0)
+		}
 	}
 }
