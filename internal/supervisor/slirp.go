@@ -132,18 +132,19 @@ func (s *supervisor) checkBan(err error) error {
 	return nil
 }
 
-// aim points slirp4netns at the target in the way that works for this caller and every
-// version: by PID where there is one that is certain; for root by the pinned namespace; else by
-// the PID of our own helper in it, because a netns path with a userns path fails in the
-// sandbox for ordinary users (upstream issue 317) and 0.2 and 0.3 know no paths.
+// aim points slirp4netns at the target in the way that works for this caller and every version: for who
+// may enter the network namespace as it is (root) by the pinned descriptor, so that nothing of
+// slirp4netns enters the target's user namespace; else by PID where there is one that is certain; else by
+// the PID of our own helper in it, because a netns path with a userns path fails in the sandbox
+// for ordinary users (upstream issue 317) and 0.2 and 0.3 know no paths.
 func (s *supervisor) aim(plan *launcher.Plan, cfg *launcher.StartConfig) error {
-	if s.tgt.ByPID() && s.tgt.Unmoved() {
-		plan.Target = launcher.Target{PID: s.tgt.PID}
-		return nil
-	}
-	if (s.tgt.Userns == nil || os.Geteuid() == 0) && s.bin.Features.Has(launcher.NetnsType) {
+	if s.entry == nil && s.bin.Features.Has(launcher.NetnsType) {
 		cfg.Target = s.tgt.Netns
 		plan.Target = launcher.Target{NetnsPath: launcher.TargetPath}
+		return nil
+	}
+	if s.tgt.ByPID() && s.tgt.Unmoved() {
+		plan.Target = launcher.Target{PID: s.tgt.PID}
 		return nil
 	}
 	a, err := s.guestAgent()
