@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,6 +32,7 @@ func init() {
 
 // attackProcess tries what a tracer can do to a process, and prints what worked.
 func attackProcess(args []string) int {
+	runtime.LockOSThread() // ptrace(2) is a thread's
 	pid, err := strconv.Atoi(args[0])
 	if err != nil {
 		return failed("%v", err)
@@ -91,6 +93,7 @@ func attackProcess(args []string) int {
 // attackAny says "ready" and seizes every process of the host's root that it can, until its standard
 // input ends. It prints their names.
 func attackAny([]string) int {
+	runtime.LockOSThread()
 	done := make(chan struct{})
 	go func() {
 		_, _ = os.Stdin.Read(make([]byte, 1))
