@@ -205,6 +205,7 @@ func TestAttackHelper(t *testing.T) {
 				pid, theirs = owned(t, l, 700000), l
 			} else {
 				pid = theirs.target()
+				runs(t, pid, "socat")
 			}
 			if worked := attack(t, theirs, pid, pid); !slices.Contains(worked, "PTRACE_SEIZE") || !slices.Contains(worked, "ns/mnt") {
 				t.Fatalf("on the target itself %q works: this test tests nothing", worked)
@@ -276,6 +277,7 @@ func TestAttackHelperOfUser(t *testing.T) {
 				switch kind {
 				case "own":
 					pid = l.target()
+					runs(t, pid, "socat")
 				case "unmapped":
 					pid, who = l.unmappedTarget()
 				case "nested":

@@ -186,22 +186,6 @@ func become(p *plan) (step, syscall.Errno) {
 			return stepSetuid, e
 		}
 	}
-	if p.keepCaps {
-		if _, _, e := syscall.RawSyscall(unix.SYS_CAPGET, uintptr(unsafe.Pointer(&p.capHdr)), uintptr(unsafe.Pointer(&p.capData[0])), 0); e != 0 {
-			return stepCaps, e
-		}
-		p.capData[0].Inheritable = p.capData[0].Permitted
-		p.capData[1].Inheritable = p.capData[1].Permitted
-		if _, _, e := syscall.RawSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&p.capHdr)), uintptr(unsafe.Pointer(&p.capData[0])), 0); e != 0 {
-			return stepCaps, e
-		}
-		for c := uintptr(0); c < 64; c++ {
-			if p.capData[c/32].Permitted&(1<<(c%32)) != 0 {
-				// Fails for what a securebit forbids: then the program has less.
-				syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, c, 0, 0, 0)
-			}
-		}
-	}
 	// After every change of credentials, which clears it (prctl(2)).
 	if s, e := dieWithParent(p); e != 0 {
 		return s, e

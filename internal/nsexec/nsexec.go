@@ -18,7 +18,6 @@
 //	      ◀──────── "mapped?" ───  (new user namespace only)
 //	write uid_map, gid_map
 //	      ───────── go ─────────▶  setresgid, setresuid
-//	                               capabilities → inheritable → ambient
 //	                               descriptors into place, close_range(rest)
 //	                               no_new_privs, system call filter (Confine only)
 //	      ◀──────── EOF or step ─  execve
@@ -66,9 +65,6 @@ type Cmd struct {
 
 	// BecomeRoot switches to uid and gid 0 of the user namespace.
 	BecomeRoot bool
-	// KeepCaps makes the capabilities held in the user namespace survive the exec, also
-	// where the caller is not mapped to root there.
-	KeepCaps bool
 
 	Setsid  bool // start a session of its own
 	Setpgid bool // start a process group of its own
@@ -141,7 +137,7 @@ type plan struct {
 
 	joinUser, joinNet int
 	unshare           int
-	become, keepCaps  bool
+	become            bool
 	setsid, setpgid   bool
 	pdeathsig         uintptr
 	parent            int
@@ -247,7 +243,7 @@ func pipe() (r, w *os.File, err error) {
 }
 
 func (c *Cmd) prepare() (p *plan, cleanup func(), err error) {
-	p = &plan{keep: c.KeepFDs, become: c.BecomeRoot, keepCaps: c.KeepCaps, setsid: c.Setsid, setpgid: c.Setpgid}
+	p = &plan{keep: c.KeepFDs, become: c.BecomeRoot, setsid: c.Setsid, setpgid: c.Setpgid}
 	if p.confine, err = c.Confine.prepare(); err != nil {
 		return nil, nil, err
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // output starts a shell with cmd's settings and returns what it prints, and its status.
@@ -111,7 +113,7 @@ func TestJoin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := Cmd{JoinUser: open("user"), JoinNet: open("net"), KeepCaps: true}
+	cmd := Cmd{JoinUser: open("user"), JoinNet: open("net"), Confine: &Confine{Root: "/", Caps: 1 << unix.CAP_NET_ADMIN}}
 	got, status := output(t, cmd, "readlink /proc/self/ns/net; ip link set lo up && echo up")
 	if status != 0 || got != want+"\nup\n" {
 		t.Errorf("status %d: %q", status, got)

@@ -113,9 +113,9 @@ type supervisor struct {
 
 	agents       sync.Mutex
 	agent        *guest.Agent // nil until needed
-	agentStarted time.Time // zero once its end is counted
-	agentDeaths  int       // in a row
-	agentNext    time.Time // no start before
+	agentStarted time.Time    // zero once its end is counted
+	agentDeaths  int          // in a row
+	agentNext    time.Time    // no start before
 
 	proc         *launcher.Process
 	slirpStarted time.Time
