@@ -188,7 +188,7 @@ func TestScripts(t *testing.T) {
 			}
 			// slirp:OPTION asks the slirp4netns that the scripts use, for make test-versions.
 			if option, ok := strings.CutPrefix(cond, "slirp:"); ok {
-				bin, err := launcher.DetectHelp(t.Context(), "")
+				bin, err := launcher.Detect(t.Context(), "")
 				return bin.Features.Has(launcher.Feature(option)), err
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)

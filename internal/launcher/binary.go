@@ -27,8 +27,8 @@ const (
 
 // Binary is an installed slirp4netns and what it says it can do.
 type Binary struct {
-	Path     string     `json:"path"`     // as it will be executed; absolute when found on PATH
-	Version  Version    `json:"version"`  // empty after [DetectHelp]
+	Path     string     `json:"path"` // as it will be executed; absolute when found on PATH
+	Version  Version    `json:"version"`
 	Features FeatureSet `json:"features"` // what its help text lists
 }
 
@@ -45,7 +45,7 @@ const (
 	BinaryForeign       BinaryProblem = "not-slirp4netns"
 )
 
-// BinaryError is the error of [Detect] and [DetectHelp] where there is no usable slirp4netns.
+// BinaryError is the error of [Detect] where there is no usable slirp4netns.
 type BinaryError struct {
 	Path    string // what was asked for, or was found
 	Problem BinaryProblem
@@ -96,8 +96,7 @@ func (e *BinaryError) Hint() string {
 }
 
 // Find returns the absolute path that will be executed for path: itself if it has a slash, else
-// what PATH has for it; "" stands for [DefaultBinary]. Where PATH is not set, as in the hooks
-// of some OCI runtimes, the usual directories are searched. It starts nothing.
+// what [LookPath] finds; "" stands for [DefaultBinary]. It starts nothing.
 // The error is a [*BinaryError], or a [*trust.Error] if others than root could have written what root would run.
 func Find(path string) (string, error) {
 	found, err := find(path)
@@ -114,9 +113,9 @@ func find(path string) (string, error) {
 	if path == "" {
 		path = DefaultBinary
 	}
-	found, err := lookPath(path)
+	found, err := LookPath(path)
 	switch {
-	case err == nil, errors.Is(err, exec.ErrDot): // PATH has a relative entry and the user chose to have it
+	case err == nil:
 		// Absolute, because it is started in another directory.
 		if abs, absErr := filepath.Abs(found); absErr == nil {
 			return abs, nil
@@ -128,13 +127,22 @@ func find(path string) (string, error) {
 	return "", &BinaryError{Path: path, Problem: BinaryNotExecutable, Detail: lookDetail(path, err), Err: err}
 }
 
-func lookPath(name string) (string, error) {
-	if os.Getenv("PATH") != "" || strings.Contains(name, "/") {
+// LookPath is [exec.LookPath] for helper programs: relative and empty entries of PATH are skipped, since
+// they would run what lies in the current directory. Where PATH is not set, as in the hooks of some
+// OCI runtimes, the usual directories are searched.
+func LookPath(name string) (string, error) {
+	if strings.Contains(name, "/") {
 		return exec.LookPath(name)
 	}
-	for _, dir := range filepath.SplitList(strings.TrimPrefix(childPath, "PATH=")) {
-		if found, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return found, nil
+	path := os.Getenv("PATH")
+	if path == "" {
+		path = strings.TrimPrefix(childPath, "PATH=")
+	}
+	for _, dir := range filepath.SplitList(path) {
+		if filepath.IsAbs(dir) {
+			if found, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+				return found, nil
+			}
 		}
 	}
 	return "", &exec.Error{Name: name, Err: exec.ErrNotFound}
@@ -184,15 +192,6 @@ func Detect(ctx context.Context, path string) (Binary, error) {
 	return b, nil
 }
 
-// DetectHelp is [Detect] without the version: one process instead of two.
-func DetectHelp(ctx context.Context, path string) (Binary, error) {
-	found, err := Find(path)
-	if err != nil {
-		return Binary{Path: path}, err
-	}
-	return detectHelp(ctx, found)
-}
-
 func detectHelp(ctx context.Context, found string) (Binary, error) {
 	b := Binary{Path: found}
 	text, err := ask(ctx, found, "--help")
@@ -215,7 +214,7 @@ func ask(ctx context.Context, path, arg string) (string, error) {
 	defer cancel()
 	stdout, stderr := &boundedBuffer{left: detectMaxOutput}, &boundedBuffer{left: detectMaxOutput}
 	cmd := exec.CommandContext(timed, path, arg)
-	cmd.Env = askEnv()
+	cmd.Env = childEnv()
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -257,17 +256,6 @@ func ask(ctx context.Context, path, arg string) (string, error) {
 		return "", &BinaryError{Path: path, Problem: problem, Detail: fmt.Sprintf("%s ended with exit status %d: %s", arg, status.ExitStatus(), firstLine(text))}
 	}
 	return out, nil
-}
-
-// askEnv is what the program needs to start at all, also if it is a wrapper script.
-func askEnv() []string {
-	env := []string{"LC_ALL=C"}
-	for _, name := range []string{"PATH", "LD_LIBRARY_PATH"} {
-		if v, ok := os.LookupEnv(name); ok {
-			env = append(env, name+"="+v)
-		}
-	}
-	return env
 }
 
 func startError(path string, err error) error {

@@ -40,7 +40,7 @@ type identity struct {
 type cacheEntry struct {
 	Binary   identity   `json:"binary"`
 	Features FeatureSet `json:"features"`
-	Version  string     `json:"version,omitempty"` // "": was not asked
+	Version  string     `json:"version"`
 }
 
 // Detect is the function [Detect] with a memory, except that of the version only
@@ -70,25 +70,6 @@ func (c Cache) storeSame(e cacheEntry) {
 	if again, ok := identify(e.Binary.Path); ok && reflect.DeepEqual(e.Binary, again) {
 		c.store(e)
 	}
-}
-
-// DetectHelp is the function [DetectHelp] with a memory. A wrong answer is not remembered.
-func (c Cache) DetectHelp(ctx context.Context, path string) (Binary, error) {
-	found, err := Find(path)
-	if err != nil {
-		return Binary{Path: path}, err
-	}
-	id, ok := identify(found)
-	if ok {
-		if e, hit := c.load(id); hit {
-			return Binary{Path: found, Features: e.Features}, nil
-		}
-	}
-	b, err := detectHelp(ctx, found)
-	if err == nil && ok {
-		c.storeSame(cacheEntry{Binary: id, Features: b.Features})
-	}
-	return b, err
 }
 
 // identify returns the identity of the file at path; ok is false where it may change unseen.

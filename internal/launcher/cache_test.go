@@ -46,7 +46,7 @@ func TestCacheRemembersAndForgets(t *testing.T) {
 	want := Features(CIDR, MTU)
 	hit := func() bool {
 		t.Helper()
-		b, err := cache.DetectHelp(t.Context(), path)
+		b, err := cache.Detect(t.Context(), path)
 		if err == nil && (b.Features != want || b.Path != path) {
 			t.Errorf("remembered %+v", b)
 		}
@@ -63,7 +63,7 @@ func TestCacheRemembersAndForgets(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(cache.Dir, cacheFile)); err == nil {
 		t.Error("a failure was remembered")
 	}
-	cache.store(cacheEntry{Binary: id, Features: want})
+	cache.store(cacheEntry{id, want, "1.2.3"})
 	if !hit() {
 		t.Fatal("not remembered")
 	}
@@ -90,7 +90,7 @@ func TestCacheRemembersAndForgets(t *testing.T) {
 		t.Error("a hit although the file was written")
 	}
 	id, _ = identify(path)
-	cache.store(cacheEntry{Binary: id, Features: want})
+	cache.store(cacheEntry{id, want, "1.2.3"})
 	if !hit() {
 		t.Fatal("not remembered")
 	}
@@ -160,7 +160,7 @@ func TestCacheStores(t *testing.T) {
 	if path, err := Find(""); err == nil {
 		if _, ok := identify(path); ok {
 			cache := Cache{Dir: t.TempDir()}
-			first, err := cache.DetectHelp(t.Context(), "")
+			first, err := cache.Detect(t.Context(), "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -174,14 +174,14 @@ func TestCacheStores(t *testing.T) {
 		}
 	}
 	cache := Cache{Dir: t.TempDir()}
-	if _, err := cache.DetectHelp(t.Context(), fake(t, "v1.1.0")); err != nil {
+	if _, err := cache.Detect(t.Context(), fake(t, "v1.1.0")); err != nil {
 		t.Error(err)
 	}
 	if entries, _ := os.ReadDir(cache.Dir); len(entries) != 0 {
 		t.Errorf("a script was remembered: %v", entries)
 	}
 	none := Cache{Dir: "/nonexistent"}
-	if b, err := none.DetectHelp(t.Context(), fake(t, "v1.1.0")); err != nil || !b.Features.Has(DisableDNS) {
+	if b, err := none.Detect(t.Context(), fake(t, "v1.1.0")); err != nil || !b.Features.Has(DisableDNS) {
 		t.Errorf("%+v, %v", b, err)
 	}
 }

@@ -33,6 +33,10 @@ const graceful = 2 * time.Second
 // childPath is the search path that slirp4netns gets. It needs none; a wrapper script does.
 const childPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+// childEnv is the environment of slirp4netns. It has nothing of the caller's: LD_LIBRARY_PATH and the like would
+// have it execute the caller's code, also with root's rights.
+func childEnv() []string { return []string{childPath, "LC_ALL=C"} }
+
 // Process is a slirp4netns that [Start] started. It owns the child and both pipes.
 type Process struct {
 	cmd     *exec.Cmd
@@ -105,7 +109,7 @@ func start(cfg StartConfig) (*Process, error) {
 	}
 	cmd := exec.Command(cfg.Path, cfg.Args...)
 	cmd.Args[0] = "slirp4netns"
-	cmd.Env = []string{childPath}
+	cmd.Env = childEnv()
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = words.Child, words.Child
 	cmd.ExtraFiles = []*os.File{readyW, exitR}

@@ -50,7 +50,7 @@ func NewEnv(stateDir string, cidr subnet.Network, binary *launcher.Binary) *Env 
 	}
 	return &Env{
 		FS: os.DirFS("/"), UID: uid, User: name, StateDir: stateDir, CIDR: cidr, Slirp4netns: binary,
-		LookPath: exec.LookPath, Addresses: addresses, Output: output, HasCap: hasCap, PingSocket: pingSocket,
+		LookPath: launcher.LookPath, Addresses: addresses, Output: output, HasCap: hasCap, PingSocket: pingSocket,
 		TrySocket: trySocket, TryMaps: tryMaps, TryChild: tryChild,
 	}
 }
