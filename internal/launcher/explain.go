@@ -17,12 +17,14 @@ const (
 	TunDenied       StartProblem = "tun-denied"       // open("/dev/net/tun"): Permission denied
 	TunMissing      StartProblem = "tun-missing"      // open("/dev/net/tun"): No such file or directory
 	TunNoDriver     StartProblem = "tun-no-driver"    // open("/dev/net/tun"): No such device
-	InterfaceExists StartProblem = "interface-exists" // ioctl(TUNSETIFF): Device or resource busy
+	InterfaceExists StartProblem = "interface-exists" // ioctl(TUNSETIFF): Device or resource busy, or Invalid argument
 	NetnsDenied     StartProblem = "netns-denied"     // setns(…): Operation not permitted
 	TargetGone      StartProblem = "target-gone"      // /proc/PID/ns/…: No such file or directory
 	SandboxFailed   StartProblem = "sandbox-failed"   // its mounts, pivot_root, setegid(0)
 	SeccompFailed   StartProblem = "seccomp-failed"
 	ProcessLimit    StartProblem = "process-limit" // fork: Resource temporarily unavailable
+	FileLimit       StartProblem = "file-limit"    // Too many open files
+	MemoryLimit     StartProblem = "memory-limit"  // Cannot allocate memory
 	StartTimeout    StartProblem = "timeout"       // it runs and never became ready
 	StartOther      StartProblem = "other"
 )
@@ -32,6 +34,8 @@ type StartError struct {
 	Problem StartProblem
 	Exit    string // how it ended: "exit status 1", "still running"
 	Words   string // the last lines it said, one line, printable
+	// Interface describes the one that is in the way, "tap0 (bridge)"; "" where that is not known.
+	Interface string
 }
 
 func (e *StartError) Error() string {
@@ -39,7 +43,11 @@ func (e *StartError) Error() string {
 	case StartTimeout:
 		return withWords("slirp4netns did not become ready in time", e.Words)
 	case InterfaceExists:
-		return withWords("the interface exists in the namespace already", e.Words)
+		if e.Interface != "" {
+			name, kind, _ := strings.Cut(e.Interface, " ")
+			return strings.TrimSpace(name + " exists already in the namespace " + kind)
+		}
+		return withWords("the interface exists already in the namespace", e.Words)
 	}
 	return withWords(fmt.Sprintf("slirp4netns failed (%s)", e.Exit), e.Words)
 }
@@ -62,6 +70,10 @@ func (e *StartError) Hint() string {
 		return "start without it: --sandbox=false"
 	case SeccompFailed:
 		return "start without it: --seccomp=false"
+	case FileLimit:
+		return "raise the limit: ulimit -n (RLIMIT_NOFILE; LimitNOFILE= in systemd)"
+	case MemoryLimit:
+		return "raise the limit: ulimit -v (RLIMIT_AS), or that of the cgroup (memory.max; MemoryMax= in systemd)"
 	case StartTimeout:
 		return "give it longer with --timeout, or look at the log with --log-level debug"
 	}
@@ -85,13 +97,17 @@ func Explain(exit, words string) *StartError {
 	switch {
 	case has("fork", "Resource temporarily unavailable"), has("clone", "Resource temporarily unavailable"):
 		e.Problem = ProcessLimit
+	case has("Too many open files"):
+		e.Problem = FileLimit
+	case has("Cannot allocate memory"):
+		e.Problem = MemoryLimit
 	case has("/dev/net/tun", "Permission denied"), has("/dev/net/tun", "Operation not permitted"):
 		e.Problem = TunDenied
 	case has("/dev/net/tun", "No such file"):
 		e.Problem = TunMissing
 	case has("/dev/net/tun", "No such device"):
 		e.Problem = TunNoDriver
-	case has("TUNSETIFF", "busy"), has("TUNSETIFF", "File exists"):
+	case has("TUNSETIFF", "busy"), has("TUNSETIFF", "File exists"), has("TUNSETIFF", "Invalid argument"):
 		e.Problem = InterfaceExists
 	case has("create_sandbox failed"), has("setegid"), has("pivot_root"), has("unshare(CLONE_NEWNS)"):
 		e.Problem = SandboxFailed

@@ -23,6 +23,9 @@ func TestExplain(t *testing.T) {
 		{"/proc/4711/ns/net: No such file or directory\n", TargetGone, "/proc/4711/ns/net: No such file or directory"},
 		{"setegid(0): Operation not permitted\n", SandboxFailed, "setegid(0): Operation not permitted"},
 		{"cannot pivot_root to /tmp: Invalid argument\ncreate_sandbox failed\n", SandboxFailed, "cannot pivot_root to /tmp: Invalid argument; create_sandbox failed"},
+		{"ioctl(TUNSETIFF): Invalid argument\nchild failed(1)\n", InterfaceExists, "ioctl(TUNSETIFF): Invalid argument; child failed(1)"},
+		{"socketpair: Too many open files\n", FileLimit, "socketpair: Too many open files"},
+		{"cannot mount tmpfs on /tmp: Cannot allocate memory\ncreate_sandbox failed\n", MemoryLimit, "cannot mount tmpfs on /tmp: Cannot allocate memory; create_sandbox failed"},
 		{"something new\n", StartOther, "something new"},
 		{"", StartOther, ""},
 		// What it says on a good start is no reason, and none to give up the sandbox or the filter.

@@ -1,25 +1,33 @@
 package launcher
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
-// OutboundError: the interface named for outgoing traffic gives no address.
+// OutboundError: what was named for outgoing traffic gives no source address at present.
 type OutboundError struct {
-	Option, Interface, Reason string
+	Option, Value, Reason string
 }
 
 func (e *OutboundError) Error() string {
-	return fmt.Sprintf("--%s: interface %q %s", e.Option, e.Interface, e.Reason)
+	return fmt.Sprintf("--%s: %s %s", e.Option, e.Value, e.Reason)
+}
+
+// Hint says what to do about it.
+func (e *OutboundError) Hint() string {
+	return "ip -brief address shows this host's interfaces and addresses"
 }
 
 // NewPlan decides all that the options decide. The caller adds target, descriptors, socket and
-// the decisions about the sandbox. Interfaces named for outgoing traffic are looked up here:
-// slirp4netns's own --outbound-addr6=INTERFACE looks at the wrong option (main.c).
+// the decisions about the sandbox. Interfaces named for outgoing traffic are looked up here, as they are
+// now: slirp4netns's own --outbound-addr6=INTERFACE looks at the wrong option (main.c).
 // Error: [*OutboundError].
 func NewPlan(o *options.Options) (Plan, error) {
 	p := Plan{
@@ -37,12 +45,24 @@ func NewPlan(o *options.Options) (Plan, error) {
 }
 
 func resolveOutbound(option string, o options.Outbound, family func(netip.Addr) bool) (netip.Addr, error) {
+	if o.IsZero() {
+		return netip.Addr{}, nil
+	}
+	refuse := func(reason string) error { return &OutboundError{option, o.String(), reason} }
 	if o.Interface == "" {
+		// As slirp4netns's sockets will be bound, whose failures it does not tell.
+		c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(o.Addr, 0)))
+		if errors.Is(err, unix.EADDRNOTAVAIL) {
+			return netip.Addr{}, refuse("is not an address of this host")
+		}
+		if err == nil {
+			c.Close()
+		}
 		return o.Addr, nil
 	}
 	ifi, err := net.InterfaceByName(o.Interface)
 	if err != nil {
-		return netip.Addr{}, &OutboundError{option, o.Interface, "is neither an address nor an interface of this host"}
+		return netip.Addr{}, refuse("is neither an address nor an interface of this host")
 	}
 	addrs, err := ifi.Addrs()
 	if err != nil {
@@ -56,5 +76,5 @@ func resolveOutbound(option string, o options.Outbound, family func(netip.Addr) 
 			}
 		}
 	}
-	return netip.Addr{}, &OutboundError{option, o.Interface, "has no address of that family"}
+	return netip.Addr{}, refuse("is an interface without an address of that family")
 }

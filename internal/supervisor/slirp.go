@@ -3,9 +3,13 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/crashpoint"
 	"github.com/slirpctl/slirpctl/internal/instance"
@@ -49,7 +53,13 @@ func (s *supervisor) startSlirp(ctx context.Context) error {
 }
 
 func (s *supervisor) startOnce(ctx context.Context) error {
-	plan := s.plan
+	plan, err := launcher.NewPlan(&s.req.Options)
+	if err != nil {
+		return err
+	}
+	s.compareOutbound("outbound-addr", s.plan.OutboundAddr, plan.OutboundAddr)
+	s.compareOutbound("outbound-addr6", s.plan.OutboundAddr6, plan.OutboundAddr6)
+	s.plan = plan
 	plan.Sandbox, plan.Seccomp = s.security.Sandbox, s.security.Seccomp
 	if s.bin.Features.Has(launcher.APISocket) {
 		plan.APISocket = s.inst.Path(instance.APISocket)
@@ -62,7 +72,6 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 	if err := s.aim(&plan, &cfg); err != nil {
 		return err
 	}
-	var err error
 	if cfg.Args, err = s.bin.Args(plan); err != nil {
 		return err
 	}
@@ -90,7 +99,11 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 		words := proc.Words()
 		switch {
 		case notReady:
-			return launcher.Explain(exit, words)
+			se := launcher.Explain(exit, words)
+			if se.Problem == launcher.InterfaceExists {
+				se.Interface = s.describeTap(ctx)
+			}
+			return se
 		case errors.Is(err, errTimeout), errors.Is(context.Cause(ctx), errTimeout):
 			se := launcher.Explain(exit, words)
 			se.Problem = launcher.StartTimeout
@@ -109,6 +122,35 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 	return nil
 }
 
+// describeTap says what has the tap's name in the namespace, as "tap0 (bridge)"; "" where that can't be told.
+func (s *supervisor) describeTap(ctx context.Context) string {
+	a, err := s.guestAgent()
+	if err != nil {
+		return ""
+	}
+	fds, err := a.Sockets(ctx, unix.AF_INET, unix.SOCK_DGRAM, 1)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fds[0])
+	name := s.req.Options.TapName
+	info, err := unix.IoctlGetEthtoolDrvinfo(fds[0], name)
+	if err != nil {
+		return ""
+	}
+	kind := unix.ByteSliceToString(info.Driver[:])
+	if kind == "tun" {
+		kind = unix.ByteSliceToString(info.Bus_info[:]) // tun or tap
+	}
+	return fmt.Sprintf("%s (%s)", name, kind)
+}
+
+func (s *supervisor) compareOutbound(option string, before, now netip.Addr) {
+	if now != before {
+		s.log.Warnf("--%s: outgoing traffic came from %s until now, it is %s from now on", option, before, now)
+	}
+}
+
 // loopbackBan makes the filter for slirp4netns's tap.
 func (s *supervisor) loopbackBan() launcher.LoopbackBan {
 	switch o := &s.req.Options; {
@@ -123,8 +165,8 @@ func (s *supervisor) loopbackBan() launcher.LoopbackBan {
 // checkBan decides whether a tap without the filter will do.
 func (s *supervisor) checkBan(err error) error {
 	switch {
-	case err == nil:
-		return nil
+	case err == nil, isShortage(err):
+		return err
 	case s.req.Options.BanHostLoopback:
 		return &launcher.SecurityError{Option: "allow-host-loopback=false", Reason: "no packet filter on the tap: " + err.Error()}
 	}
@@ -143,7 +185,7 @@ func (s *supervisor) aim(plan *launcher.Plan, cfg *launcher.StartConfig) error {
 		plan.Target = launcher.Target{NetnsPath: launcher.TargetPath}
 		return nil
 	}
-	if s.tgt.ByPID() && s.tgt.Unmoved() {
+	if s.entry != nil && s.tgt.ByPID() && s.tgt.Unmoved() {
 		plan.Target = launcher.Target{PID: s.tgt.PID}
 		return nil
 	}

@@ -169,6 +169,7 @@ func (s *supervisor) heal(ctx context.Context) error {
 	}
 	s.log.Warnf("slirp4netns ended (%s): starting it again", exit)
 	s.setStatus(instance.Restarting)
+	said := ""
 	for {
 		s.failures++
 		if s.failures > restartLimit {
@@ -188,6 +189,19 @@ func (s *supervisor) heal(ctx context.Context) error {
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if isShortage(err) {
+			s.failures--
+			if said != err.Error() {
+				said = err.Error()
+				s.log.Warnf("start slirp4netns again: %v; trying until it works", err)
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(shortagePause):
+			}
+			continue
 		}
 		s.log.Errorf("start slirp4netns again: %v", err)
 		exit = err.Error()

@@ -1,0 +1,31 @@
+package supervisor
+
+import (
+	"errors"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/launcher"
+)
+
+// shortagePause is the time between two starts of slirp4netns while something is short.
+const shortagePause = 250 * time.Millisecond
+
+// isShortage reports whether a start failed for want of something of ours or of the host's that may come
+// back: descriptors, memory, processes, a source address. That is no death of slirp4netns.
+func isShortage(err error) bool {
+	var start *launcher.StartError
+	var outbound *launcher.OutboundError
+	switch {
+	case errors.As(err, &outbound):
+		return true
+	case errors.As(err, &start):
+		return slices.Contains([]launcher.StartProblem{launcher.FileLimit, launcher.MemoryLimit, launcher.ProcessLimit}, start.Problem)
+	}
+	return slices.ContainsFunc([]syscall.Errno{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EAGAIN, unix.ENOBUFS}, func(e syscall.Errno) bool {
+		return errors.Is(err, e)
+	})
+}
