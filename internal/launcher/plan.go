@@ -44,20 +44,29 @@ func NewPlan(o *options.Options) (Plan, error) {
 	return p, err
 }
 
+// CheckOutbound says whether slirp4netns can use the source addresses at present, whose own failures it keeps
+// to itself. Error: [*OutboundError].
+func (p Plan) CheckOutbound() error {
+	for option, addr := range map[string]netip.Addr{"outbound-addr": p.OutboundAddr, "outbound-addr6": p.OutboundAddr6} {
+		if !addr.IsValid() {
+			continue
+		}
+		c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 0)))
+		if err == nil {
+			c.Close()
+		} else if errors.Is(err, unix.EADDRNOTAVAIL) {
+			return &OutboundError{option, addr.String(), "is not an address of this host"}
+		}
+	}
+	return nil
+}
+
 func resolveOutbound(option string, o options.Outbound, family func(netip.Addr) bool) (netip.Addr, error) {
 	if o.IsZero() {
 		return netip.Addr{}, nil
 	}
 	refuse := func(reason string) error { return &OutboundError{option, o.String(), reason} }
 	if o.Interface == "" {
-		// As slirp4netns's sockets will be bound, whose failures it does not tell.
-		c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(o.Addr, 0)))
-		if errors.Is(err, unix.EADDRNOTAVAIL) {
-			return netip.Addr{}, refuse("is not an address of this host")
-		}
-		if err == nil {
-			c.Close()
-		}
 		return o.Addr, nil
 	}
 	ifi, err := net.InterfaceByName(o.Interface)

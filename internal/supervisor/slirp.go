@@ -54,6 +54,9 @@ func (s *supervisor) startSlirp(ctx context.Context) error {
 
 func (s *supervisor) startOnce(ctx context.Context) error {
 	plan, err := launcher.NewPlan(&s.req.Options)
+	if err == nil {
+		err = plan.CheckOutbound()
+	}
 	if err != nil {
 		return err
 	}
