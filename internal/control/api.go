@@ -43,7 +43,8 @@ type Error struct {
 	Message string `json:"message"`
 	HintStr string `json:"hint,omitempty"`
 	Code    int    `json:"code,omitempty"`
-	Index   *int   `json:"index,omitempty"` // which forward of a batch it is about, from 0
+	Refused bool   `json:"refused,omitempty"` // by who is asked, whatever is asked for
+	Index   *int   `json:"index,omitempty"`   // which forward of a batch it is about, from 0
 }
 
 func (e *Error) Error() string { return e.Message }

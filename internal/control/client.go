@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
@@ -17,17 +18,23 @@ import (
 )
 
 // Client speaks to one instance's control socket.
-type Client struct{ http *http.Client }
+type Client struct {
+	path string
+	http *http.Client
+}
 
 // NewClient returns a client of the socket at path. It connects when it is used.
 func NewClient(path string) *Client {
-	return &Client{&http.Client{Transport: &http.Transport{
+	return &Client{path, &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", path)
 		},
 	}}}
 }
+
+// maxGrace is how long before the caller's deadline the server's is, at most.
+const maxGrace = 500 * time.Millisecond
 
 func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
@@ -41,6 +48,11 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	req, err := http.NewRequestWithContext(ctx, method, "http://slirpctl"+prefix+path, body)
 	if err != nil {
 		return err
+	}
+	if d, ok := ctx.Deadline(); ok {
+		// A little earlier, so that what is done in time is known in time.
+		d = d.Add(-min(time.Until(d)/10, maxGrace))
+		req.Header.Set(deadlineHeader, strconv.FormatInt(d.UnixNano(), 10))
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

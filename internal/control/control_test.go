@@ -58,11 +58,16 @@ func serve(t *testing.T) (*Client, backend) {
 		hostfwd.NewManager(handler{}, hostfwd.Config{Guest: netip.MustParseAddr("10.0.2.100")}),
 		make(chan struct{}),
 	}
+	return NewClient(serveBackend(t, b)), b
+}
+
+func serveBackend(t *testing.T, b Backend) (path string) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "c")
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := dir + "/control.sock"
+	path = dir + "/control.sock"
 	s, err := Serve(path, b)
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +81,7 @@ func serve(t *testing.T) (*Client, backend) {
 	if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o600 {
 		t.Errorf("the socket: %v, %v; nobody else may use it", fi, err)
 	}
-	return NewClient(path), b
+	return path
 }
 
 func forwards(t *testing.T, specs ...string) (fs []hostfwd.Forward) {

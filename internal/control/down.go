@@ -39,7 +39,9 @@ func Down(ctx context.Context, base instance.Base, name string) error {
 		}
 	}
 	if len(procs) > 0 && procs[0].id.Role == "supervisor" {
-		end(ctx, e, procs[0])
+		if err := end(ctx, e, procs[0]); err != nil {
+			return fmt.Errorf("%q: %w", name, err)
+		}
 	}
 	for _, p := range procs {
 		if err := p.wait(ctx, 5*time.Second); err != nil {
@@ -89,16 +91,22 @@ func settled(ctx context.Context, base instance.Base, name string) (instance.Ent
 	}
 }
 
-func end(ctx context.Context, e instance.Entry, supervisor *watched) {
+// end asks the supervisor to end, and has it ended if it doesn't. The error says that it refuses.
+func end(ctx context.Context, e instance.Entry, supervisor *watched) error {
 	short, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	if NewClient(e.Socket()).Down(short) != nil {
+	err := NewClient(e.Socket()).Down(short)
+	if e, ok := errorAs[*Error](err); ok && e.Refused {
+		return err
+	}
+	if err != nil {
 		supervisor.signal(unix.SIGTERM)
 		supervisor.signal(unix.SIGCONT)
 	}
 	if supervisor.wait(ctx, downPatience) != nil && ctx.Err() == nil {
 		supervisor.signal(unix.SIGKILL)
 	}
+	return nil
 }
 
 // watched is a process held by a pidfd, so that no other can be mistaken for it.

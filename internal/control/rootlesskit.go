@@ -5,17 +5,52 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"strconv"
 	"sync"
 	"syscall"
 
 	"github.com/rootless-containers/rootlesskit/v3/pkg/api"
+	"github.com/rootless-containers/rootlesskit/v3/pkg/api/router"
 	"github.com/rootless-containers/rootlesskit/v3/pkg/port"
 	"github.com/rootless-containers/rootlesskit/v3/pkg/port/portutil"
 
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
+
+// addRootlessKitRoutes adds RootlessKit's routes. Its own router forgets the request that a change is made
+// for, and so, on whose behalf.
+func addRootlessKitRoutes(mux *http.ServeMux, b Backend) {
+	d := newPortDriver(b)
+	serve := func(pattern string, f func(*router.Backend, http.ResponseWriter, *http.Request)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			st := b.State()
+			f(&router.Backend{
+				StateDir: st.StateDir, ChildPID: st.Target.PID,
+				NetworkDriver: networkDriver{b}, PortDriver: requestDriver{d, r.Context()},
+			}, w, r)
+		})
+	}
+	serve("GET /v1/info", (*router.Backend).GetInfo)
+	serve("GET /v1/ports", (*router.Backend).GetPorts)
+	serve("POST /v1/ports", (*router.Backend).PostPort)
+	serve("DELETE /v1/ports/{id}", (*router.Backend).DeletePort)
+}
+
+// requestDriver is a portDriver that makes changes for one request.
+type requestDriver struct {
+	*portDriver
+	ctx context.Context // the router hands on none
+}
+
+func (d requestDriver) AddPort(_ context.Context, s port.Spec) (*port.Status, error) {
+	return d.portDriver.AddPort(d.ctx, s)
+}
+
+func (d requestDriver) RemovePort(_ context.Context, id int) error {
+	return d.portDriver.RemovePort(d.ctx, id)
+}
 
 // portDriver shows the forwards as RootlessKit's router wants them, and answers in RootlessKit's
 // words, which other programs may look for.

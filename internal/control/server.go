@@ -11,9 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-
-	"github.com/rootless-containers/rootlesskit/v3/pkg/api/router"
-	"golang.org/x/sys/unix"
+	"time"
 
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/instance"
@@ -35,8 +33,14 @@ type Backend interface {
 	Explain(err error) (hint string, code int)
 }
 
-// maxBody bounds a request: 65535 forwards of the longest addresses are below it.
-const maxBody = 32 << 20
+// Bounds of a request, whoever sends it.
+const (
+	maxBody   = 32 << 20 // 65,535 forwards of the longest addresses are below it
+	maxSpec   = 64 << 10 // of RootlessKit's routes, which take one forward
+	maxHeader = 16 << 10
+	// For the header; for the rest of the request; for both and the answer; between requests.
+	headerTime, requestTime, answerTime, idleTime = 5 * time.Second, 30 * time.Second, 10 * time.Minute, time.Minute
+)
 
 // Server serves one instance's control socket.
 type Server struct {
@@ -55,14 +59,23 @@ func Serve(path string, b Backend) (*Server, error) {
 		ln.Close()
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
+	own, err := ownNamespaces()
+	if err != nil {
+		ln.Close()
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
 	mux := http.NewServeMux()
-	router.AddRoutes(mux, &router.Backend{
-		StateDir: b.State().StateDir, ChildPID: b.State().Target.PID,
-		NetworkDriver: networkDriver{b}, PortDriver: newPortDriver(b),
-	})
+	addRootlessKitRoutes(mux, b)
 	addRoutes(mux, b)
 	s := &Server{
-		http: &http.Server{Handler: mux, ErrorLog: log.New(io.Discard, "", 0)},
+		http: &http.Server{
+			Handler: guard(mux), ErrorLog: log.New(io.Discard, "", 0), MaxHeaderBytes: maxHeader,
+			ReadHeaderTimeout: headerTime, WriteTimeout: answerTime, IdleTimeout: idleTime,
+			ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+				u := c.(*net.UnixConn)
+				return context.WithValue(ctx, peerKey{}, &peer{u, own.check(u)})
+			},
+		},
 		done: make(chan struct{}),
 	}
 	go func() {
@@ -96,28 +109,9 @@ func (l ownListener) Accept() (net.Conn, error) {
 	}
 }
 
-func peerUID(c *net.UnixConn) (uint32, error) {
-	rc, err := c.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var cred *unix.Ucred
-	var cerr error
-	if err := rc.Control(func(fd uintptr) {
-		cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
-		return 0, err
-	}
-	if cerr != nil {
-		return 0, cerr
-	}
-	return cred.Uid, nil
-}
-
 func addRoutes(mux *http.ServeMux, b Backend) {
 	handle := func(pattern string, f func(r *http.Request) (any, error)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 			out, err := f(r)
 			if err != nil {
 				hint, code := b.Explain(err)
@@ -168,7 +162,10 @@ func addRoutes(mux *http.ServeMux, b Backend) {
 		return Ports(b.Forwards().List()), nil
 	})
 	handle("GET "+prefix+"/traffic", func(*http.Request) (any, error) { return b.Traffic() })
-	handle("POST "+prefix+"/down", func(*http.Request) (any, error) {
+	handle("POST "+prefix+"/down", func(r *http.Request) (any, error) {
+		if err := r.Context().Err(); err != nil {
+			return nil, err
+		}
 		b.Down()
 		return struct{}{}, nil
 	})

@@ -144,12 +144,9 @@ func (m *Manager) openAll(ctx context.Context, jobs []*job) error {
 }
 
 func (m *Manager) openOne(ctx context.Context, j *job) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	l, err := m.h.Open(ctx, j.e.f)
+	l, err := m.open(ctx, j.e.f)
 	if err != nil {
-		return Explain(j.e.f, err)
+		return err
 	}
 	j.l = l
 	return nil

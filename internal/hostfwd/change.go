@@ -340,15 +340,27 @@ func (m *Manager) openDown(ctx context.Context, es []*entry) error {
 }
 
 func (m *Manager) openEntry(ctx context.Context, e *entry) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	l, err := m.h.Open(ctx, e.f)
+	l, err := m.open(ctx, e.f)
 	if err != nil {
-		return Explain(e.f, err)
+		return err
 	}
 	e.l = l
 	return nil
+}
+
+// open opens a forward unless ctx has ended, before or meanwhile: then nobody would know of it.
+func (m *Manager) open(ctx context.Context, f Forward) (Listener, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	l, err := m.h.Open(ctx, f)
+	if err != nil {
+		return nil, Explain(f, err)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
 }
 
 func byID(set map[*entry]bool) []*entry {

@@ -154,11 +154,14 @@ func (m *Manager) lock(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	err := ctx.Err() // the wait may have been long
 	if m.closed {
-		m.unlock()
-		return ErrClosed
+		err = ErrClosed
 	}
-	return nil
+	if err != nil {
+		m.unlock()
+	}
+	return err
 }
 
 func (m *Manager) unlock() { <-m.changing }
