@@ -135,10 +135,14 @@ func (b Base) lockFree(ctx context.Context, name string) (unlock func(), err err
 			return unlock, nil
 		}
 		unlock()
-		if now := time.Now(); now.Before(started.Add(dieWithin)) && readHolder(filepath.Join(b.dir, name)).dying() {
+		holder := readHolder(filepath.Join(b.dir, name))
+		if now := time.Now(); now.Before(started.Add(dieWithin)) && holder.dying() {
 			deadline = now.Add(letGo)
 		}
 		if !errors.Is(err, ErrInUse) || time.Now().After(deadline) {
+			if why := holder.stuck(); why != "" {
+				err = fmt.Errorf("%w: %s", err, why)
+			}
 			return nil, err
 		}
 		select {

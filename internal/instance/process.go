@@ -88,32 +88,71 @@ func (p ProcessState) Alive() bool {
 	return err == nil && start-ticksAhead() == p.Start && state != 'Z' && state != 'X'
 }
 
-// dying reports whether the process has been killed and still has threads, which hold what it held.
+// dying reports whether the process has been killed and still has threads, which hold what it held; not
+// where they don't get to notice, in a frozen cgroup for example.
 // Source: proc(5), /proc/PID/status, "State", "SigPnd" and "ShdPnd".
 func (p ProcessState) dying() bool {
-	if p.PID <= 0 {
-		return false
+	threads := p.threads()
+	for _, t := range threads {
+		switch {
+		case t.state == 'Z' || t.state == 'X':
+			return len(threads) > 1
+		case t.killed && !t.stuck():
+			return true
+		}
 	}
-	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.PID))
-	for _, path := range threads {
+	return false
+}
+
+// stuck says why the process does nothing, or "".
+func (p ProcessState) stuck() string {
+	for _, t := range p.threads() {
+		switch {
+		case !t.stuck():
+		case t.killed:
+			return fmt.Sprintf("its supervisor (pid %d) was killed and can't end: it is frozen, or waits for a device", p.PID)
+		case t.state == 'D':
+			return fmt.Sprintf("its supervisor (pid %d) is frozen, or waits for a device", p.PID)
+		default:
+			return fmt.Sprintf("its supervisor (pid %d) is stopped", p.PID)
+		}
+	}
+	return ""
+}
+
+type thread struct {
+	state  byte
+	killed bool
+}
+
+func (t thread) stuck() bool { return t.state == 'D' || t.state == 'T' || t.state == 't' }
+
+func (p ProcessState) threads() (list []thread) {
+	if p.PID <= 0 {
+		return nil
+	}
+	paths, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.PID))
+	for _, path := range paths {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			continue
 		}
-		for line := range strings.Lines(string(data)) {
-			name, value, _ := strings.Cut(line, ":")
-			value = strings.TrimSpace(value)
-			switch name {
-			case "State":
-				if strings.HasPrefix(value, "Z") || strings.HasPrefix(value, "X") {
-					return len(threads) > 1
-				}
-			case "SigPnd", "ShdPnd":
-				if set, _ := strconv.ParseUint(value, 16, 64); set&(1<<(unix.SIGKILL-1)) != 0 {
-					return true
-				}
-			}
+		list = append(list, parseThread(string(data)))
+	}
+	return list
+}
+
+func parseThread(status string) (t thread) {
+	for line := range strings.Lines(status) {
+		name, value, _ := strings.Cut(line, ":")
+		value = strings.TrimSpace(value)
+		switch {
+		case name == "State" && value != "":
+			t.state = value[0]
+		case name == "SigPnd" || name == "ShdPnd":
+			set, _ := strconv.ParseUint(value, 16, 64)
+			t.killed = t.killed || set&(1<<(unix.SIGKILL-1)) != 0
 		}
 	}
-	return false
+	return t
 }
