@@ -50,9 +50,14 @@ func TestAttackControlSocket(t *testing.T) {
 			}
 			for place, words := range places {
 				for _, args := range [][]string{
-					{"forward", "add", "x", "127.0.0.1::81"}, {"forward", "list", "x"}, {"forward", "remove", "x", "1"},
-					{"forward", "set", "x"}, {"forward", "reload", "x"}, {"forward", "add", "other", "127.0.0.1::81"},
-					{"down", "x"}, {"down", "other"},
+					{"forward", "add", "x", "127.0.0.1::81"},
+					{"forward", "list", "x"},
+					{"forward", "remove", "x", "1"},
+					{"forward", "set", "x"},
+					{"forward", "reload", "x"},
+					{"forward", "add", "other", "127.0.0.1::81"},
+					{"down", "x"},
+					{"down", "other"},
 				} {
 					r := from(words, args...)
 					if r.code == 0 || !strings.Contains(r.err, "refuses this caller") {

@@ -5,7 +5,7 @@
 // no_new_privs is brought to all threads by the kernel itself.
 //
 // A process in a new user namespace has every capability there, whatever its parent dropped
-// (user_namespaces(7)): COMMAND, and the helper of a target with a user namespace, lose nothing.
+// (user_namespaces(7)): COMMAND loses nothing.
 package privileges
 
 import (
