@@ -247,7 +247,7 @@ func TestOtherUsersStayOut(t *testing.T) {
 	if err := os.Chmod(filepath.Dir(l.base), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, socket := range []string{st.ControlSocket, st.APISocket, filepath.Join(l.base, "x", ".bp.sock")} {
+	for _, socket := range []string{st.ControlSocket, st.APISocket, filepath.Join(l.base, "x", instance.RootlessKitDir, ".bp.sock")} {
 		if out := try(socket, 65534); !strings.Contains(out, "Permission denied") {
 			t.Errorf("%s: %q", socket, out)
 		}
