@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/slirpctl/slirpctl/internal/enter"
+	"github.com/slirpctl/slirpctl/internal/probe"
 )
 
 func newExecCmd(a *app) *cobra.Command {
@@ -51,6 +52,9 @@ func execCommand(args []string) []string {
 }
 
 func runExec(ctx context.Context, a *app, name string, argv []string) error {
+	if err := probe.CheckProc(); err != nil {
+		return err
+	}
 	base, err := a.openBase()
 	if err != nil {
 		return err

@@ -55,8 +55,19 @@ func exitCode(err error) int {
 		return exitNotFound
 	case errors.Is(err, fault.Conflict), errors.Is(err, syscall.EADDRINUSE):
 		return exitConflict
+	case deniedHint(err) != "":
+		return exitUnsupported
 	}
 	return exitFailure
+}
+
+// deniedHint says which system call of `up` the host denies, if that is the cause of err; or "".
+func deniedHint(err error) string {
+	start, isStart := errorAs[*launcher.StartError](err)
+	if !errors.Is(err, syscall.EPERM) && !errors.Is(err, syscall.ENOSYS) && !(isStart && start.Problem == launcher.NetnsDenied) {
+		return ""
+	}
+	return probe.DeniedCall(context.Background(), probe.NewEnv("", subnet.Network{}, nil), err)
 }
 
 func isA[T error](err error) bool {
@@ -101,6 +112,9 @@ func hostHint(err error) string {
 // hintOf returns what the user can do about an error, or "": at best the next command to type.
 func hintOf(err error) string {
 	if hint := hostHint(err); hint != "" {
+		return hint
+	}
+	if hint := deniedHint(err); hint != "" {
 		return hint
 	}
 	se, isStart := errorAs[*launcher.StartError](err)

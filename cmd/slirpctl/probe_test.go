@@ -69,7 +69,7 @@ func fakeVersion(t *testing.T, name string) string {
 // binaryPart cuts the host's lines off, and the path's beginning.
 func binaryPart(t *testing.T, report, path string) string {
 	t.Helper()
-	part, _, ok := strings.Cut(report, "user-namespaces\t")
+	part, _, ok := strings.Cut(report, "proc\t")
 	if !ok {
 		t.Fatalf("no host section in\n%s", report)
 	}

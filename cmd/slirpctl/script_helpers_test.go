@@ -39,6 +39,7 @@ var helperPrograms = map[string]func(args []string) int{
 	"closed":  closed,
 	"alive":   alive,
 	"binds":   binds,
+	"forbid":  forbid,
 	deathsig:  deathSignal,
 }
 

@@ -169,6 +169,9 @@ func runUp(ctx context.Context, a *app, o *upOptions) error {
 		_, err = fmt.Fprintln(a.out, line)
 		return err
 	}
+	if err := probe.CheckProc(); err != nil {
+		return err
+	}
 	warnOfOverlap(a.log, opt.CIDR)
 	if o.container != nil {
 		name := opt.Name

@@ -27,6 +27,9 @@ func Child() {
 	case UserOnly:
 	case waiting:
 		wait()
+	case callsKind:
+		childCalls()
+		unix.Exit(0)
 	default:
 		os.Exit(1)
 	}

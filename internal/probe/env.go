@@ -21,7 +21,7 @@ import (
 // Env is the host as the checks see it. [NewEnv] gives the real one; tests replace fields.
 type Env struct {
 	FS       fs.FS // the host's files, names without the leading slash
-	UID      int   // effective
+	UID, GID int   // effective
 	User     string
 	StateDir string         // the directory that has one directory for each instance; absolute
 	CIDR     subnet.Network // the IPv4 network to be used inside
@@ -37,8 +37,12 @@ type Env struct {
 	TrySocket   func(dir string) error                                                 // makes and removes a Unix socket below dir
 	TryMaps     func(ctx context.Context, uidArgs, gidArgs []string) error             // see tryMaps
 	TryChild    func(ctx context.Context, kind ChildKind) (Trial, error)
+	TryCalls    func(ctx context.Context) ([]Denied, error)
 	trialsMutex sync.Mutex
 	trials      map[ChildKind]func() (Trial, error)
+	callsOnce   sync.Once
+	calls       []Denied
+	callsErr    error
 }
 
 // NewEnv is this process on this host. It reads next to nothing.
@@ -49,9 +53,9 @@ func NewEnv(stateDir string, cidr subnet.Network, binary *launcher.Binary) *Env 
 		name = u.Username
 	}
 	return &Env{
-		FS: os.DirFS("/"), UID: uid, User: name, StateDir: stateDir, CIDR: cidr, Slirp4netns: binary,
+		FS: os.DirFS("/"), UID: uid, GID: os.Getegid(), User: name, StateDir: stateDir, CIDR: cidr, Slirp4netns: binary,
 		LookPath: launcher.LookPath, Addresses: addresses, Output: output, HasCap: hasCap, PingSocket: pingSocket,
-		TrySocket: trySocket, TryMaps: tryMaps, TryChild: tryChild,
+		TrySocket: trySocket, TryMaps: tryMaps, TryChild: tryChild, TryCalls: tryCalls,
 	}
 }
 

@@ -44,6 +44,8 @@ func checks() []struct {
 		name  string
 		check Check
 	}{
+		{"proc", Proc},
+		{"system-calls", SystemCalls},
 		{"user-namespaces", UserNamespaces},
 		{"tun-device", TunDevice},
 		{"runtime-directory", RuntimeDirectory},

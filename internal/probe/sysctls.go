@@ -15,7 +15,7 @@ func PingGroupRange(_ context.Context, env *Env) Result {
 	err := env.PingSocket()
 	switch errno := errnoOf(err); {
 	case err == nil:
-		r.Status, r.Reason = OK, "an ICMP socket was made: ping works inside"
+		r.Status, r.Reason = OK, "an ICMP socket was made: ping works inside, "+onlyIPv4Ping
 	case errno == unix.EACCES || errno == unix.EPERM:
 		r.Status, r.Reason = Warning, "ping won't work inside: no group of ours is in net.ipv4.ping_group_range"
 		if env.HasCap(unix.CAP_NET_RAW) {
@@ -30,6 +30,10 @@ func PingGroupRange(_ context.Context, env *Env) Result {
 	}
 	return r
 }
+
+// onlyIPv4Ping: libslirp answers ICMPv6 echo requests to its own addresses and drops all others
+// (icmp6_input in ip6_icmp.c).
+const onlyIPv4Ping = "over IPv4; ping6 is answered by gateway and DNS only, because slirp4netns sends none to the outside"
 
 // UnprivilegedPorts says from which port on this user can publish. The kernel's own 1024 is
 // nothing to warn of.

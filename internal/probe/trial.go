@@ -9,9 +9,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/nsexec"
 )
 
 // ChildKind says in which new namespaces a child of ours tries things.
@@ -23,6 +26,7 @@ const (
 	Privileged ChildKind = "privileged" // network, mount; for who is root already
 	UserOnly   ChildKind = "user-only"  // user
 	waiting    ChildKind = "waiting"    // user, unmapped; waits for end-of-file, for tryMaps
+	callsKind  ChildKind = "calls"      // none; for tryCalls
 )
 
 // childName is argv[0] of the children. No argument and no environment variable of a user's
@@ -47,14 +51,12 @@ func childCommand(ctx context.Context, kind ChildKind) *exec.Cmd {
 	cmd.Dir = "/"
 	attr := &syscall.SysProcAttr{}
 	switch kind {
-	case Rootless:
-		attr.Cloneflags = unix.CLONE_NEWUSER | unix.CLONE_NEWNET | unix.CLONE_NEWNS
 	case Privileged:
 		attr.Cloneflags = unix.CLONE_NEWNET | unix.CLONE_NEWNS
 	case UserOnly, waiting:
 		attr.Cloneflags = unix.CLONE_NEWUSER
 	}
-	if kind == Rootless || kind == UserOnly {
+	if kind == UserOnly {
 		attr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}}
 		attr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}
 	}
@@ -65,23 +67,77 @@ func childCommand(ctx context.Context, kind ChildKind) *exec.Cmd {
 // tryChild runs a child of kind to its end. The error is that of making its namespaces, or
 // says that it came to no result.
 func tryChild(ctx context.Context, kind ChildKind) (Trial, error) {
-	var stdout, stderr bytes.Buffer
-	cmd := childCommand(ctx, kind)
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
+	var stdout, stderr string
+	var err error
+	if kind == Rootless {
+		stdout, stderr, err = runRootless(ctx)
+	} else {
+		var out, errs bytes.Buffer
+		cmd := childCommand(ctx, kind)
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		err = cmd.Run()
+		stdout, stderr = out.String(), errs.String()
+	}
+	if err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		if stderr.Len() > 0 {
-			err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(stderr.Bytes()))
+		if stderr != "" {
+			err = fmt.Errorf("%w: %s", err, strings.TrimSpace(stderr))
 		}
 		return Trial{}, err
 	}
 	var t Trial
-	if err := json.Unmarshal(stdout.Bytes(), &t); err != nil {
+	if err := json.Unmarshal([]byte(stdout), &t); err != nil {
 		return Trial{}, fmt.Errorf("the child that tries things out did not answer: %w", err)
 	}
 	return t, nil
+}
+
+// runRootless runs the child with the system calls of `up -- COMMAND`.
+func runRootless(ctx context.Context) (stdout, stderr string, err error) {
+	var files [2]*os.File // both are short, so nobody needs to read meanwhile
+	for i := range files {
+		fd, err := unix.MemfdCreate("probe", unix.MFD_CLOEXEC)
+		if err != nil {
+			return "", "", fmt.Errorf("memfd_create: %w", err)
+		}
+		files[i] = os.NewFile(uintptr(fd), "probe")
+		defer files[i].Close()
+	}
+	cmd := nsexec.Cmd{
+		Args: []string{childName, string(Rootless)}, Dir: "/", Files: []*os.File{nil, files[0], files[1]},
+		NewUser: true, NewMount: true, NewNet: true, Map: mapToRoot, BecomeRoot: true,
+	}
+	process, err := cmd.Start()
+	if err != nil {
+		return "", "", err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = process.Kill() })
+	defer stop()
+	state, err := process.Wait()
+	if err == nil && !state.Success() {
+		err = errors.New(state.String())
+	}
+	read := func(f *os.File) string {
+		data, _ := io.ReadAll(io.NewSectionReader(f, 0, 64<<10))
+		return string(data)
+	}
+	return read(files[0]), read(files[1]), err
+}
+
+// mapToRoot maps this process's ids to 0 in the user namespace of a process.
+func mapToRoot(pid int) error {
+	for _, m := range []struct{ file, text string }{
+		{"setgroups", "deny"},
+		{"uid_map", fmt.Sprintf("0 %d 1", os.Geteuid())},
+		{"gid_map", fmt.Sprintf("0 %d 1", os.Getegid())},
+	} {
+		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, m.file), []byte(m.text), 0); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tryMaps makes a user namespace and lets newuidmap(1) and newgidmap(1) fill its maps: each

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +15,11 @@ import (
 // is a warning only: root needs none to serve other processes.
 func UserNamespaces(ctx context.Context, env *Env) Result {
 	r := Result{Name: "user-namespaces"}
+	// Without these none can be used, and a filter that kills would take the trial's parent too.
+	if denied, err := env.denied(ctx, needed()...); err == nil && len(denied) > 0 {
+		r.Status, r.Reason, r.Remedy = Failed, denied[0].reason(env.filtered()), env.allowCalls()
+		return r
+	}
 	_, err := env.trial(ctx, Rootless)
 	if err == nil {
 		r.Status, r.Reason = OK, "one was made, with a network and a mount namespace in it"
@@ -46,6 +52,11 @@ var usernsSwitches = [...]struct {
 // whyNoUserNamespace explains err, which making one gave.
 func (e *Env) whyNoUserNamespace(ctx context.Context, err error) (reason, remedy string) {
 	privileged := e.UID == 0 && e.HasCap(unix.CAP_SYS_ADMIN)
+	if errnoOf(err) == unix.EPERM {
+		if reason, remedy := e.callersFault(); reason != "" {
+			return reason, remedy
+		}
+	}
 	for _, s := range usernsSwitches {
 		if privileged && !s.rootToo {
 			continue
@@ -59,6 +70,8 @@ func (e *Env) whyNoUserNamespace(ctx context.Context, err error) (reason, remedy
 		}
 	}
 	switch errno := errnoOf(err); {
+	case errno == unix.EPERM && e.UID == 0 && !e.HasCap(unix.CAP_SETFCAP):
+		return "root without the capability CAP_SETFCAP can't be mapped into one (Linux 5.12 and newer)", "podman run --cap-add SETFCAP …"
 	case errno == unix.EINVAL || errno == unix.ENOSYS:
 		return "this kernel was built without them", ""
 	case errno == unix.ENOSPC || errno == unix.EUSERS:
@@ -68,13 +81,52 @@ func (e *Env) whyNoUserNamespace(ctx context.Context, err error) (reason, remedy
 		return err.Error(), ""
 	}
 	if e.filtered() || e.inContainer() {
-		return "the container or service that we run in forbids them, by a system call filter or a security module (" + errnoOf(err).Error() + ")",
+		return "the container or service that we run in forbids them, by a system call filter or a security module, or this is a chroot (" + errnoOf(err).Error() + ")",
 			"podman run --security-opt seccomp=unconfined --security-opt label=disable --device /dev/net/tun …"
 	}
 	if _, err := e.trial(ctx, UserOnly); err == nil {
 		return "one can be made, but a security module (AppArmor, SELinux) allows no network namespace in it", e.sudo("dmesg | grep -i -e apparmor -e avc | tail")
 	}
-	return "the kernel refuses (" + errnoOf(err).Error() + "): a security module, or we are in a chroot", e.sudo("dmesg | grep -i -e apparmor -e avc | tail")
+	return "the kernel refuses (" + errnoOf(err).Error() + "), perhaps because of a security module", e.sudo("dmesg | grep -i -e apparmor -e avc | tail")
+}
+
+// callersFault returns what about this process makes the kernel refuse a user namespace (create_user_ns in
+// kernel/user_namespace.c), or "".
+func (e *Env) callersFault() (reason, remedy string) {
+	for _, id := range []struct {
+		file, what string
+		n          int
+	}{{"uid_map", "user", e.UID}, {"gid_map", "group", e.GID}} {
+		if text, err := e.readWord("proc/self/" + id.file); err == nil && !mapped(text, id.n) {
+			return fmt.Sprintf("this process's %s id has no number in the user namespace that it is in (it shows as %d), and the kernel makes none for such a process", id.what, id.n),
+				"unshare --user --map-root-user slirpctl up …  # instead of unshare --user alone"
+		}
+	}
+	if text, err := fs.ReadFile(e.FS, "proc/self/mountinfo"); err == nil && !rootIsMount(string(text)) {
+		return "this process is in a chroot, from where the kernel makes none", ""
+	}
+	return "", ""
+}
+
+// mapped reports whether the uid_map or gid_map text has the id.
+func mapped(text string, id int) bool {
+	for line := range strings.Lines(text) {
+		var first, outside, count int
+		if n, _ := fmt.Sscan(line, &first, &outside, &count); n == 3 && first <= id && id-first < count {
+			return true
+		}
+	}
+	return false
+}
+
+// rootIsMount reports whether a mount point is the root directory: after chroot(2) it is none as a rule.
+func rootIsMount(mountinfo string) bool {
+	for line := range strings.Lines(mountinfo) {
+		if f := strings.Fields(line); len(f) > 4 && f[4] == "/" {
+			return true
+		}
+	}
+	return false
 }
 
 // filtered reports whether a seccomp filter is on us.

@@ -2,7 +2,5 @@ package trust
 
 import "github.com/slirpctl/slirpctl/internal/fault"
 
-// What kind of failure each error is, and what helps; see package fault.
-
-// Is says which kind of failure it is.
+// Is gives the kind of failure to errors.Is.
 func (*Error) Is(target error) bool { return target == fault.Usage }

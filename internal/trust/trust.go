@@ -106,6 +106,9 @@ func unsafe(info fs.FileInfo) string {
 		return "has an owner that can't be told"
 	}
 	if owner := int(st.Uid); owner != 0 && owner != UnmappedUID() {
+		if _, err := os.Stat(uidMap); err != nil {
+			return fmt.Sprintf("belongs to user %d, as far as can be told without /proc", owner)
+		}
 		return fmt.Sprintf("belongs to user %d", owner)
 	}
 	mode := info.Mode()
@@ -148,11 +151,13 @@ func checkMagic(path string, isParent bool, refuse func(string, ...any) error) e
 	return nil
 }
 
+const uidMap = "/proc/self/uid_map"
+
 // UnmappedUID returns the owner that files of users outside our user namespace seem to have, such
 // as those of the real root (user_namespaces(7)). In the initial namespace, where there are none, it is 0.
 func UnmappedUID() int {
 	var first, under, count uint64
-	data, err := os.ReadFile("/proc/self/uid_map")
+	data, err := os.ReadFile(uidMap)
 	if n, _ := fmt.Sscan(string(data), &first, &under, &count); err != nil || n < 3 || count == 1<<32-1 {
 		return 0
 	}

@@ -1,0 +1,189 @@
+package probe
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
+)
+
+// call is a system call.
+type call struct {
+	name string
+	try  func() error
+	lost string // what does not work without it; "": up
+}
+
+// calls are the system calls that `up` makes and that system call filters are known to forbid, with
+// arguments for which the kernel does nothing.
+var calls = [...]call{
+	{"unshare", func() error { return unix.Unshare(0) }, ""},
+	{"setns", func() error { return unix.Setns(-1, 0) }, ""},
+	{"pidfd_open", func() error { _, err := unix.PidfdOpen(-1, 0); return err }, ""},
+	{"pidfd_send_signal", func() error { return unix.PidfdSendSignal(-1, 0, nil, 0) }, "down can't end an instance that does not answer"},
+	{"pidfd_getfd", func() error { _, err := unix.PidfdGetfd(-1, 0, 0); return err }, "the host's loopback is open to frames that programs inside make themselves"},
+}
+
+// needed are the calls that `up` can't do without.
+func needed() (names []string) {
+	for _, c := range calls {
+		if c.lost == "" {
+			names = append(names, c.name)
+		}
+	}
+	return names
+}
+
+// Denied is a system call that the host does not let us make.
+type Denied struct {
+	Call  string     `json:"call"`
+	Errno unix.Errno `json:"errno"` // EPERM, EACCES or ENOSYS; 0: who makes it is killed
+}
+
+// reason says who denies it.
+func (d Denied) reason(filtered bool) string {
+	switch {
+	case d.Errno == 0:
+		return "a system call filter (seccomp) kills who calls " + d.Call
+	case d.Errno == unix.ENOSYS && !filtered:
+		return fmt.Sprintf("this kernel has no %s (Linux 5.6 and newer do)", d.Call)
+	}
+	return fmt.Sprintf("a system call filter (seccomp) forbids %s (%s)", d.Call, d.Errno)
+}
+
+// childCalls makes every call, and writes its name before and the result after: a filter may kill.
+func childCalls() {
+	out := json.NewEncoder(os.Stdout)
+	for _, c := range calls {
+		_ = out.Encode(Denied{Call: c.name})
+		switch errno := errnoOf(c.try()); errno {
+		case unix.EPERM, unix.EACCES, unix.ENOSYS:
+			_ = out.Encode(Denied{c.name, errno})
+		default:
+			_ = out.Encode(Denied{})
+		}
+	}
+}
+
+// tryCalls returns the calls that are denied, as far as it came.
+func tryCalls(ctx context.Context) ([]Denied, error) {
+	cmd := childCommand(ctx, callsKind)
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return nil, err
+	}
+	var all []Denied
+	var last Denied
+	for in := json.NewDecoder(bytes.NewReader(out)); in.Decode(&last) == nil; {
+		if last.Errno != 0 {
+			all = append(all, last)
+		}
+	}
+	if err != nil {
+		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signal() == unix.SIGSYS && last.Call != "" && last.Errno == 0 {
+			return append(all, last), nil
+		}
+		return nil, err
+	}
+	return all, nil
+}
+
+// denied returns the calls that are denied, of those named, or of all.
+func (e *Env) denied(ctx context.Context, names ...string) ([]Denied, error) {
+	if e.TryCalls == nil {
+		return nil, nil
+	}
+	e.callsOnce.Do(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTimeout)
+		defer cancel()
+		e.calls, e.callsErr = e.TryCalls(ctx)
+	})
+	return slices.DeleteFunc(slices.Clone(e.calls), func(d Denied) bool { return len(names) > 0 && !slices.Contains(names, d.Call) }), e.callsErr
+}
+
+// SystemCalls makes the system calls of `up` that filters are known to forbid.
+func SystemCalls(ctx context.Context, env *Env) Result {
+	r := Result{Name: "system-calls"}
+	denied, err := env.denied(ctx)
+	if err != nil {
+		r.Status, r.Reason = Unknown, "can't be tried: "+err.Error()
+		return r
+	}
+	if len(denied) == 0 {
+		r.Status, r.Reason = OK, "what up calls is allowed"
+		return r
+	}
+	r.Status, r.Remedy = Warning, env.allowCalls()
+	var reasons []string
+	for _, d := range denied {
+		reason := d.reason(env.filtered())
+		i := slices.IndexFunc(calls[:], func(c call) bool { return c.name == d.Call })
+		if lost := calls[i].lost; lost != "" {
+			reason += ": " + lost
+		} else {
+			r.Status = Failed
+		}
+		reasons = append(reasons, reason)
+	}
+	r.Reason = strings.Join(reasons, "; ")
+	return r
+}
+
+// allowCalls says how a system call filter is lifted.
+func (e *Env) allowCalls() string {
+	switch {
+	case e.inContainer():
+		return "podman run --security-opt seccomp=unconfined …"
+	case e.filtered():
+		return e.sudo("systemctl edit $UNIT  # SystemCallFilter=")
+	}
+	return ""
+}
+
+// DeniedCall returns the system call that err names and that the host denies, with what to do about
+// it; "" if there is none. It says so of no other call, which can't have been the cause.
+func DeniedCall(ctx context.Context, env *Env, err error) (hint string) {
+	all, _ := env.denied(ctx)
+	for _, d := range all {
+		// os/exec names no call: it unshares between fork and exec.
+		if strings.Contains(err.Error(), d.Call) || d.Call == "unshare" && strings.Contains(err.Error(), "fork/exec") {
+			return Result{Name: "system-calls", Reason: d.reason(env.filtered()), Remedy: env.allowCalls()}.Hint()
+		}
+	}
+	return ""
+}
+
+// Proc looks for a /proc that shows this process.
+func Proc(_ context.Context, env *Env) Result {
+	r := Result{Name: "proc", Status: OK, Reason: "/proc is there"}
+	if err := CheckProc(); err != nil {
+		r.Status, r.Reason, r.Remedy = Failed, err.Error(), env.sudo(mountProc)
+	}
+	return r
+}
+
+const mountProc = "mount -t proc proc /proc"
+
+// CheckProc returns an error where there is no /proc that shows this process: namespaces, processes and
+// the program itself are found there.
+func CheckProc() error {
+	var st unix.Statfs_t
+	if err := unix.Statfs("/proc", &st); err != nil || st.Type != unix.PROC_SUPER_MAGIC {
+		return fault.New(fault.Unsupported, "/proc is not mounted, and slirpctl finds processes and namespaces there", mountProc)
+	}
+	if _, err := os.Readlink("/proc/self"); err != nil {
+		return fault.New(fault.Unsupported, "/proc is that of another PID namespace: it does not show this process", mountProc)
+	}
+	return nil
+}
