@@ -202,10 +202,10 @@ func (a *Agent) call(ctx context.Context, req request) (reply, []int, error) {
 	if err != nil {
 		return reply{}, nil, err
 	}
-	var n, oobn int
+	var n, oobn, flags int
 	var rerr error
 	err = rc.Read(func(fd uintptr) bool {
-		n, oobn, _, _, rerr = unix.Recvmsg(int(fd), buf, oob, unix.MSG_CMSG_CLOEXEC)
+		n, oobn, flags, _, rerr = unix.Recvmsg(int(fd), buf, oob, unix.MSG_CMSG_CLOEXEC)
 		return !errors.Is(rerr, unix.EAGAIN) && !errors.Is(rerr, unix.EINTR)
 	})
 	if err == nil {
@@ -218,6 +218,9 @@ func (a *Agent) call(ctx context.Context, req request) (reply, []int, error) {
 		return reply{}, nil, a.failed(req, err)
 	}
 	fds := rights(oob[:oobn])
+	if flags&unix.MSG_CTRUNC != 0 && len(fds) == 0 {
+		return reply{}, nil, fmt.Errorf("%s: %w", req.Op, unix.EMFILE) // no room for a single one
+	}
 	var rep reply
 	if err := json.Unmarshal(buf[:n], &rep); err != nil {
 		closeAll(fds)
@@ -261,19 +264,10 @@ func closeAll(fds []int) {
 	}
 }
 
-// Sockets returns n new sockets that live in the namespace, non-blocking and close-on-exec.
-// The caller owns them. family is AF_INET or AF_INET6, typ SOCK_STREAM or SOCK_DGRAM.
+// Sockets returns up to n new sockets that live in the namespace, non-blocking and close-on-exec; at
+// least one. The caller owns them. family is AF_INET or AF_INET6, typ SOCK_STREAM or SOCK_DGRAM.
 func (a *Agent) Sockets(ctx context.Context, family, typ, n int) ([]int, error) {
-	var out []int
-	for len(out) < n {
-		fds, err := a.sockets(ctx, family, typ, 0, min(n-len(out), maxBatch))
-		if err != nil {
-			closeAll(out)
-			return nil, err
-		}
-		out = append(out, fds...)
-	}
-	return out, nil
+	return a.sockets(ctx, family, typ, 0, min(n, maxBatch))
 }
 
 // Netlink returns a netlink(7) socket of the namespace, non-blocking and close-on-exec, for a protocol
@@ -286,7 +280,7 @@ func (a *Agent) Netlink(ctx context.Context, protocol int) (fd int, err error) {
 	return fds[0], nil
 }
 
-// sockets returns n sockets that are what was asked for: else whoever got hold of the agent could
+// sockets returns one to n sockets that are what was asked for: else whoever got hold of the agent could
 // have this process wait for, or write to, something else.
 func (a *Agent) sockets(ctx context.Context, family, typ, protocol, n int) ([]int, error) {
 	req := request{Op: "sockets", Family: family, Type: typ, Protocol: protocol, Count: n}
@@ -294,7 +288,7 @@ func (a *Agent) sockets(ctx context.Context, family, typ, protocol, n int) ([]in
 	if err != nil {
 		return nil, err
 	}
-	ok := len(fds) == n
+	ok := len(fds) > 0 && len(fds) <= n
 	for _, fd := range fds {
 		domain, err1 := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 		kind, err2 := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)

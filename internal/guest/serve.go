@@ -72,7 +72,9 @@ func sockets(family, typ, protocol, n int) ([]int, error) {
 	for range n {
 		fd, err := unix.Socket(family, typ|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, protocol)
 		if err != nil {
-			closeAll(fds)
+			if len(fds) > 0 {
+				break // better few than none, where descriptors are short
+			}
 			return nil, fmt.Errorf("socket: %w", err)
 		}
 		fds = append(fds, fd)

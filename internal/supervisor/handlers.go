@@ -29,7 +29,7 @@ func (s *supervisor) newHandler() (hostfwd.Handler, error) {
 	case options.HandlerRootlessKit:
 		return rootlesskit.New(rootlesskit.Config{
 			Dir: s.inst.Path(instance.RootlessKitDir), RunChild: s.runChildDriver,
-			SourceIPTransparent: o.SourceIPTransparent, Log: s.instLog.Foreign("rootlesskit"),
+			SourceIPTransparent: o.SourceIPTransparent, Log: s.log.Warnf,
 		}), nil
 	}
 	return nil, fmt.Errorf("port handler %q is not known", o.PortHandler)
@@ -55,6 +55,7 @@ func (s *supervisor) runChildDriver(ctx context.Context, opaque map[string]strin
 	if err != nil {
 		return nil, err
 	}
+	s.reusePorts()
 	return g.Done(), g.RunChildDriver(ctx, opaque)
 }
 

@@ -22,13 +22,22 @@ type Sockets interface {
 
 // Defaults of [Config].
 const (
-	DefaultUDPIdle     = 90 * time.Second
+	// DefaultUDPIdle is what RFC 4787 recommends for address translators.
+	DefaultUDPIdle     = 5 * time.Minute
 	DefaultUDPSessions = 4096
 )
 
+// Dialer connects to the guest, if sockets that are made beforehand won't do. It may block, is called
+// by several goroutines, and ends when ctx does. The descriptor is non-blocking and the caller's.
+type Dialer func(ctx context.Context, f hostfwd.Forward, client netip.AddrPort) (fd int, err error)
+
 // Config is what a [Handler] needs to know.
 type Config struct {
-	Sockets Sockets // required
+	Name    string  // of the handler; "" means direct
+	Sockets Sockets // where Dial is nil
+	Dial    Dialer
+	// EndConnections makes the end of a forward that of its TCP connections too.
+	EndConnections bool
 	// Log gets what an operator should know: a namespace that gives no sockets, a full
 	// descriptor table. Nil discards it.
 	Log func(format string, args ...any)
@@ -49,10 +58,15 @@ var ErrClosed = errors.New("port handler is closed")
 type Handler struct {
 	cfg Config
 
+	quota   quota
 	openMu  sync.Mutex // guards starting and closing
 	closed  bool
 	loops   []*loop
 	nextUDP int
+
+	dialing sync.WaitGroup
+	dialCtx context.Context
+	hangUp  context.CancelFunc
 
 	mu        sync.RWMutex // guards the two below; loops read them
 	listeners map[int32]*tcpListener
@@ -74,14 +88,20 @@ func New(cfg Config) *Handler {
 	if cfg.UDPSessions <= 0 {
 		cfg.UDPSessions = min(DefaultUDPSessions, max(1, fileLimit()/4))
 	}
+	if cfg.Name == "" {
+		cfg.Name = "direct"
+	}
 	h := &Handler{cfg: cfg, listeners: make(map[int32]*tcpListener)}
+	h.dialCtx, h.hangUp = context.WithCancel(context.Background())
 	h.tcp4, h.tcp6 = newTCPPool(h, false), newTCPPool(h, true)
 	h.udp4, h.udp6 = newUDPPool(h, false), newUDPPool(h, true)
 	return h
 }
 
-// Name returns "direct".
-func (h *Handler) Name() string { return "direct" }
+// Name returns [Config].Name.
+func (h *Handler) Name() string { return h.cfg.Name }
+
+func (h *Handler) log(format string, args ...any) { h.cfg.Log(h.cfg.Name+": "+format, args...) }
 
 // Check refuses a forward whose protocol is unknown or does not fit its host address.
 func (h *Handler) Check(f hostfwd.Forward) error {
@@ -146,11 +166,11 @@ func (h *Handler) start() error {
 	}
 	n := 1
 	if runtime.NumCPU() > 4 {
-		n = 2
+		n = maxLoops
 	}
 	var loops []*loop
-	for range n {
-		l, err := newLoop(h)
+	for i := range n {
+		l, err := newLoop(h, i)
 		if err != nil {
 			for _, l := range loops {
 				l.free()
@@ -160,6 +180,7 @@ func (h *Handler) start() error {
 		loops = append(loops, l)
 	}
 	h.loops = loops
+	h.quota.init()
 	for _, l := range loops {
 		go l.run()
 	}
@@ -187,9 +208,11 @@ func (h *Handler) Close() error {
 	for _, p := range []*pool{h.tcp4, h.tcp6, h.udp4, h.udp6} {
 		p.close()
 	}
+	h.hangUp()
 	for _, l := range h.loops {
 		l.stop()
 	}
+	h.dialing.Wait()
 	return nil
 }
 

@@ -14,12 +14,18 @@ import (
 // net.core.somaxconn.
 const backlog = 4096
 
+// maxLoops is the most loops a handler has.
+const maxLoops = 2
+
 // tcpListener is an open TCP forward. Loops accept under the read lock, so that a descriptor
 // is never closed, and its number used again, in the middle of an accept.
 type tcpListener struct {
-	h   *Handler
-	id  int32
-	fwd hostfwd.Forward
+	h         *Handler
+	id        int32
+	fwd       hostfwd.Forward
+	usage     usage
+	lanes     [maxLoops]lane
+	acceptors [maxLoops]acceptor
 	// paced is the congestion control that connections from other machines get back; "" if it was
 	// not changed for any.
 	paced string
@@ -37,6 +43,11 @@ func (h *Handler) openTCP(f hostfwd.Forward) (hostfwd.Listener, error) {
 	if f.HostIP.IsLoopback() {
 		ln.paced = "" // nobody else can connect
 	}
+	for i := range ln.acceptors {
+		ln.acceptors[i] = acceptor{task: task{lane: &ln.lanes[i]}, ln: ln}
+	}
+	h.quota.take(&ln.usage, 1)
+	h.quota.forwards.Add(1)
 	h.mu.Lock()
 	h.lastID++
 	ln.id = h.lastID
@@ -48,41 +59,63 @@ func (h *Handler) openTCP(f hostfwd.Forward) (hostfwd.Listener, error) {
 			return nil, err
 		}
 	}
-	h.tcpPool(f.GuestIP).warm()
+	if h.cfg.Dial == nil {
+		h.tcpPool(f.GuestIP).warm()
+	}
 	return ln, nil
 }
 
 // Forward returns the forward with the port that is listened on.
 func (ln *tcpListener) Forward() hostfwd.Forward { return ln.fwd }
 
-// Close stops listening. Open connections go on.
+// Close stops listening. Open connections go on, unless the configuration says otherwise.
 func (ln *tcpListener) Close() error {
-	ln.h.mu.Lock()
-	delete(ln.h.listeners, ln.id)
-	ln.h.mu.Unlock()
+	h := ln.h
+	h.mu.Lock()
+	delete(h.listeners, ln.id)
+	h.mu.Unlock()
 	ln.mu.Lock()
-	defer ln.mu.Unlock()
-	if ln.fd >= 0 {
+	open := ln.fd >= 0
+	if open {
 		closeFD(ln.fd)
 		ln.fd = -1
+	}
+	ln.mu.Unlock()
+	if !open {
+		return nil
+	}
+	h.quota.take(&ln.usage, -1)
+	h.quota.forwards.Add(-1)
+	if h.cfg.EndConnections {
+		for _, l := range h.loops {
+			l.do(func() { l.end(ln) })
+		}
 	}
 	return nil
 }
 
-// accept takes one connection.
-func (ln *tcpListener) accept() (int, unix.Errno) {
+// end resets the connections of a forward.
+func (l *loop) end(ln *tcpListener) {
+	for c := range l.conns {
+		if c.ln == ln {
+			c.reset(l)
+		}
+	}
+}
+
+// accept takes one connection. from is filled in only if somebody wants to know.
+func (ln *tcpListener) accept(from *sockaddr) (int, unix.Errno) {
 	ln.mu.RLock()
 	defer ln.mu.RUnlock()
 	if ln.fd < 0 {
 		return -1, unix.EAGAIN
 	}
-	if ln.paced == "" {
+	if ln.paced == "" && ln.h.cfg.Dial == nil {
 		return accept(ln.fd, nil)
 	}
-	var from sockaddr
-	fd, e := accept(ln.fd, &from)
-	if e == 0 {
-		pace(fd, &from, ln.paced)
+	fd, e := accept(ln.fd, from)
+	if e == 0 && ln.paced != "" {
+		pace(fd, from, ln.paced)
 	}
 	return fd, e
 }

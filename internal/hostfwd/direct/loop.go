@@ -9,19 +9,18 @@ import (
 )
 
 const (
-	// acceptPause is how long a loop that ran out of descriptors leaves a listener alone,
-	// unless one of its connections ends sooner.
-	acceptPause = 100 * time.Millisecond
-	// acceptBatch bounds how many connections are taken before the open ones have their turn.
-	acceptBatch = 64
-	eventBatch  = 128
+	eventBatch = 512
 	// pieceSize is the most one plain read takes, bytes.
 	pieceSize = 64 << 10
+	// complainEvery is the least time between two lines of the log about what may happen with
+	// every connection.
+	complainEvery = time.Second
 )
 
 // source is a descriptor's owner in a loop.
 type source interface {
-	// ready is told what epoll saw, on the loop's goroutine.
+	// ready is told what epoll saw, on the loop's goroutine. It only notes it: the work is done
+	// in its forward's turn.
 	ready(l *loop, events uint32)
 }
 
@@ -37,6 +36,7 @@ const wakeID = -1
 // loop carries the bytes of its connections. Everything below mu belongs to its goroutine.
 type loop struct {
 	h      *Handler
+	index  int // in h.loops
 	ep     int
 	wakeFD int
 	done   chan struct{}
@@ -44,23 +44,27 @@ type loop struct {
 	mu       sync.Mutex
 	commands []func()
 	woken    bool
+	ended    bool // no command will run any more
 
 	stopping   bool
 	slots      []slot
 	vacant     []int32
 	conns      map[*conn]struct{}
-	starved    []*conn        // wait for a socket in the namespace
-	again      []*conn        // had more to carry than one turn allows
-	paused     []*tcpListener // wait for a free descriptor
+	starved    []*conn // wait for a socket in the namespace
+	busy       []*lane // have work
+	spare      []*lane // the array of the round before
+	paused     []*acceptor
 	pausedAt   time.Time
 	complained time.Time
-	pipes      []*pipe
+	dials      dialQueue
+	pipes      []*pipe // empty
+	pipeCount  int     // empty or not
 	piece      []byte
 	udp        udpState
 	events     [eventBatch]unix.EpollEvent
 }
 
-func newLoop(h *Handler) (*loop, error) {
+func newLoop(h *Handler, index int) (*loop, error) {
 	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("epoll_create1: %w", err)
@@ -70,7 +74,7 @@ func newLoop(h *Handler) (*loop, error) {
 		closeFD(ep)
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
-	l := &loop{h: h, ep: ep, wakeFD: wake, done: make(chan struct{}), conns: make(map[*conn]struct{})}
+	l := &loop{h: h, index: index, ep: ep, wakeFD: wake, done: make(chan struct{}), conns: make(map[*conn]struct{})}
 	l.udp.init()
 	if e := epollCtl(ep, unix.EPOLL_CTL_ADD, wake, unix.EPOLLIN|unix.EPOLLET, wakeID, 0); e != 0 {
 		l.free()
@@ -100,16 +104,23 @@ func (l *loop) wakeLocked() {
 	_, _ = unix.Write(l.wakeFD, one[:])
 }
 
+// post has f run on the loop's goroutine; false means that the loop has ended.
+func (l *loop) post(f func()) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return false
+	}
+	l.commands = append(l.commands, f)
+	l.wakeLocked()
+	return true
+}
+
 // do runs f on the loop's goroutine and waits for it.
 func (l *loop) do(f func()) {
 	ran := make(chan struct{})
-	l.mu.Lock()
-	l.commands = append(l.commands, func() { f(); close(ran) })
-	l.wakeLocked()
-	l.mu.Unlock()
-	select {
-	case <-ran:
-	case <-l.done:
+	if l.post(func() { f(); close(ran) }) {
+		<-ran
 	}
 }
 
@@ -124,7 +135,7 @@ func (l *loop) run() {
 	for !l.stopping {
 		n, e := epollWait(l.ep, l.events[:], l.timeout())
 		if e != 0 && e != unix.EINTR {
-			l.h.cfg.Log("direct: epoll_wait: %v", e)
+			l.h.log("epoll_wait: %v", e)
 			break
 		}
 		for _, ev := range l.events[:max(n, 0)] {
@@ -137,18 +148,22 @@ func (l *loop) run() {
 				l.woke()
 			default:
 				if ln := l.h.listener(ev.Fd); ln != nil {
-					l.accept(ln)
+					l.schedule(&ln.acceptors[l.index])
 				}
 			}
 		}
-		l.carryOn()
+		l.serve()
+		if len(l.paused) > 0 && time.Since(l.pausedAt) >= acceptPause {
+			l.resume(len(l.paused))
+		}
+		l.expireUDP()
 	}
 	l.closeAll()
 }
 
 // timeout is how long the loop may sleep, milliseconds; -1 without end, which is the rule.
 func (l *loop) timeout() int {
-	if len(l.again) > 0 {
+	if len(l.busy) > 0 {
 		return 0
 	}
 	ms := l.udp.timeout()
@@ -158,24 +173,6 @@ func (l *loop) timeout() int {
 		}
 	}
 	return ms
-}
-
-// carryOn does what is due beside events.
-func (l *loop) carryOn() {
-	if len(l.again) > 0 {
-		again := l.again
-		l.again = nil
-		for _, c := range again {
-			c.queued = false
-			if !c.closed {
-				c.run(l)
-			}
-		}
-	}
-	if len(l.paused) > 0 && time.Since(l.pausedAt) >= acceptPause {
-		l.resume()
-	}
-	l.expireUDP()
 }
 
 func (l *loop) woke() {
@@ -229,77 +226,29 @@ func (l *loop) remove(id int32) {
 	l.vacant = append(l.vacant, id)
 }
 
-// addListener makes the loop one of those that accept for ln. It may be called from any
-// goroutine.
-func (l *loop) addListener(ln *tcpListener) error {
-	ln.mu.RLock()
-	defer ln.mu.RUnlock()
-	if ln.fd < 0 {
-		return nil
-	}
-	if e := epollCtl(l.ep, unix.EPOLL_CTL_ADD, ln.fd, unix.EPOLLIN|unix.EPOLLEXCLUSIVE, ln.id, 0); e != 0 {
-		return fmt.Errorf("epoll_ctl: %w", e)
-	}
-	return nil
-}
-
-func (l *loop) accept(ln *tcpListener) {
-	for range acceptBatch {
-		fd, e := ln.accept()
-		switch e {
-		case 0:
-			l.open(ln, fd)
-		case unix.ECONNABORTED:
-		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
-			l.pause(ln, e)
-			return
-		default:
-			return
-		}
-	}
-}
-
 // complain logs what may happen with every connection, once a second at most.
 func (l *loop) complain(format string, args ...any) {
-	if now := time.Now(); now.Sub(l.complained) >= time.Second {
+	if now := time.Now(); now.Sub(l.complained) >= complainEvery {
 		l.complained = now
-		l.h.cfg.Log(format, args...)
-	}
-}
-
-// pause stops asking about ln for a while: the connection that could not be accepted would
-// be reported again at once, for ever.
-func (l *loop) pause(ln *tcpListener, why unix.Errno) {
-	ln.mu.RLock()
-	if ln.fd >= 0 {
-		epollCtl(l.ep, unix.EPOLL_CTL_DEL, ln.fd, 0, 0, 0)
-	}
-	ln.mu.RUnlock()
-	if len(l.paused) == 0 {
-		l.complain("direct: accept: %v; waiting for a connection to end", why)
-		l.pausedAt = time.Now()
-	}
-	l.paused = append(l.paused, ln)
-}
-
-func (l *loop) resume() {
-	paused := l.paused
-	l.paused = nil
-	for _, ln := range paused {
-		if err := l.addListener(ln); err != nil {
-			l.complain("direct: %v", err)
-		}
+		l.h.log(format, args...)
 	}
 }
 
 func (l *loop) closeAll() {
+	l.mu.Lock()
+	l.ended = true
+	commands := l.commands
+	l.commands = nil
+	l.mu.Unlock()
 	for c := range l.conns {
 		c.reset(l)
 	}
 	l.closeUDP()
+	for _, f := range commands {
+		f() // what comes too late for its connection is closed
+	}
 	for _, p := range l.pipes {
-		closeFD(p.r)
-		closeFD(p.w)
+		l.discard(p)
 	}
 	l.free()
 }

@@ -78,7 +78,7 @@ func (h *Handler) udpPool(guest netip.Addr) *pool {
 // errEmpty says that a refill is on its way and l will be told.
 var errEmpty = errors.New("no socket ready")
 
-// get takes a socket. When there is none, l is told once a refill has ended, whichever way;
+// get takes a socket, which its taker has counted already. When there is none, l is told once a refill has ended, whichever way;
 // an error other than errEmpty is why a refill failed since l asked last.
 func (p *pool) get(l *loop, again bool) (int, error) {
 	p.mu.Lock()
@@ -86,6 +86,7 @@ func (p *pool) get(l *loop, again bool) (int, error) {
 	if n := len(p.free); n > 0 {
 		fd := p.free[n-1]
 		p.free = p.free[:n-1]
+		p.h.quota.used.Add(-1)
 		if n-1 <= p.want/2 {
 			p.fill()
 		}
@@ -120,14 +121,12 @@ func (p *pool) fill() {
 	p.filling = true
 	ctx, cancel := context.WithTimeout(context.Background(), refillTime)
 	p.cancel = cancel
-	n := p.want - len(p.free)
+	n := p.h.quota.some(p.want) - len(p.free)
 	p.done.Go(func() {
-		fds, err := p.h.cfg.Sockets.Sockets(ctx, p.family, p.typ, n)
+		fds, err := p.ask(ctx, max(n, 1))
 		cancel()
 		p.tune(fds)
-		if err == nil && len(fds) == 0 {
-			err = errors.New("no sockets given")
-		}
+		p.h.quota.used.Add(int64(len(fds)))
 		p.mu.Lock()
 		p.free = append(p.free, fds...)
 		p.filling = false
@@ -137,12 +136,37 @@ func (p *pool) fill() {
 		p.waiting = nil
 		p.mu.Unlock()
 		if failed {
-			p.h.cfg.Log("direct: no socket in the guest's namespace: %v", err)
+			p.h.log("no socket in the guest's namespace: %v", err)
 		}
 		for _, l := range waiting {
 			l.wake()
 		}
 	})
+}
+
+// ask gets up to n sockets; where descriptors are short, on this side or the other, as many as there
+// are.
+func (p *pool) ask(ctx context.Context, n int) ([]int, error) {
+	for {
+		fds, err := p.h.cfg.Sockets.Sockets(ctx, p.family, p.typ, n)
+		if err == nil && len(fds) == 0 {
+			err = errors.New("no sockets given")
+		}
+		if err == nil || n == 1 || !shortage(err) {
+			return fds, err
+		}
+		n /= 2
+	}
+}
+
+// shortage reports whether err may go away when something else is closed.
+func shortage(err error) bool {
+	for _, e := range []unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *pool) close() {
@@ -158,5 +182,6 @@ func (p *pool) close() {
 	for _, fd := range p.free {
 		closeFD(fd)
 	}
+	p.h.quota.used.Add(-int64(len(p.free)))
 	p.free = nil
 }

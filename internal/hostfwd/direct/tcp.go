@@ -1,23 +1,37 @@
 package direct
 
-import "golang.org/x/sys/unix"
+import (
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+)
 
 const (
 	// bulkFrom is the size of a move, bytes, from which splice(2) is cheaper than copying.
 	bulkFrom = 16 << 10
-	// turn bounds how many moves one direction makes before others have theirs.
-	turn = 16
+	// turn bounds how many moves one direction makes before others have theirs, and turnBytes how
+	// much it carries, bytes.
+	turn      = 16
+	turnBytes = 4 << 20
+	// minMove is what a move costs beside its bytes, in bytes.
+	minMove = 16 << 10
 	// growFrom is how much a direction carries in bulk, bytes, before its buffers are grown.
 	growFrom = 1 << 20
 )
 
 // conn is one forwarded TCP connection.
 type conn struct {
-	side   [2]half // the client's and the guest's
-	dir    [2]flow // dir[i] carries from side[i] to the other
-	ln     *tcpListener
-	queued bool // is in loop.again
-	closed bool
+	task
+	side    [2]half // the client's and the guest's
+	dir     [2]flow // dir[i] carries from side[i] to the other
+	ln      *tcpListener
+	from    *sockaddr // the client; nil where nobody wants to know
+	order   int64     // how many connections there were when it began, with it
+	piece   int       // the most it reads at once, bytes
+	limited bool      // its buffers are; see limitTCP
+	closed  bool
 }
 
 const (
@@ -36,6 +50,7 @@ type half struct {
 	readable bool // read has not said EAGAIN since the last event
 	writable bool
 	ending   bool // the peer has ended or failed: read on until that shows
+	failed   bool // it has failed: what can't be written at once is not waited for
 	muted    bool // epoll does not report bytes to read
 	broken   bool // a write failed; what it sent before may still be read
 }
@@ -52,12 +67,20 @@ type flow struct {
 }
 
 // open takes a fresh connection.
-func (l *loop) open(ln *tcpListener, fd int) {
-	c := &conn{ln: ln}
+func (l *loop) open(ln *tcpListener, fd int, from *sockaddr) {
+	h := l.h
+	c := &conn{task: task{lane: &ln.lanes[l.index]}, ln: ln, order: h.quota.conns.Add(1)}
+	h.quota.take(&ln.usage, 2)
 	c.side[client] = half{c: c, fd: fd, side: client, up: true, writable: true, slot: -1}
 	c.side[guest] = half{c: c, fd: -1, side: guest, slot: -1}
 	l.conns[c] = struct{}{}
-	c.dial(l, false)
+	if h.cfg.Dial == nil {
+		c.dial(l, false)
+		return
+	}
+	at := *from
+	c.from = &at
+	l.call(c)
 }
 
 const tcpEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff
@@ -73,21 +96,45 @@ func (c *conn) dial(l *loop, again bool) {
 		c.reset(l)
 		return
 	}
-	g := &c.side[guest]
-	g.fd = fd
+	c.side[guest].fd = fd
+	limitTCP(c.order, fd) // now, so that the guest isn't told of more room
+	limitPeer(c.order, fd)
 	to := newSockaddr(c.ln.fwd.GuestIP, c.ln.fwd.GuestPort)
 	if e := connect(fd, &to); e != 0 && e != unix.EINPROGRESS {
-		if e != unix.ECONNREFUSED {
-			l.complain("direct: connect to %s:%d: %v", c.ln.fwd.GuestIP, c.ln.fwd.GuestPort, e)
-		}
+		l.failed(&c.ln.usage, &c.ln.fwd, e)
 		c.reset(l)
 		return
 	}
+	c.attach(l)
+}
+
+func (c *conn) wants() bool { return !c.closed }
+
+func (c *conn) peers() (hostfwd.Forward, netip.AddrPort) {
+	return c.ln.fwd, netip.AddrPortFrom(c.from.ip(), c.from.port())
+}
+
+// dialed is the end of a call of [Config].Dial.
+func (c *conn) dialed(l *loop, fd int, err error) {
+	if err != nil {
+		l.failed(&c.ln.usage, &c.ln.fwd, err)
+		c.reset(l)
+		return
+	}
+	tuneTCP(fd)
+	c.side[guest].fd = fd
+	limitTCP(c.order, fd)
+	c.attach(l)
+}
+
+// attach begins to carry.
+func (c *conn) attach(l *loop) {
+	c.piece, c.limited = limitTCP(c.order, c.side[client].fd)
 	for i := range c.side {
 		h := &c.side[i]
 		var e unix.Errno
 		if h.slot, e = l.add(h.fd, tcpEvents, h); e != 0 {
-			l.complain("direct: epoll_ctl: %v", e)
+			l.complain("epoll_ctl: %v", e)
 			c.reset(l)
 			return
 		}
@@ -95,6 +142,11 @@ func (c *conn) dial(l *loop, again bool) {
 }
 
 func (h *half) ready(l *loop, ev uint32) {
+	if !h.up && ev&unix.EPOLLERR != 0 {
+		l.failed(&h.c.ln.usage, &h.c.ln.fwd, pendingError(h.fd))
+		h.c.reset(l)
+		return
+	}
 	if ev&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		if d := &h.c.dir[h.side]; h.readable && (d.pipe != nil || d.pend != nil) {
 			h.mute(l, true) // more to read, while what was read can't be written
@@ -104,10 +156,16 @@ func (h *half) ready(l *loop, ev uint32) {
 	if ev&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		h.ending = true
 	}
+	if ev&unix.EPOLLERR != 0 {
+		h.failed = true
+	}
 	if ev&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		if !h.up && h.c.ln.usage.refused.Load() {
+			h.c.ln.usage.refused.Store(false)
+		}
 		h.writable, h.up = true, true
 	}
-	h.c.run(l)
+	l.schedule(h.c)
 }
 
 // mute keeps a fast sender from waking the loop for every piece while the other side is full,
@@ -124,47 +182,53 @@ func (h *half) mute(l *loop, on bool) {
 	epollCtl(l.ep, unix.EPOLL_CTL_MOD, h.fd, events, h.slot, l.slots[h.slot].gen)
 }
 
-// run carries what can be carried, both ways, and ends the connection when it is over.
-func (c *conn) run(l *loop) {
-	more := c.carry(l, client)
-	if !c.closed {
-		more = c.carry(l, guest) || more
+// work carries what can be carried, both ways, and ends the connection when it is over.
+func (c *conn) work(l *loop) (cost int, more bool) {
+	for i := range c.side {
+		if c.closed {
+			return cost, false
+		}
+		n, left := c.carry(l, i)
+		cost += 1 + n>>16
+		more = more || left
 	}
-	switch {
-	case c.closed:
-	case c.dir[client].done && c.dir[guest].done:
+	if c.dir[client].done && c.dir[guest].done {
 		c.close(l)
-	case more && !c.queued:
-		c.queued = true
-		l.again = append(l.again, c)
 	}
+	return cost, more && !c.closed
 }
 
-// carry moves bytes from side i to the other until one of them can't go on; true says that
+// carry moves bytes from side i to the other until one of them can't go on; more says that
 // only the turn is over.
-func (c *conn) carry(l *loop, i int) (more bool) {
+func (c *conn) carry(l *loop, i int) (bytes int, more bool) {
 	src, dst, d := &c.side[i], &c.side[1-i], &c.dir[i]
 	for range turn {
-		if !c.flush(l, dst, d) {
-			return false
+		if !c.flush(l, dst, d) || !dst.up && src.readable {
+			if src.failed {
+				c.reset(l) // an abort does not wait for a reader
+			}
+			return bytes, false
 		}
 		if d.eof || d.failed {
 			c.end(l, i)
-			return false
+			return bytes, false
 		}
 		if !src.readable || !dst.up || d.done {
-			return false
+			return bytes, false
 		}
-		c.fetch(l, src, dst, d)
-		if c.closed {
-			return false
+		n := c.fetch(l, src, dst, d)
+		if bytes += n + minMove; c.closed {
+			return bytes, false
+		}
+		if bytes >= turnBytes {
+			break
 		}
 	}
-	return true
+	return bytes, true
 }
 
-// fetch takes a piece from src and, if it is small, passes it on.
-func (c *conn) fetch(l *loop, src, dst *half, d *flow) {
+// fetch takes a piece from src and, if it is small, passes it on. It returns its size.
+func (c *conn) fetch(l *loop, src, dst *half, d *flow) int {
 	if d.bulk {
 		if d.pipe = l.pipe(); d.pipe == nil {
 			d.bulk = false
@@ -176,32 +240,32 @@ func (c *conn) fetch(l *loop, src, dst *half, d *flow) {
 			d.pipe.n = n
 			d.bulk = n >= bulkFrom
 			if d.moved < growFrom {
-				if d.moved += n; d.moved >= growFrom {
+				if d.moved += n; d.moved >= growFrom && !c.limited {
 					growTCP(src.fd, dst.fd)
 				}
 			}
-			return
+			return n
 		}
 		l.release(d.pipe)
 		d.pipe = nil
 		src.failedRead(l, d, e)
-		return
+		return 0
 	}
 	if l.piece == nil {
 		l.piece = make([]byte, pieceSize)
 	}
-	n, e := read(src.fd, l.piece)
+	n, e := read(src.fd, l.piece[:c.piece])
 	if n <= 0 || e != 0 {
 		src.failedRead(l, d, e)
-		return
+		return 0
 	}
 	d.bulk = n >= bulkFrom
-	if n < len(l.piece) && !src.ending && !src.muted {
+	if n < c.piece && !src.ending && !src.muted {
 		src.readable = false // the rest, if it comes, is an event
 	}
 	p := l.piece[:n]
 	if dst.broken {
-		return
+		return n
 	}
 	if dst.writable {
 		sent, e := send(dst.fd, p)
@@ -210,7 +274,7 @@ func (c *conn) fetch(l *loop, src, dst *half, d *flow) {
 			dst.writable = false
 		case e != 0:
 			dst.broken = true
-			return
+			return n
 		default:
 			p = p[sent:]
 		}
@@ -218,6 +282,7 @@ func (c *conn) fetch(l *loop, src, dst *half, d *flow) {
 	if len(p) > 0 {
 		d.pend = append(d.pend[:0], p...)
 	}
+	return n
 }
 
 // failedRead notes why a read from h gave nothing.
@@ -321,7 +386,7 @@ func (c *conn) close(l *loop) {
 		c.drop(l, &c.dir[i])
 	}
 	delete(l.conns, c)
-	if len(l.paused) > 0 {
-		l.resume()
-	}
+	l.h.quota.conns.Add(-1)
+	l.h.quota.take(&c.ln.usage, -2)
+	l.freed()
 }

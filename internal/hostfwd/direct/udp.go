@@ -13,20 +13,28 @@ import (
 // heldMost is how many datagrams of a new session wait for its socket.
 const heldMost = 16
 
+// udpCost is what a batch of datagrams costs in a lane's turn.
+const udpCost = 8
+
 // udpListener is an open UDP forward. After openUDP, only its loop touches it.
 type udpListener struct {
+	task
+	lane     lane
 	h        *Handler
 	l        *loop
 	fwd      hostfwd.Forward
+	usage    usage
 	fd       int // -1: closed
 	slot     int32
 	to       sockaddr
 	sessions map[sockaddr]*session
-	gso      bool // towards clients
+	order    *list.List // of *session, latest first
+	gso      bool       // towards clients
 }
 
 // session is one client of a UDP forward.
 type session struct {
+	task
 	ln     *udpListener
 	from   sockaddr
 	local  [inControl]byte // answers leave from where the client sent to
@@ -44,16 +52,15 @@ type udpState struct {
 	batch     *batch
 	used      bool // the last session ended; batch may hold memory
 	now       time.Time
-	check     time.Time  // when to look for idle sessions
-	order     *list.List // of *session, latest first
-	waiting   []*session // want a socket in the namespace
+	check     time.Time // when to look for idle sessions
+	sessions  int
+	early     int          // sessions that ended to make room
+	top       *udpListener // has the most sessions, or had
+	waiting   []*session   // want a socket in the namespace
 	listeners map[*udpListener]struct{}
 }
 
-func (u *udpState) init() {
-	u.order = list.New()
-	u.listeners = make(map[*udpListener]struct{})
-}
+func (u *udpState) init() { u.listeners = make(map[*udpListener]struct{}) }
 
 func (h *Handler) openUDP(f hostfwd.Forward) (hostfwd.Listener, error) {
 	fd, err := listen(&f, unix.SOCK_DGRAM)
@@ -66,7 +73,11 @@ func (h *Handler) openUDP(f hostfwd.Forward) (hostfwd.Listener, error) {
 	}
 	l := h.loops[h.nextUDP%len(h.loops)]
 	h.nextUDP++
-	u := &udpListener{h: h, l: l, fwd: f, fd: fd, to: newSockaddr(f.GuestIP, f.GuestPort), sessions: make(map[sockaddr]*session), gso: true}
+	u := &udpListener{
+		h: h, l: l, fwd: f, fd: fd, to: newSockaddr(f.GuestIP, f.GuestPort),
+		sessions: make(map[sockaddr]*session), order: list.New(), gso: true,
+	}
+	u.task.lane = &u.lane
 	l.do(func() {
 		if l.udp.batch == nil {
 			if l.udp.batch, err = newBatch(); err != nil {
@@ -79,12 +90,16 @@ func (h *Handler) openUDP(f hostfwd.Forward) (hostfwd.Listener, error) {
 			return
 		}
 		l.udp.listeners[u] = struct{}{}
+		h.quota.take(&u.usage, 1)
+		h.quota.forwards.Add(1)
 	})
 	if err != nil {
 		closeFD(fd)
 		return nil, err
 	}
-	h.udpPool(f.GuestIP).warm()
+	if h.cfg.Dial == nil {
+		h.udpPool(f.GuestIP).warm()
+	}
 	return u, nil
 }
 
@@ -117,23 +132,34 @@ func (u *udpListener) close(l *loop) {
 	closeFD(u.fd)
 	u.fd = -1
 	delete(l.udp.listeners, u)
+	if l.udp.top == u {
+		l.udp.top = nil
+	}
+	u.h.quota.take(&u.usage, -1)
+	u.h.quota.forwards.Add(-1)
 }
 
-// ready carries datagrams to the guest.
-func (u *udpListener) ready(l *loop, _ uint32) {
+func (u *udpListener) ready(l *loop, _ uint32) { l.schedule(u) }
+
+// work carries datagrams to the guest. Those beyond the batch make epoll report the listener again.
+func (u *udpListener) work(l *loop) (cost int, more bool) {
+	if u.fd < 0 {
+		return 0, false
+	}
 	b := l.udp.batch
 	n, e := b.receive(u.fd, true)
 	if e != 0 {
-		return
+		return 1, false
 	}
 	l.udp.now = time.Now()
 	for i := 0; i < n; {
 		j := b.sameSender(i, n)
 		s := u.sessions[b.name[i]]
-		if s == nil {
+		if s == nil && l.roomForSession(u) {
 			s = u.open(l, b.name[i])
+			cost++
 		}
-		if s.place == nil { // no socket for it
+		if s == nil || s.place == nil { // no socket for it
 			i = j
 			continue
 		}
@@ -146,21 +172,67 @@ func (u *udpListener) ready(l *loop, _ uint32) {
 		}
 		i = j
 	}
+	return cost + udpCost, false
 }
 
-// open starts a session; the one idle longest makes room.
+// open starts a session.
 func (u *udpListener) open(l *loop, from sockaddr) *session {
-	if l.udp.order.Len() >= l.h.cfg.UDPSessions {
-		l.udp.order.Back().Value.(*session).close(l)
-	}
-	s := &session{ln: u, from: from, fd: -1, gso: true, seen: l.udp.now}
-	s.place = l.udp.order.PushFront(s)
+	s := &session{task: task{lane: &u.lane}, ln: u, from: from, fd: -1, gso: true, seen: l.udp.now}
+	s.place = u.order.PushFront(s)
 	u.sessions[from] = s
-	if l.udp.order.Len() == 1 {
+	u.h.quota.take(&u.usage, 1)
+	if l.udp.sessions++; l.udp.sessions == 1 {
 		l.udp.check = l.udp.now.Add(l.checkEvery())
 	}
-	s.dial(l, false)
+	if l.udp.top == nil || u.order.Len() > l.udp.top.order.Len() {
+		l.udp.top = u
+	}
+	if l.h.cfg.Dial != nil {
+		l.call(s)
+	} else {
+		s.dial(l, false)
+	}
 	return s
+}
+
+// roomForSession reports whether u may have another session. If there are as many as there may be, the
+// one idle longest of the forward that has the most makes room; if u has its share of the
+// descriptors, its own.
+func (l *loop) roomForSession(u *udpListener) bool {
+	q := &l.h.quota
+	victim := u
+	switch {
+	case l.udp.sessions >= l.h.cfg.UDPSessions:
+		victim = l.udp.most()
+	case q.admits(&u.usage, 1):
+		return true
+	case u.order.Len() == 0:
+		if q.free() >= 1 {
+			return true
+		}
+		if victim = l.udp.most(); victim == nil || victim.order.Len() == 0 {
+			l.complain("forward %s: no descriptor is free for another client", u.fwd)
+			return false
+		}
+	}
+	victim.order.Back().Value.(*session).close(l)
+	l.udp.early++
+	l.complain("forward %s: its client idle longest had to make room for another, because of the limit of sessions (%d) or of open files (%d); so far %d",
+		victim.fwd, l.h.cfg.UDPSessions, fileLimit(), l.udp.early)
+	return true
+}
+
+// most returns the listener that has the most sessions, or one that has no fewer than the average.
+func (u *udpState) most() *udpListener {
+	if u.top == nil || u.top.order.Len()*len(u.listeners) < u.sessions {
+		u.top = nil
+		for ln := range u.listeners {
+			if u.top == nil || ln.order.Len() > u.top.order.Len() {
+				u.top = ln
+			}
+		}
+	}
+	return u.top
 }
 
 // dial gives s its socket. again says that it was tried before and none was ready.
@@ -175,14 +247,37 @@ func (s *session) dial(l *loop, again bool) {
 		return
 	}
 	if e := connect(fd, &s.ln.to); e != 0 {
-		l.complain("direct: connect to %s:%d: %v", s.ln.fwd.GuestIP, s.ln.fwd.GuestPort, e)
+		l.failed(&s.ln.usage, &s.ln.fwd, e)
 		closeFD(fd)
 		s.close(l)
 		return
 	}
+	s.attach(l, fd)
+}
+
+func (s *session) wants() bool { return s.place != nil }
+
+func (s *session) peers() (hostfwd.Forward, netip.AddrPort) {
+	return s.ln.fwd, netip.AddrPortFrom(s.from.ip(), s.from.port())
+}
+
+// dialed is the end of a call of [Config].Dial.
+func (s *session) dialed(l *loop, fd int, err error) {
+	if err != nil {
+		l.failed(&s.ln.usage, &s.ln.fwd, err)
+		s.close(l)
+		return
+	}
+	tuneUDP(fd)
+	s.attach(l, fd)
+}
+
+// attach begins to carry over fd, with what came before.
+func (s *session) attach(l *loop, fd int) {
+	limitUDP(l.udp.sessions, fd)
 	slot, e := l.add(fd, unix.EPOLLIN, s)
 	if e != 0 {
-		l.complain("direct: epoll_ctl: %v", e)
+		l.complain("epoll_ctl: %v", e)
 		closeFD(fd)
 		s.close(l)
 		return
@@ -207,25 +302,37 @@ func (s *session) hold(b *batch, i, j int) {
 	}
 }
 
-// ready carries answers to the client.
-func (s *session) ready(l *loop, _ uint32) {
+func (s *session) ready(l *loop, _ uint32) { l.schedule(s) }
+
+// work carries answers to the client.
+func (s *session) work(l *loop) (cost int, more bool) {
+	if s.fd < 0 {
+		return 0, false
+	}
 	b := l.udp.batch
 	n, e := b.receive(s.fd, false)
 	if e != 0 {
-		return // a refused port: nobody listens yet
+		if e == unix.ECONNREFUSED {
+			l.refused(&s.ln.usage, &s.ln.fwd)
+		}
+		return 1, false
+	}
+	if s.ln.usage.refused.Load() {
+		s.ln.usage.refused.Store(false)
 	}
 	l.udp.now = time.Now()
 	s.touch(l)
 	b.send(s.ln.fd, 0, n, &s.from, s.local[:s.localN], &s.ln.gso)
+	return udpCost, false
 }
 
 func (s *session) touch(l *loop) {
 	s.seen = l.udp.now
-	l.udp.order.MoveToFront(s.place)
+	s.ln.order.MoveToFront(s.place)
 }
 
 func (s *session) close(l *loop) {
-	l.udp.order.Remove(s.place)
+	s.ln.order.Remove(s.place)
 	delete(s.ln.sessions, s.from)
 	if s.fd >= 0 {
 		l.remove(s.slot)
@@ -233,10 +340,10 @@ func (s *session) close(l *loop) {
 		s.fd = -1
 	}
 	s.place, s.held = nil, nil
+	l.udp.sessions--
 	l.udp.used = true
-	if len(l.paused) > 0 {
-		l.resume()
-	}
+	l.h.quota.take(&s.ln.usage, -1)
+	l.freed()
 }
 
 // feedUDP gives sockets to the sessions that wait for one.
@@ -254,7 +361,7 @@ func (l *loop) checkEvery() time.Duration { return max(l.h.cfg.UDPIdle/4, time.M
 
 // timeout is when to look for idle sessions, milliseconds; -1 while there are none.
 func (u *udpState) timeout() int {
-	if u.order.Len() == 0 {
+	if u.sessions == 0 {
 		return -1
 	}
 	return int(max(u.check.Sub(u.now), 0)/time.Millisecond) + 1
@@ -262,7 +369,7 @@ func (u *udpState) timeout() int {
 
 func (l *loop) expireUDP() {
 	u := &l.udp
-	if u.order.Len() == 0 {
+	if u.sessions == 0 {
 		if u.used {
 			u.used = false
 			u.batch.forget()
@@ -274,12 +381,14 @@ func (l *loop) expireUDP() {
 		return
 	}
 	u.check = u.now.Add(l.checkEvery())
-	for e := u.order.Back(); e != nil; e = u.order.Back() {
-		s := e.Value.(*session)
-		if u.now.Sub(s.seen) < l.h.cfg.UDPIdle {
-			return
+	for ln := range u.listeners {
+		for e := ln.order.Back(); e != nil; e = ln.order.Back() {
+			s := e.Value.(*session)
+			if u.now.Sub(s.seen) < l.h.cfg.UDPIdle {
+				break
+			}
+			s.close(l)
 		}
-		s.close(l)
 	}
 }
 

@@ -260,7 +260,7 @@ func TestUDPSessionsExpire(t *testing.T) {
 
 func sessions(h *Handler) (n int) {
 	for _, l := range h.loops {
-		l.do(func() { n += l.udp.order.Len() })
+		l.do(func() { n += l.udp.sessions })
 	}
 	return n
 }

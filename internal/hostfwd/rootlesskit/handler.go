@@ -1,29 +1,31 @@
-// Package rootlesskit is the port handler that carries bytes as RootlessKit does: with
-// RootlessKit's own builtin driver, whose parent half listens here and whose child half makes
-// every connection inside the namespace. It exists so that what works there works the same here.
+// Package rootlesskit is the port handler that reaches the namespace as RootlessKit does: every
+// connection inside is made by the child half of RootlessKit's builtin driver, with its
+// --source-ip-transparent. It exists so that what works there works the same here.
 //
-// The driver's halves meet at a socket and a FIFO in a directory of the instance. The child half
-// runs in a process inside the namespace that the caller provides; if that dies, the next
-// forward, or [Handler.Revive], starts another one, and the parent half doesn't notice.
+// The host's side is that of package direct: RootlessKit's own ends for good when descriptors run
+// out, and bounds neither connections nor the clients of UDP. Each connection asks the child half for
+// its socket, at a UNIX socket in a directory of the instance. The child half runs in a process inside
+// the namespace that the caller provides; if that dies, the next connection or forward, or
+// [Handler.Revive], starts another one.
 package rootlesskit
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"syscall"
 
-	"github.com/rootless-containers/rootlesskit/v3/pkg/port"
-	"github.com/rootless-containers/rootlesskit/v3/pkg/port/builtin/parent"
+	"github.com/rootless-containers/rootlesskit/v3/pkg/port/builtin/msg"
+	"github.com/rootless-containers/rootlesskit/v3/pkg/port/builtin/opaque"
+	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
+	"github.com/slirpctl/slirpctl/internal/hostfwd/direct"
 )
 
 // Config is what a [Handler] needs.
@@ -36,7 +38,7 @@ type Config struct {
 	RunChild func(ctx context.Context, opaque map[string]string) (done <-chan struct{}, err error)
 	// SourceIPTransparent keeps the client's address for TCP.
 	SourceIPTransparent bool
-	Log                 io.Writer
+	Log                 func(format string, args ...any) // as [direct.Config] has it
 }
 
 // TransparentError: what --source-ip-transparent needs is missing in the namespace.
@@ -51,58 +53,33 @@ func (*TransparentError) Hint() string {
 	return "install nftables (or iptables) and iproute2, or use --port-handler slirp4netns, which keeps the address by itself"
 }
 
-// Handler implements [hostfwd.Handler]. Nothing runs before the first Open.
+// Handler implements [hostfwd.Handler]. Nothing runs before the first Open. The end of a forward is
+// that of its connections, as in RootlessKit.
 type Handler struct {
+	*direct.Handler
 	cfg Config
 
 	mu        sync.Mutex
-	driver    port.ParentDriver
-	quit      chan struct{}
+	life      int // counts the child halves; 0: there was none
 	childDone <-chan struct{}
+	backend   string // of the transparent mode
 }
 
 var _ hostfwd.Handler = (*Handler)(nil)
 
 // New returns a handler.
-func New(cfg Config) *Handler { return &Handler{cfg: cfg} }
+func New(cfg Config) *Handler {
+	h := &Handler{cfg: cfg}
+	h.Handler = direct.New(direct.Config{Name: "rootlesskit", Dial: h.dial, EndConnections: true, Log: cfg.Log})
+	return h
+}
 
-// Name returns "rootlesskit".
-func (h *Handler) Name() string { return "rootlesskit" }
-
-// Check accepts everything: TCP and UDP, IPv4 and IPv6 on both sides.
-func (h *Handler) Check(hostfwd.Forward) error { return nil }
-
-// Open listens for f. RootlessKit knows no port 0, so a free one is found first and, if somebody
-// else is quicker, another.
+// Open listens for f.
 func (h *Handler) Open(ctx context.Context, f hostfwd.Forward) (hostfwd.Listener, error) {
-	if err := h.start(ctx); err != nil {
+	if _, err := h.start(ctx); err != nil {
 		return nil, err
 	}
-	tries := 1
-	pick := f.HostPort == 0
-	if pick {
-		tries = 20
-	}
-	var err error
-	for range tries {
-		if pick {
-			if f.HostPort, err = freePort(f); err != nil {
-				return nil, err
-			}
-		}
-		var st *port.Status
-		st, err = h.driver.AddPort(ctx, port.Spec{
-			Proto: string(f.Proto), ParentIP: f.HostIP.String(), ParentPort: int(f.HostPort),
-			ChildIP: f.GuestIP.String(), ChildPort: int(f.GuestPort),
-		})
-		if err == nil {
-			return &listener{h.driver, st.ID, f}, nil
-		}
-		if !errors.Is(err, syscall.EADDRINUSE) {
-			break
-		}
-	}
-	return nil, err
+	return h.Handler.Open(ctx, f)
 }
 
 // Extra returns what the driver tells about itself beyond its name and protocols; nil before the
@@ -110,55 +87,87 @@ func (h *Handler) Open(ctx context.Context, f hostfwd.Forward) (hostfwd.Listener
 func (h *Handler) Extra() map[string]string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.driver == nil {
+	if h.life == 0 || !h.cfg.SourceIPTransparent {
 		return nil
 	}
-	info, err := h.driver.Info(context.Background())
-	if err != nil {
-		return nil
-	}
-	return info.Extra
+	return map[string]string{"sourceIPTransparentBackend": h.backend}
 }
 
-// start starts the driver's halves, or only the child half if it has died.
-func (h *Handler) start(ctx context.Context) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.driver == nil {
-		return h.startBoth(ctx)
-	}
-	select {
-	case <-h.childDone:
-		return h.startChild(ctx)
-	default:
-		return nil
-	}
-}
-
-// Revive starts the child half again if it has died; without forwards it does nothing.
-func (h *Handler) Revive(ctx context.Context) error {
-	h.mu.Lock()
-	idle := h.driver == nil
-	h.mu.Unlock()
-	if idle {
-		return nil
-	}
-	return h.start(ctx)
-}
-
-// SocketName is the file below [Config].Dir at which the halves meet: where connections come from.
+// SocketName is the file below [Config].Dir at which the child half listens.
 const SocketName = ".bp.sock"
+
+const fifoName = ".bp-ready.pipe"
+
+func (h *Handler) socket() string { return filepath.Join(h.cfg.Dir, SocketName) }
 
 // Started reports whether the driver runs: from the first Open on.
 func (h *Handler) Started() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.driver != nil
+	return h.life > 0
 }
 
-const (
-	fifoName = ".bp-ready.pipe"
-)
+// Revive starts the child half again if it has died; without forwards it does nothing.
+func (h *Handler) Revive(ctx context.Context) error {
+	if !h.Started() {
+		return nil
+	}
+	_, err := h.start(ctx)
+	return err
+}
+
+// start starts the child half unless it runs. life names the one that does.
+func (h *Handler) start(ctx context.Context) (life int, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.life > 0 {
+		select {
+		case <-h.childDone:
+		default:
+			return h.life, nil
+		}
+	}
+	return h.life, h.startChild(ctx)
+}
+
+// replace starts another child half in the place of the one with this name, which doesn't listen.
+func (h *Handler) replace(ctx context.Context, life int) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.life != life {
+		return nil // somebody else was quicker
+	}
+	return h.startChild(ctx)
+}
+
+func (h *Handler) startChild(ctx context.Context) error {
+	settings := map[string]string{opaque.SocketPath: h.socket(), opaque.ChildReadyPipePath: filepath.Join(h.cfg.Dir, fifoName)}
+	if h.cfg.SourceIPTransparent {
+		settings[opaque.SourceIPTransparent] = "true"
+		settings[opaque.SourceIPTransparentBackend] = "auto"
+	}
+	_ = os.Remove(settings[opaque.SocketPath])
+	// The child opens the FIFO for writing, which waits for a reader, and closes it when it is about to
+	// listen.
+	fifo, err := makeFIFO(h.cfg.Dir, settings[opaque.ChildReadyPipePath])
+	if err != nil {
+		return fmt.Errorf("rootlesskit driver: %w", err)
+	}
+	defer fifo.Close()
+	done, err := h.cfg.RunChild(ctx, settings)
+	if err == nil {
+		err = h.waitListening(ctx, done)
+	}
+	if err == nil && h.cfg.SourceIPTransparent {
+		err = h.askBackend(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("rootlesskit driver: %w", err)
+	}
+	h.childDone = done
+	h.life++
+	return nil
+}
 
 // MakeDir makes [Config].Dir unless it is there. The child half, which makes its socket in it, may have
 // another user id than this process.
@@ -169,131 +178,86 @@ func MakeDir(dir string) error {
 	return os.Chmod(dir, 0o733)
 }
 
-func (h *Handler) startBoth(ctx context.Context) error {
-	if err := MakeDir(h.cfg.Dir); err != nil {
-		return fmt.Errorf("rootlesskit driver: %w", err)
+// makeFIFO makes a new FIFO and opens its reading end. Who may write to dir could put a link in its place.
+func makeFIFO(dir, path string) (*os.File, error) {
+	if err := MakeDir(dir); err != nil { // it may have been removed
+		return nil, err
 	}
-	fifo := filepath.Join(h.cfg.Dir, fifoName)
-	d, err := parent.NewDriver(h.cfg.Log, h.cfg.Dir, h.cfg.SourceIPTransparent, "auto")
+	_ = os.Remove(path)
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		return nil, err
+	}
+	fifo, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
 	if err != nil {
-		return fmt.Errorf("rootlesskit driver: %w", err)
+		return nil, err
 	}
-	if err := os.Chmod(fifo, 0o622); err != nil {
-		return fmt.Errorf("rootlesskit driver: %w", err)
+	info, err := fifo.Stat()
+	if err == nil && info.Mode().Type() != os.ModeNamedPipe {
+		err = errors.New("not the FIFO that was made")
 	}
-	quit, ready, failed := make(chan struct{}), make(chan struct{}, 1), make(chan error, 1)
-	h.driver, h.quit = d, quit
-	fail := func(err error) error {
-		h.driver = nil
-		close(quit)
-		// Lets a driver go that still waits at the FIFO.
-		if f, ferr := os.OpenFile(fifo, os.O_WRONLY|syscall.O_NONBLOCK, 0); ferr == nil {
-			f.Close()
-		}
-		return fmt.Errorf("rootlesskit driver: %w", err)
-	}
-	go func() { failed <- d.RunParentDriver(ready, quit, nil) }()
-	if h.childDone, err = h.cfg.RunChild(ctx, d.OpaqueForChild()); err != nil {
-		return fail(err)
-	}
-	select {
-	case <-ready:
-	case err := <-failed:
-		return fail(err)
-	case <-h.childDone:
-		return fail(errors.New("the helper in the namespace has ended"))
-	case <-ctx.Done():
-		return fail(ctx.Err())
-	}
-	if !h.cfg.SourceIPTransparent {
-		return nil
-	}
-	info, err := d.Info(ctx)
-	if err == nil && info.Extra["sourceIPTransparentBackend"] == "none" {
-		err = &TransparentError{}
+	if err == nil {
+		err = fifo.Chmod(0o622)
 	}
 	if err != nil {
-		return fail(err)
+		fifo.Close()
+		return nil, err
 	}
+	return fifo, nil
+}
+
+// askBackend learns how the child half keeps addresses.
+func (h *Handler) askBackend(ctx context.Context) error {
+	c, err := h.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { c.Close() })()
+	rep, err := msg.Initiate(c)
+	if err != nil {
+		return err
+	}
+	if rep.SourceIPTransparentBackend == "" {
+		return &TransparentError{}
+	}
+	h.backend = rep.SourceIPTransparentBackend
 	return nil
 }
 
-// startChild brings a second child half to the place of the first.
-func (h *Handler) startChild(ctx context.Context) error {
-	if err := MakeDir(h.cfg.Dir); err != nil { // it may have been removed
-		return err
-	}
-	_ = os.Remove(filepath.Join(h.cfg.Dir, SocketName))
-	path := filepath.Join(h.cfg.Dir, fifoName)
-	if err := syscall.Mkfifo(path, 0o600); err != nil && !errors.Is(err, os.ErrExist) {
-		return err
-	}
-	if err := os.Chmod(path, 0o622); err != nil {
-		return err
-	}
-	fifo, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+// connect connects to the child half, and to nothing that a link in its place leads to.
+func (h *Handler) connect(ctx context.Context) (*net.UnixConn, error) {
+	fd, err := unix.Open(h.socket(), unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer fifo.Close()
-	done, err := h.cfg.RunChild(ctx, h.driver.OpaqueForChild())
+	defer unix.Close(fd)
+	c, err := (&net.Dialer{}).DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d", fd))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	h.childDone = done
-	// The child closes the FIFO once it listens; until it has opened it, reading gives EOF too.
-	return waitListening(ctx, filepath.Join(h.cfg.Dir, SocketName), done)
+	return c.(*net.UnixConn), nil
 }
 
-// Close ends the driver. Its listeners end with the forwards, its child with its process.
-func (h *Handler) Close() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.driver == nil {
-		return nil
+// dial is the [direct.Dialer].
+func (h *Handler) dial(ctx context.Context, f hostfwd.Forward, client netip.AddrPort) (int, error) {
+	life, err := h.start(ctx)
+	if err != nil {
+		return -1, err
 	}
-	ports, err := h.driver.ListPorts(context.Background())
-	for _, p := range ports {
-		if rerr := h.driver.RemovePort(context.Background(), p.ID); err == nil {
-			err = rerr
+	c, err := h.connect(ctx)
+	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist) {
+		if err = h.replace(ctx, life); err == nil {
+			c, err = h.connect(ctx)
 		}
 	}
-	close(h.quit)
-	h.driver = nil
-	return err
-}
-
-type listener struct {
-	d  port.ParentDriver
-	id int
-	f  hostfwd.Forward
-}
-
-func (l *listener) Forward() hostfwd.Forward { return l.f }
-
-// Close stops listening, and ends the forward's connections, as RootlessKit does.
-func (l *listener) Close() error { return l.d.RemovePort(context.Background(), l.id) }
-
-// freePort asks the kernel for a port that is free now.
-func freePort(f hostfwd.Forward) (uint16, error) {
-	addr := net.JoinHostPort(f.HostIP.String(), "0")
-	if f.Proto.Network() == "udp" {
-		c, err := net.ListenPacket(string(f.Proto), addr)
-		if err != nil {
-			return 0, err
-		}
-		defer c.Close()
-		return netip.MustParseAddrPort(c.LocalAddr().String()).Port(), nil
-	}
-	l, err := net.Listen(string(f.Proto), addr)
 	if err != nil {
-		return 0, err
+		return -1, noErrno(err)
 	}
-	defer l.Close()
-	_, p, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		return 0, err
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { c.Close() })()
+	fd, err := request(c, f, client)
+	if ctx.Err() != nil {
+		err = ctx.Err()
 	}
-	n, err := strconv.ParseUint(p, 10, 16)
-	return uint16(n), err
+	return fd, err
 }

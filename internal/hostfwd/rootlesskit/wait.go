@@ -3,15 +3,14 @@ package rootlesskit
 import (
 	"context"
 	"errors"
-	"net"
 	"time"
 )
 
 // waitListening waits until the child half answers at its socket, which takes about a
 // millisecond.
-func waitListening(ctx context.Context, path string, done <-chan struct{}) error {
+func (h *Handler) waitListening(ctx context.Context, done <-chan struct{}) error {
 	for {
-		c, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+		c, err := h.connect(ctx)
 		if err == nil {
 			return c.Close()
 		}

@@ -1,0 +1,107 @@
+package direct
+
+import (
+	"errors"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+)
+
+// How many calls of [Config].Dial a loop has under way: the most, and where descriptors are few.
+const (
+	mostDials  = 32
+	fewerDials = 4
+)
+
+// caller waits for a call of [Config].Dial.
+type caller interface {
+	job
+	wants() bool // still
+	peers() (hostfwd.Forward, netip.AddrPort)
+	// dialed is told how it went.
+	dialed(l *loop, fd int, err error)
+}
+
+// dialQueue is a loop's part in [Config].Dial. A forward may have as many calls under way as are
+// still free, so that a guest that never answers doesn't take all.
+type dialQueue struct {
+	lanes []*lane // with somebody waiting, in the order of their turns
+	calls int
+}
+
+// call has c dialed.
+func (l *loop) call(c caller) {
+	n := c.base().lane
+	n.asking = append(n.asking, c)
+	if !n.queued {
+		n.queued = true
+		l.dials.lanes = append(l.dials.lanes, n)
+	}
+	l.dialNext()
+}
+
+func (l *loop) dialNext() {
+	d := &l.dials
+	most := max(l.h.quota.some(mostDials), fewerDials)
+	for tries := len(d.lanes); tries > 0 && d.calls < most; tries-- {
+		n := d.lanes[0]
+		d.lanes = d.lanes[1:]
+		if n.calls < most-d.calls {
+			l.dialOne(n)
+		}
+		if n.queued = len(n.asking) > 0; n.queued {
+			d.lanes = append(d.lanes, n)
+		}
+	}
+}
+
+// dialOne starts the call of the first in the lane that still wants it.
+func (l *loop) dialOne(n *lane) {
+	for len(n.asking) > 0 {
+		c := n.asking[0]
+		n.asking[0] = nil
+		n.asking = n.asking[1:]
+		if !c.wants() {
+			continue
+		}
+		n.calls++
+		l.dials.calls++
+		f, client := c.peers()
+		l.h.dialing.Go(func() {
+			fd, err := l.h.cfg.Dial(l.h.dialCtx, f, client)
+			done := func() {
+				n.calls--
+				l.dials.calls--
+				switch {
+				case c.wants():
+					c.dialed(l, fd, err)
+				case err == nil:
+					closeFD(fd)
+				}
+				l.dialNext()
+			}
+			if !l.post(done) && err == nil {
+				closeFD(fd)
+			}
+		})
+		return
+	}
+}
+
+// refused notes that nothing listens where a forward goes; the log says so once.
+func (l *loop) refused(u *usage, f *hostfwd.Forward) {
+	if !u.refused.Swap(true) {
+		l.h.log("nothing listens on %s/%s inside, where %s goes", netip.AddrPortFrom(f.GuestIP, f.GuestPort), f.Proto.Network(), f)
+	}
+}
+
+// failed logs why a connection to the guest could not be made.
+func (l *loop) failed(u *usage, f *hostfwd.Forward, err error) {
+	if errors.Is(err, unix.ECONNREFUSED) {
+		l.refused(u, f)
+		return
+	}
+	l.complain("connect to %s inside: %v", netip.AddrPortFrom(f.GuestIP, f.GuestPort), err)
+}

@@ -1,0 +1,115 @@
+package direct
+
+import (
+	"os"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// reserve is how many descriptors are left to the rest of the process, which has to start
+	// slirp4netns again and to answer; a quarter of the limit, if that is less.
+	reserve = 64
+	// shareOfFree is how many times what is still free one forward may have, where there are
+	// others: a single one seven eighths of all. A second that floods gets seven fifteenths, and
+	// so does the first in time; something is always left.
+	shareOfFree = 7
+)
+
+// The memory that the kernel keeps for bytes on their way is bounded by the sizes of buffers. The
+// first freeConns connections have those that the kernel finds best. The n-th beside them gets
+// memoryShare/n for its four buffers together, so N of them have at most memoryShare × ln(N/8),
+// half a gigabyte at 50,000, whatever their peers do and in whatever order they come and go: that
+// n were open when it began is as true of each as that it is one of the N.
+const (
+	freeConns   = 8
+	memoryShare = 64 << 20
+	leastBuffer = 4 << 10
+	leastMSS    = 1448
+	// The same for the sessions of UDP, whose buffer towards us is the one that may fill.
+	freeSessions   = 64
+	sessionsMemory = 64 << 20
+)
+
+// quota counts the descriptors and connections of a handler.
+type quota struct {
+	others   int64 // descriptors of this process that aren't counted here
+	most     atomic.Int64
+	used     atomic.Int64
+	forwards atomic.Int64 // that are open
+	conns    atomic.Int64 // of TCP
+}
+
+// usage is what one forward has.
+type usage struct {
+	fds     atomic.Int64
+	refused atomic.Bool // nothing listened at the last try
+}
+
+// init counts what the process has open now.
+func (q *quota) init() {
+	if dir, err := os.Open("/proc/self/fd"); err == nil {
+		names, _ := dir.Readdirnames(-1)
+		dir.Close()
+		q.others = int64(len(names)) - q.used.Load()
+	}
+	q.refresh()
+}
+
+// refresh looks at the limit, which others can change (prlimit(2)).
+func (q *quota) refresh() {
+	limit := int64(fileLimit())
+	q.most.Store(max(limit-q.others-min(reserve, limit/4), 8))
+}
+
+func (q *quota) free() int64 { return q.most.Load() - q.used.Load() }
+
+// admits reports whether a forward may have n more descriptors.
+func (q *quota) admits(u *usage, n int64) bool {
+	free := q.free()
+	return free >= n && (u.fds.Load() <= shareOfFree*free || q.forwards.Load() < 2)
+}
+
+// take counts n more descriptors of u, fewer if n is negative.
+func (q *quota) take(u *usage, n int64) {
+	u.fds.Add(n)
+	q.used.Add(n)
+}
+
+// some is how many descriptors may be set aside ahead of need: wanted, or fewer where they are few.
+func (q *quota) some(wanted int) int {
+	return max(min(wanted, int(q.most.Load())/16, int(q.free())/4), 1)
+}
+
+// limitTCP bounds the buffers of a socket of the n-th connection. piece is how much of the connection
+// may be held outside of them, bytes.
+func limitTCP(n int64, fd int) (piece int, limited bool) {
+	if n <= freeConns {
+		return pieceSize, false
+	}
+	each := int(memoryShare / n / 4)
+	setBuffer(fd, unix.SO_RCVBUF, each)
+	setBuffer(fd, unix.SO_SNDBUF, each)
+	return min(pieceSize, max(each, leastBuffer)), true
+}
+
+// limitPeer keeps the kernel from giving the peer of a socket that is about to connect a send buffer for
+// ten segments of 64 KiB, which is what a loopback device has.
+func limitPeer(n int64, fd int) {
+	if n > freeConns {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, max(int(memoryShare/n/64), leastMSS))
+	}
+}
+
+func limitUDP(n int, fd int) {
+	if n > freeSessions {
+		setBuffer(fd, unix.SO_RCVBUF, sessionsMemory/n)
+	}
+}
+
+// setBuffer sets the most a buffer may take, with what the kernel needs beside the bytes. It
+// doubles what it is told, for that.
+func setBuffer(fd, which, size int) {
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, which, size/2)
+}
