@@ -20,8 +20,8 @@ func TestNotes(t *testing.T) {
 			{"barred", []string{"--port-handler=slirp4netns"}, true, false},
 			{"allowed", []string{"--port-handler=slirp4netns", "--allow-host-loopback"}, false, false},
 			{"direct", []string{"--port-handler=direct"}, false, true},
-			{"rootlesskit", nil, false, true},
-			{"transparent", []string{"--source-ip-transparent"}, false, false},
+			{"rootlesskit", []string{"--port-handler=rootlesskit"}, false, true},
+			{"transparent", []string{"--port-handler=rootlesskit", "--source-ip-transparent"}, false, false},
 		} {
 			args := append([]string{"up", "-d", "--name", c.name}, c.flags...)
 			if c.name != "transparent" {

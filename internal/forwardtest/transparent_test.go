@@ -13,7 +13,7 @@ import (
 func TestTransparent(t *testing.T) {
 	asEverybody(t, func(t *testing.T) {
 		w := newWorld(t)
-		g := w.up("g", "--source-ip-transparent", "-p", "127.0.0.1::80")
+		g := w.up("g", "--port-handler=rootlesskit", "--source-ip-transparent", "-p", "127.0.0.1::80")
 		port := g.listen("tcp4", "0.0.0.0:0", "echo")
 		if err := echo(dial(t, local(g.forward("127.0.0.1", port, "tcp").HostPort)), "x"); err != nil {
 			t.Error(err)
@@ -37,7 +37,7 @@ func TestTransparentMissing(t *testing.T) {
 				}
 			}
 		}
-		up := w.command(t.Context(), "up", "-d", "--name", "g", "--source-ip-transparent", "-p", "127.0.0.1::80", strconv.Itoa(namespaces(t)))
+		up := w.command(t.Context(), "up", "-d", "--name", "g", "--port-handler=rootlesskit", "--source-ip-transparent", "-p", "127.0.0.1::80", strconv.Itoa(namespaces(t)))
 		cmd := exec.Command("unshare", append([]string{"--mount", "sh", "-c", hide + ` && exec "$0" "$@"`}, up.Args...)...)
 		cmd.Env = up.Env
 		out, _ := cmd.CombinedOutput()

@@ -1,6 +1,7 @@
 package hostfwd
 
 import (
+	"iter"
 	"net/netip"
 )
 
@@ -15,8 +16,7 @@ type entry struct {
 
 func (e *entry) status() Status { return Status{ID: e.id, Forward: e.f} }
 
-// books knows who has which host port. Addresses of different families never conflict here:
-// whether [::] takes the IPv4 port too is up to the handler, which then refuses.
+// books knows who has which host port. [::] has the IPv4 port too, unless its protocol says IPv6.
 type books map[portKey]map[netip.Addr]*entry
 
 type portKey struct {
@@ -30,33 +30,44 @@ func keyOf(f Forward) portKey { return portKey{f.Proto.Network(), f.HostIP.Is6()
 // conflict returns one entry that has f's host port, or nil. It takes constant time, so that
 // 10,000 addresses of 127.0.0.0/8 can share a port.
 func (b books) conflict(f Forward) *entry {
-	users := b[keyOf(f)]
-	if f.HostIP.IsUnspecified() {
-		for _, e := range users {
-			return e
-		}
-		return nil
-	}
-	if e := users[f.HostIP]; e != nil {
+	for e := range b.rivals(f) {
 		return e
 	}
-	return users[unspecified(f.HostIP.Is6())]
+	return nil
 }
 
-// conflicts returns all of them.
-func (b books) conflicts(f Forward) []*entry {
-	users := b[keyOf(f)]
-	var es []*entry
-	if f.HostIP.IsUnspecified() {
-		for _, e := range users {
-			es = append(es, e)
+// rivals yields the entries that have f's host port.
+func (b books) rivals(f Forward) iter.Seq[*entry] {
+	return func(yield func(*entry) bool) {
+		k := keyOf(f)
+		same := b[k]
+		if f.HostIP.IsUnspecified() {
+			for _, e := range same {
+				if !yield(e) {
+					return
+				}
+			}
+		} else {
+			for _, ip := range []netip.Addr{f.HostIP, unspecified(k.six)} {
+				if e := same[ip]; e != nil && !yield(e) {
+					return
+				}
+			}
 		}
-		return es
+		k.six = !k.six
+		switch other := b[k]; {
+		case f.dualStack():
+			for _, e := range other {
+				if !yield(e) {
+					return
+				}
+			}
+		case f.HostIP.Is4():
+			if e := other[netip.IPv6Unspecified()]; e != nil && e.f.dualStack() {
+				yield(e)
+			}
+		}
 	}
-	if e := b.conflict(f); e != nil {
-		es = append(es, e)
-	}
-	return es
 }
 
 // take enters e, unless another entry has its host port.

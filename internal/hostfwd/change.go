@@ -148,13 +148,13 @@ func checkConflicts(jobs []*job) error {
 // rivals returns the entries that have j's host port; for a range, the old ones that have one of it.
 func (m *Manager) rivals(j *job, old map[*entry]bool) []*entry {
 	if !j.picks() {
-		return m.taken.conflicts(j.e.f)
+		return slices.Collect(m.taken.rivals(j.e.f))
 	}
 	var rivals []*entry
 	for port := int(j.asked.HostPort); port <= int(j.asked.HostPortEnd); port++ {
 		f := j.e.f
 		f.HostPort = uint16(port)
-		for _, e := range m.taken.conflicts(f) {
+		for e := range m.taken.rivals(f) {
 			if old[e] {
 				rivals = append(rivals, e)
 			}

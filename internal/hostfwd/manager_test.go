@@ -117,6 +117,14 @@ func TestConflicts(t *testing.T) {
 		{"[::1]:80:80", "[::]:80:80", true},
 		{"[::1]:80:80", "127.0.0.1:80:80", false},
 		{"[fe80::1%a]:80:80", "[fe80::1%b]:80:80", false},
+		// [::] has the IPv4 port too.
+		{"[::]:80:80", "80:80", true},
+		{"80:80", "[::]:80:80", true},
+		{"127.0.0.1:80:80", "[::]:80:80", true},
+		{"[::]:53:53/udp", "127.0.0.1:53:53/udp", true},
+		{"[::]:80:80/tcp6", "80:80", false},
+		{"80:80", "[::]:80:80/tcp6", false},
+		{"[::]:80:80", "80:80/udp", false},
 	} {
 		t.Run(tt.have+" "+tt.want, func(t *testing.T) {
 			for _, together := range []bool{true, false} {

@@ -85,7 +85,7 @@ func TestFileErrors(t *testing.T) {
 		{"yaml", "mtu:\n  a: 5", "c.yaml:1: mtu: wrong type: a table where there must be a whole number", ""},
 		{"yaml", "ipv6: 1", "c.yaml:1: ipv6: wrong type: 1 where there must be true or false", ""},
 		{"yaml", "ipv6: yes", `c.yaml:1: ipv6: "yes": neither true nor false`, ""},
-		{"yaml", "port_handler: true", "c.yaml:1: port_handler: wrong type: true where there must be one of rootlesskit, slirp4netns, direct", ""},
+		{"yaml", "port_handler: true", "c.yaml:1: port_handler: wrong type: true where there must be one of direct, rootlesskit, slirp4netns", ""},
 		{"yaml", "publish: [a, {b: c}]", "c.yaml:1: publish: wrong type: element 2 is a table", ""},
 		{"yaml", "timeout: 10", `c.yaml:1: timeout: "10": has no unit`, "write 10s for seconds, 10ms for milliseconds"},
 		{"toml", "name = 2020-01-01", "c.toml:1: name: wrong type: a date where there must be text", ""},

@@ -102,7 +102,7 @@ func podmanName(k Key) string { return k.Podman }
 
 var (
 	toggles    = []string{string(Auto), string(On), string(Off)}
-	handlers   = []string{string(HandlerRootlessKit), string(HandlerSlirp4netns), string(HandlerDirect)}
+	handlers   = []string{string(HandlerDirect), string(HandlerRootlessKit), string(HandlerSlirp4netns)}
 	policies   = []string{string(RestartOnFailure), string(RestartNever)}
 	logLevels  = []string{"trace", "debug", "info", "warning", "error"}
 	logFormats = []string{"text", "json"}
@@ -135,8 +135,8 @@ var table = []Key{
 		field: portRangeField(func(m *Merged) *PortRange { return &m.AnnotationPorts }),
 	},
 	{
-		Name: "port-handler", Podman: "port_handler", Default: string(HandlerRootlessKit), Arg: "HANDLER", Kind: KindEnum, Values: handlers,
-		Usage: "`HANDLER` that carries forwarded ports: rootlesskit, slirp4netns or direct",
+		Name: "port-handler", Podman: "port_handler", Default: string(HandlerDirect), Arg: "HANDLER", Kind: KindEnum, Values: handlers,
+		Usage: "`HANDLER` that carries forwarded ports: direct, rootlesskit or slirp4netns",
 		field: enumField(func(m *Merged) *PortHandler { return &m.PortHandler }, handlers...),
 	},
 	{

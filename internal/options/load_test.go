@@ -23,7 +23,7 @@ var samples = map[string][2]string{
 	"publish":               {"8080:80/tcp", "auto,9090:90/udp"},
 	"auto-exclude":          {"22", "1-1023,8080"},
 	"annotation-ports":      {"20000-20100", "8080"},
-	"port-handler":          {"direct", "rootlesskit"},
+	"port-handler":          {"slirp4netns", "rootlesskit"},
 	"source-ip-transparent": {"true", "false"},
 	"cidr":                  {"10.7.0.0/16", "10.0.2.0/24"},
 	"mtu":                   {"1500", "65520"},
@@ -146,6 +146,9 @@ func TestPrecedence(t *testing.T) {
 					if k.Name == "outbound-addr6" {
 						args = append(args, "--ipv6")
 					}
+					if k.Name == "source-ip-transparent" {
+						args = append(args, "--port-handler=rootlesskit")
+					}
 					if high != low {
 						args = append(args, ways[low].give(w, k, sample[i])...)
 					}
@@ -170,7 +173,7 @@ func TestPrecedence(t *testing.T) {
 
 func TestDefaults(t *testing.T) {
 	want := Options{
-		PortHandler: HandlerRootlessKit, CIDR: subnet.Default(), MTU: 65520,
+		PortHandler: HandlerDirect, CIDR: subnet.Default(), MTU: 65520,
 		TapName: "tap0", Sandbox: Auto, Seccomp: Auto, Restart: RestartOnFailure,
 		Timeout: 10 * time.Second, WaitNetns: 500 * time.Millisecond, ReadyFD: -1, ExitFD: -1,
 	}

@@ -14,7 +14,7 @@ func TestBadValues(t *testing.T) {
 		{"name", "ä", `"ä": does not begin with a letter or digit`, ""},
 		{"name", strings.Repeat("a", 65), `"` + strings.Repeat("a", 65) + `": longer than 64 characters`, ""},
 		{"detach", "perhaps", `"perhaps": neither true nor false`, ""},
-		{"port-handler", "rootleskit", `"rootleskit": not one of rootlesskit, slirp4netns, direct`, "did you mean rootlesskit?"},
+		{"port-handler", "rootleskit", `"rootleskit": not one of direct, rootlesskit, slirp4netns`, "did you mean rootlesskit?"},
 		{"mtu", "", `is empty`, ""},
 		{"mtu", "67", `"67": less than 68`, ""},
 		{"mtu", "65522", `"65522": more than 65521`, ""},
