@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -144,11 +145,19 @@ func forwardTable(w io.Writer, list []forwardRow, names bool) string {
 	if names {
 		from = 0
 	}
-	t := newTable([]string{"NAME", "ID", "PROTO", "HOST", "GUEST"}[from:]...)
+	head := []string{"NAME", "ID", "PROTO", "HOST", "GUEST"}
+	failed := slices.ContainsFunc(list, func(r forwardRow) bool { return r.Failed != "" })
+	if failed {
+		head = append(head, "FAILED")
+	}
+	t := newTable(head[from:]...)
 	for _, r := range list {
 		row := []cell{
 			plain(r.Name), plain(strconv.Itoa(r.ID)), plain(r.Proto),
 			plain(addrPort(r.HostIP, r.HostPort)), plain(addrPort(r.GuestIP, r.GuestPort)),
+		}
+		if failed {
+			row = append(row, plain(r.Failed))
 		}
 		t.add(row[from:]...)
 	}

@@ -169,7 +169,11 @@ func upText(st instance.State, w io.Writer) string {
 }
 
 func portText(f instance.PortState) string {
-	return fmt.Sprintf("%s -> %s/%s", addrPort(f.HostIP, f.HostPort), addrPort(f.GuestIP, f.GuestPort), f.Proto)
+	text := fmt.Sprintf("%s -> %s/%s", addrPort(f.HostIP, f.HostPort), addrPort(f.GuestIP, f.GuestPort), f.Proto)
+	if f.Failed != "" {
+		text += ": failed: " + f.Failed
+	}
+	return text
 }
 
 // addrPort prints a port with its address; not as netip does, which knows no port that is out of

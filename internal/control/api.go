@@ -58,7 +58,7 @@ func Ports(list []hostfwd.Status) []instance.PortState {
 	for i, s := range list {
 		out[i] = instance.PortState{
 			ID: s.ID, Proto: string(s.Proto), HostIP: s.HostIP, HostPort: int(s.HostPort),
-			GuestIP: s.GuestIP, GuestPort: int(s.GuestPort),
+			GuestIP: s.GuestIP, GuestPort: int(s.GuestPort), Failed: s.Failed,
 		}
 	}
 	return out
@@ -68,7 +68,7 @@ func Ports(list []hostfwd.Status) []instance.PortState {
 func Statuses(list []instance.PortState) []hostfwd.Status {
 	out := make([]hostfwd.Status, len(list))
 	for i, p := range list {
-		out[i] = hostfwd.Status{ID: p.ID, Forward: hostfwd.Forward{
+		out[i] = hostfwd.Status{ID: p.ID, Failed: p.Failed, Forward: hostfwd.Forward{
 			Proto: hostfwd.Proto(p.Proto), HostIP: p.HostIP, HostPort: uint16(p.HostPort),
 			GuestIP: p.GuestIP, GuestPort: uint16(p.GuestPort),
 		}}

@@ -127,6 +127,9 @@ func (d *portDriver) list() []port.Status {
 	defer d.mu.Unlock()
 	live := make(map[int]port.Spec, len(d.asked))
 	for _, s := range list {
+		if s.Failed != "" {
+			continue // which RootlessKit can't say
+		}
 		spec, ok := d.asked[s.ID]
 		if ok {
 			live[s.ID] = spec

@@ -295,7 +295,7 @@ func (m *Manager) enter(jobs []*job) []*entry {
 			m.lastID++
 			j.e.id = m.lastID
 		}
-		j.e.l = j.l
+		j.e.l, j.e.failed = j.l, ""
 		m.byID[j.e.id] = j.e
 		es[i] = j.e
 	}

@@ -12,9 +12,10 @@ type entry struct {
 	auto     bool     // the host port was asked for as 0
 	defGuest bool     // GuestIP was not given
 	l        Listener // nil: down
+	failed   string   // why it is
 }
 
-func (e *entry) status() Status { return Status{ID: e.id, Forward: e.f} }
+func (e *entry) status() Status { return Status{ID: e.id, Forward: e.f, Failed: e.failed} }
 
 // books knows who has which host port. [::] has the IPv4 port too, unless its protocol says IPv6.
 type books map[portKey]map[netip.Addr]*entry

@@ -342,9 +342,10 @@ func (m *Manager) openDown(ctx context.Context, es []*entry) error {
 func (m *Manager) openEntry(ctx context.Context, e *entry) error {
 	l, err := m.open(ctx, e.f)
 	if err != nil {
+		e.failed = err.Error()
 		return err
 	}
-	e.l = l
+	e.l, e.failed = l, ""
 	return nil
 }
 

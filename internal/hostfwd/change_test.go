@@ -99,8 +99,9 @@ func TestSetCannotRestore(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	wantAddError(t, err, 0, inUse)
-	wantLines(t, m.List(), "2 0.0.0.0:9090:10.0.2.100:90/tcp")
-	wantLines(t, m.Down(), "1 0.0.0.0:8080:10.0.2.100:80/tcp")
+	const down = "1 0.0.0.0:8080:10.0.2.100:80/tcp: 0.0.0.0:8080/tcp is in use by nginx (pid 7)"
+	wantLines(t, m.List(), down, "2 0.0.0.0:9090:10.0.2.100:90/tcp")
+	wantLines(t, m.Down(), down)
 	h.refuse = nil
 	// Asking for it again brings it back with its id.
 	wantLines(t, set(t, m, "8080:80"), "1 0.0.0.0:8080:10.0.2.100:80/tcp")
@@ -162,7 +163,7 @@ func TestReopen(t *testing.T) {
 	if err := m.Reopen(t.Context()); !errors.As(err, &de) || len(de.Down) != 1 || de.Down[0].ID != 3 || !errors.Is(err, inUse) {
 		t.Fatalf("got %v", err)
 	}
-	wantLines(t, m.List(), lines(before[:2])...)
+	wantLines(t, m.List(), append(lines(before[:2]), lines(before[2:])[0]+": 0.0.0.0:8082/tcp is in use by nginx (pid 7)")...)
 	// It is still known: its port can't be given away, it can be removed, it can come back.
 	_, err := m.Add(t.Context(), forwards(t, "8082:1"))
 	wantAddError(t, err, 0, inUse)

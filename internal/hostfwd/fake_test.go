@@ -157,7 +157,11 @@ func mustAdd(t *testing.T, m *Manager, specs ...string) []Status {
 func lines(list []Status) []string {
 	out := []string{}
 	for _, s := range list {
-		out = append(out, fmt.Sprintf("%d %s", s.ID, s.Forward))
+		line := fmt.Sprintf("%d %s", s.ID, s.Forward)
+		if s.Failed != "" {
+			line += ": " + s.Failed
+		}
+		out = append(out, line)
 	}
 	return out
 }

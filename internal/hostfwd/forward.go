@@ -76,11 +76,13 @@ func bracketed(a netip.Addr) string {
 	return a.String()
 }
 
-// Status is a forward that listens. ID is positive, unique within one [Manager] over its
+// Status is a forward of a [Manager]. ID is positive, unique within the Manager over its
 // life, and survives a restart of slirp4netns.
 type Status struct {
 	ID int
 	Forward
+	// Failed says why it doesn't listen, although it ought to; "" if it does.
+	Failed string
 }
 
 // Handler makes forwards listen. Its methods are called by one [Manager] and must be safe for

@@ -58,7 +58,7 @@ func (m *Manager) Guest() netip.Addr {
 	return m.guest
 }
 
-// List returns the forwards that listen, by id.
+// List returns all forwards by id, also those that have failed.
 func (m *Manager) List() []Status {
 	m.mu.Lock()
 	list := make([]Status, 0, len(m.shown))
@@ -173,11 +173,7 @@ func (m *Manager) commit(changed, gone []*entry) {
 		delete(m.shown, e.id)
 	}
 	for _, e := range changed {
-		if e.l == nil {
-			delete(m.shown, e.id)
-		} else {
-			m.shown[e.id] = e.status()
-		}
+		m.shown[e.id] = e.status()
 	}
 	m.mu.Unlock()
 	if m.cfg.OnChange != nil && len(changed)+len(gone) > 0 {

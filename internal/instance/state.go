@@ -90,6 +90,7 @@ type PortState struct {
 	HostPort  int        `json:"hostPort"`
 	GuestIP   netip.Addr `json:"guestIP"`
 	GuestPort int        `json:"guestPort"`
+	Failed    string     `json:"failed,omitempty"` // why it doesn't listen
 }
 
 // SlirpState says which slirp4netns runs.

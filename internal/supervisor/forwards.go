@@ -44,6 +44,12 @@ func (s *supervisor) startForwards(ctx context.Context) error {
 // forwardsChanged keeps the state file true for those who can't ask the supervisor.
 func (s *supervisor) forwardsChanged() {
 	s.noteForwards()
+	if slices.ContainsFunc(s.fwd.List(), func(st hostfwd.Status) bool { return st.Failed != "" }) {
+		select {
+		case s.forwardFailed <- struct{}{}:
+		default: // it knows
+		}
+	}
 	if s.ready.Load() && !s.stopping.Load() {
 		s.saveState()
 	}
@@ -117,24 +123,27 @@ func (s *supervisor) reopenForwards(ctx context.Context) error {
 	return s.fwd.Reopen(ctx)
 }
 
-// reviveEvery is the pause between attempts to open forwards whose host port somebody else took
-// while slirp4netns was down.
-const reviveEvery = time.Second
+// reviveEvery is the pause between attempts to open forwards that have failed, say because somebody
+// else took the host port while slirp4netns was down.
+const reviveEvery = 500 * time.Millisecond
 
+// reviveForwards keeps trying to open the forwards that have failed, until ctx ends.
 func (s *supervisor) reviveForwards(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(reviveEvery):
+		case <-s.forwardFailed:
 		}
-		err := s.fwd.Revive(ctx)
-		switch {
-		case err == nil:
-			s.log.Info("every forward is back")
-			return
-		case errors.Is(err, hostfwd.ErrClosed):
-			return
+		for len(s.fwd.Down()) > 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(reviveEvery):
+			}
+			if s.fwd.Revive(ctx) == nil {
+				s.log.Info("every forward listens again")
+			}
 		}
 	}
 }

@@ -133,6 +133,8 @@ type supervisor struct {
 	stopping atomic.Bool
 	ready    atomic.Bool // the state file is there
 
+	forwardFailed chan struct{} // wakes reviveForwards
+
 	closeServer func()
 
 	background sync.WaitGroup // ends with the context of watch
@@ -144,7 +146,7 @@ type supervisor struct {
 // Run brings the instance up, keeps it up, and takes it down. It returns COMMAND's status, or 0
 // where there is none. With an error nothing is left behind.
 func Run(ctx context.Context, req Request, env Env) (status int, err error) {
-	s := &supervisor{req: req, env: env, log: logrus.NewEntry(env.Log), down: make(chan struct{})}
+	s := &supervisor{req: req, env: env, log: logrus.NewEntry(env.Log), down: make(chan struct{}), forwardFailed: make(chan struct{}, 1)}
 	defer func() {
 		s.stopping.Store(true)
 		crashpoint.Here("stop")

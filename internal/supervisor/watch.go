@@ -29,6 +29,7 @@ func (s *supervisor) watch(ctx context.Context, signals <-chan os.Signal) (int, 
 	s.atEnd(w.Stop)
 	ctx, cancel := context.WithCancel(ctx)
 	s.background.Go(func() { s.guardFiles(ctx) })
+	s.background.Go(func() { s.reviveForwards(ctx) })
 	var healed chan error // not nil while slirp4netns is being started again
 	defer func() {
 		cancel()
@@ -220,7 +221,6 @@ func (s *supervisor) restart(ctx context.Context) error {
 	}
 	if err := s.reopenForwards(limited); err != nil {
 		s.log.Errorf("put forwards back: %v", err)
-		s.background.Go(func() { s.reviveForwards(ctx) })
 	}
 	s.mu.Lock()
 	s.state.Restarts++
