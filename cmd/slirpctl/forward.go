@@ -75,20 +75,8 @@ type forwarder interface {
 	Set(context.Context, []hostfwd.Forward) ([]hostfwd.Status, error)
 	// Remove removes by id and by spec, together.
 	Remove(context.Context, []int, []hostfwd.Spec) error
-	// BarsLoopback reports whether slirp4netns carries the forwards and may not reach the
-	// host's loopback.
-	BarsLoopback(context.Context) bool
-}
-
-// warn says which of the forwards that were made will not do what may be expected.
-func warn(ctx context.Context, a *app, target forwarder, list []hostfwd.Status) {
-	fs := make([]hostfwd.Forward, len(list))
-	for i, st := range list {
-		fs[i] = st.Forward
-	}
-	if w := slirpapi.LoopbackWarning(fs); w != "" && target.BarsLoopback(ctx) {
-		a.log.Warn(w)
-	}
+	// Warnings says what may not be expected of these new ones.
+	Warnings(context.Context, []hostfwd.Status) []string
 }
 
 // open returns the one that t or, without --api-socket, name means, and a context that ends
@@ -131,7 +119,9 @@ func (t *forwardTarget) change(ctx context.Context, a *app, name string, specs [
 	if err != nil {
 		return inBatch(err, specs, from)
 	}
-	warn(ctx, a, target, list)
+	for _, w := range target.Warnings(ctx, list) {
+		a.log.Warn(w)
+	}
 	return printForwards(p, rows(name, list))
 }
 
@@ -186,10 +176,13 @@ func (o *ownForwards) Remove(ctx context.Context, ids []int, specs []hostfwd.Spe
 	return o.explain(o.client.Remove(ctx, ids))
 }
 
-// BarsLoopback implements [forwarder].
-func (o *ownForwards) BarsLoopback(ctx context.Context) bool {
+// Warnings implements [forwarder].
+func (o *ownForwards) Warnings(ctx context.Context, fresh []hostfwd.Status) []string {
 	st, err := o.client.State(ctx)
-	return err == nil && st.PortHandler == string(options.HandlerSlirp4netns) && !st.AllowHostLoopback
+	if err != nil || st.PortHandler != string(options.HandlerSlirp4netns) {
+		return nil
+	}
+	return slirpapi.Warnings(control.Statuses(st.Ports), fresh, !st.AllowHostLoopback)
 }
 
 // explain words what is not the instance's own answer: it has gone, it still starts, or it is

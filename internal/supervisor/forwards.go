@@ -151,21 +151,23 @@ func (s *supervisor) reviveForwards(ctx context.Context) {
 // noteForwards tells the log what a user may not expect of new forwards. It is called by one
 // goroutine at a time, as the Manager's changes are made.
 func (s *supervisor) noteForwards() {
-	var fresh []hostfwd.Forward
-	for _, st := range s.fwd.List() {
+	var fresh []hostfwd.Status
+	list := s.fwd.List()
+	for _, st := range list {
 		if st.ID > s.noted.lastID {
 			s.noted.lastID = st.ID
-			fresh = append(fresh, st.Forward)
+			fresh = append(fresh, st)
 		}
 	}
 	o := &s.req.Options
 	if o.PortHandler == options.HandlerSlirp4netns {
-		if w := slirpapi.LoopbackWarning(fresh); w != "" && !o.AllowHostLoopback {
+		for _, w := range slirpapi.Warnings(list, fresh, !o.AllowHostLoopback) {
 			s.log.Warn(w)
 		}
 		return // keeps the source address
 	}
-	for _, f := range fresh {
+	for _, st := range fresh {
+		f := st.Forward
 		if s.noted.source || f.HostIP.IsLoopback() || (o.SourceIPTransparent && f.Proto.Network() == "tcp") {
 			continue
 		}

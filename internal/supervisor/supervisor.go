@@ -276,7 +276,7 @@ func (s *supervisor) start(ctx context.Context, commit func() error) error {
 	s.bin, s.binStamp = d.bin, binaryStamp(d.bin.Path)
 	crashpoint.Here("detected")
 	if err := s.startSlirp(ctx); err != nil {
-		return err
+		return s.explainTaken(ctx, err)
 	}
 	s.setState()
 	crashpoint.Here("slirp4netns ready")

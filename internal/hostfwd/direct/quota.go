@@ -15,6 +15,8 @@ const (
 	// others: a single one seven eighths of all. A second that floods gets seven fifteenths, and
 	// so does the first in time; something is always left.
 	shareOfFree = 7
+	// spare is left for forwards that have nothing: two connections.
+	spare = 4
 )
 
 // The memory that the kernel keeps for bytes on their way is bounded by the sizes of buffers. The
@@ -67,8 +69,15 @@ func (q *quota) free() int64 { return q.most.Load() - q.used.Load() }
 
 // admits reports whether a forward may have n more descriptors.
 func (q *quota) admits(u *usage, n int64) bool {
-	free := q.free()
-	return free >= n && (u.fds.Load() <= shareOfFree*free || q.forwards.Load() < 2)
+	left := q.free() - n
+	switch fds := u.fds.Load(); {
+	case left < 0:
+		return false
+	case q.forwards.Load() < 2, fds <= 1: // the listener's
+		return true
+	default:
+		return left >= spare && fds+n <= shareOfFree*left
+	}
 }
 
 // take counts n more descriptors of u, fewer if n is negative.

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
@@ -84,6 +86,122 @@ func TestReset(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCutAnswer: what a server sends before it resets arrives, and so does the reset: a cut answer does
+// not look whole. The same from the client's side.
+func TestCutAnswer(t *testing.T) {
+	for _, who := range []string{"client", "guest"} {
+		t.Run(who, func(t *testing.T) {
+			ns := newNetns(t)
+			guest := ns.listen(t, "10.0.2.100:0")
+			h := newHandler(t, ns)
+			a := dial(t, open(t, h, hostfwd.TCP, guest.Addr()))
+			b := accept1(t, guest)
+			if who == "guest" {
+				a, b = b, a
+			}
+			data := bytes.Repeat([]byte("x"), 1000)
+			if _, err := a.Write(data); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(b, data); err != nil {
+				t.Fatal(err)
+			}
+			_ = a.SetLinger(0)
+			a.Close()
+			if n, err := b.Read(data); n != 0 || !errors.Is(err, syscall.ECONNRESET) {
+				t.Fatalf("after the 1,000 bytes: %d, %v", n, err)
+			}
+		})
+	}
+}
+
+// TestResetAfterHalfClose: a reset passes though the other direction has ended already.
+func TestResetAfterHalfClose(t *testing.T) {
+	for _, who := range []string{"client", "guest"} {
+		t.Run(who, func(t *testing.T) {
+			ns := newNetns(t)
+			guest := ns.listen(t, "10.0.2.100:0")
+			h := newHandler(t, ns)
+			a := dial(t, open(t, h, hostfwd.TCP, guest.Addr()))
+			b := accept1(t, guest)
+			if who == "guest" {
+				a, b = b, a
+			}
+			_ = b.CloseWrite()
+			if _, err := a.Read(make([]byte, 1)); err != io.EOF {
+				t.Fatal(err)
+			}
+			_ = a.SetLinger(0)
+			a.Close()
+			if _, err := b.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+				t.Fatalf("read after the other side's reset: %v", err)
+			}
+		})
+	}
+}
+
+// TestResetPassesAReaderThatWaits: a reset does not wait until what was sent before is read.
+func TestResetPassesAReaderThatWaits(t *testing.T) {
+	for _, who := range []string{"client", "guest"} {
+		t.Run(who, func(t *testing.T) {
+			ns := newNetns(t)
+			guest := ns.listen(t, "10.0.2.100:0")
+			h := newHandler(t, ns)
+			a := dial(t, open(t, h, hostfwd.TCP, guest.Addr()))
+			b := accept1(t, guest)
+			if who == "guest" {
+				a, b = b, a
+			}
+			_ = b.SetReadBuffer(4096)
+			_ = a.SetWriteDeadline(time.Now().Add(300 * time.Millisecond)) // everything on the way is full then
+			if n, err := io.Copy(onlyWriter{a}, zeros{}); !os.IsTimeout(err) {
+				t.Fatalf("%d bytes, %v", n, err)
+			}
+			_ = a.SetLinger(0)
+			a.Close()
+			eventually(t, "the connection is gone", func() bool { return h.quota.conns.Load() == 0 })
+			if _, err := io.Copy(io.Discard, b); !errors.Is(err, syscall.ECONNRESET) {
+				t.Fatalf("the reader sees %v", err)
+			}
+		})
+	}
+}
+
+// TestNothingListens: the log says once where nothing listens, and again if that comes again.
+func TestNothingListens(t *testing.T) {
+	ns := newNetns(t)
+	guest := ns.listen(t, "10.0.2.100:0")
+	at := guest.Addr().String()
+	guest.Close()
+	var said logged
+	h := newHandler(t, ns, func(c *Config) { c.Log = said.add })
+	ln := open(t, h, hostfwd.TCP, guest.Addr())
+	want := "nothing listens on " + at + "/tcp inside"
+	for range 3 {
+		wantReset(t, ln)
+	}
+	if n := said.count(want); n != 1 {
+		t.Errorf("said %d times: %v", n, said.lines)
+	}
+	again := ns.listen(t, at)
+	echo(again)
+	say(t, dial(t, ln), "listens")
+	again.Close()
+	wantReset(t, ln)
+	if n := said.count(want); n != 2 {
+		t.Errorf("said %d times: %v", n, said.lines)
+	}
+
+	udp := ns.listenUDP(t, "10.0.2.100:0")
+	udp.Close()
+	dgram := open(t, h, hostfwd.UDP, udp.LocalAddr())
+	c := dialUDP(t, hostAddr(dgram))
+	eventually(t, "the log says that nothing listens", func() bool {
+		_, _ = c.Write([]byte("x"))
+		return said.count("nothing listens on "+udp.LocalAddr().String()+"/udp inside") == 1
+	})
 }
 
 // TestAnswerBeforeReset: a server that answers and closes without reading everything resets;

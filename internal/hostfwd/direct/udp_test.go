@@ -258,6 +258,46 @@ func TestUDPSessionsExpire(t *testing.T) {
 	}
 }
 
+// TestUDPLateAnswer: an answer arrives however long the client has been silent, as long as the session
+// lives, and a client that goes on sending keeps it though the guest is silent.
+func TestUDPLateAnswer(t *testing.T) {
+	if DefaultUDPIdle < 2*time.Minute {
+		t.Errorf("sessions live for %s; RFC 4787 wants two minutes at least", DefaultUDPIdle)
+	}
+	ns := newNetns(t)
+	guest := ns.listenUDP(t, "10.0.2.100:0")
+	deadline(t, guest)
+	const idle = 2 * time.Second
+	h := newHandler(t, ns, func(c *Config) { c.UDPIdle = idle })
+	ln := openAt(t, h, hostfwd.UDP, "0.0.0.0", guest.LocalAddr())
+	// From a second address of the host, where the answer must come from too.
+	c := dialUDP(t, fmt.Sprintf("127.0.0.2:%d", ln.Forward().HostPort))
+	var from netip.AddrPort
+	buf := make([]byte, 10)
+	for start := time.Now(); time.Since(start) < idle+idle/2; time.Sleep(idle / 8) {
+		if _, err := c.Write([]byte("keep")); err != nil {
+			t.Fatal(err)
+		}
+		_, a, err := guest.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if from.IsValid() && a != from {
+			t.Fatal("the session ended though the client went on")
+		}
+		from = a
+	}
+	time.Sleep(idle / 2)
+	for _, p := range [][]byte{[]byte("late"), {}, []byte("!")} { // an empty datagram is one
+		if _, err := guest.WriteToUDPAddrPort(p, from); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := c.Read(buf); err != nil || !bytes.Equal(buf[:n], p) {
+			t.Fatalf("answer %q: %q, %v", p, buf[:max(n, 0)], err)
+		}
+	}
+}
+
 func sessions(h *Handler) (n int) {
 	for _, l := range h.loops {
 		l.do(func() { n += l.udp.sessions })

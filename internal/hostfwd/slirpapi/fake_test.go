@@ -326,8 +326,33 @@ func TestLoopbackWarning(t *testing.T) {
 	for spec, want := range map[string]bool{
 		"53:53/udp": true, "127.0.0.1:53:53/udp": true, "53:53": false, "192.0.2.1:53:53/udp": false, "53:53/tcp,udp": true,
 	} {
-		if got := LoopbackWarning(forwards(t, spec)) != ""; got != want {
+		var fresh []hostfwd.Status
+		for i, f := range forwards(t, spec) {
+			fresh = append(fresh, hostfwd.Status{ID: i + 1, Forward: f})
+		}
+		if got := len(Warnings(fresh, fresh, true)) > 0; got != want || len(Warnings(fresh, fresh, false)) > 0 {
 			t.Errorf("%s: %v", spec, got)
+		}
+	}
+}
+
+func TestSameGuestWarning(t *testing.T) {
+	for _, tt := range []struct {
+		have, fresh string
+		want        string
+	}{
+		{"127.0.0.1:8080:80", "127.0.0.1:8081:80", "hang"},
+		{"127.0.0.1:53:53/udp", "127.0.0.2:53:53/udp", "used last"},
+		{"127.0.0.1:53:53/udp", "127.0.0.1:53:53/tcp", ""},
+		{"127.0.0.1:8080:80", "127.0.0.1:8081:81", ""},
+		{"127.0.0.1:8080:10.0.2.7:80", "127.0.0.1:8081:10.0.2.8:80", ""},
+		{"127.0.0.1:8080:80/tcp4", "127.0.0.1:8081:80/tcp", "hang"},
+	} {
+		have := hostfwd.Status{ID: 1, Forward: forwards(t, tt.have)[0]}
+		fresh := hostfwd.Status{ID: 2, Forward: forwards(t, tt.fresh)[0]}
+		got := strings.Join(Warnings([]hostfwd.Status{have, fresh}, []hostfwd.Status{fresh}, false), "")
+		if (got != "") != (tt.want != "") || !strings.Contains(got, tt.want) {
+			t.Errorf("%s and %s: %q", tt.have, tt.fresh, got)
 		}
 	}
 }

@@ -83,11 +83,17 @@ func (f *Foreign) Set(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Stat
 	return s.translate(ctx, list)
 }
 
-// BarsLoopback reports whether this slirp4netns runs with --disable-host-loopback, as far as can
-// be seen; see [LoopbackWarning].
-func (f *Foreign) BarsLoopback(ctx context.Context) bool {
-	_, pid, err := f.Client.list(ctx)
-	return err == nil && barsLoopback(commandLine(pid))
+// Warnings returns those of [Warnings] about fresh, as far as slirp4netns's options can be seen.
+func (f *Foreign) Warnings(ctx context.Context, fresh []hostfwd.Status) []string {
+	entries, pid, err := f.Client.list(ctx)
+	if err != nil {
+		return nil
+	}
+	list := make([]hostfwd.Status, len(entries))
+	for i, e := range entries {
+		list[i] = hostfwd.Status{ID: e.ID, Forward: e.Forward()}
+	}
+	return Warnings(list, fresh, barsLoopback(commandLine(pid)))
 }
 
 // session is one look at the forwards, and the books over them for one change.

@@ -203,15 +203,61 @@ func gone(err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT)
 }
 
-// LoopbackWarning returns a warning for fs if slirp4netns runs with --disable-host-loopback:
+// Warnings says what clients of the new forwards in list may not expect of slirp4netns, which
+// has all of list. barsLoopback is --disable-host-loopback.
+func Warnings(list, fresh []hostfwd.Status, barsLoopback bool) []string {
+	var out []string
+	if w := loopbackWarning(fresh); w != "" && barsLoopback {
+		out = append(out, w)
+	}
+	if w := sameGuestWarning(list, fresh); w != "" {
+		out = append(out, w)
+	}
+	return out
+}
+
+// sameGuestWarning returns a warning if two forwards lead to one guest port: libslirp finds a
+// connection by the client's address and port and the guest's, and takes two for one that differ only in
+// the host port.
+func sameGuestWarning(list, fresh []hostfwd.Status) string {
+	type guest struct {
+		network string
+		at      netip.AddrPort
+	}
+	of := func(f hostfwd.Forward) guest {
+		return guest{f.Proto.Network(), netip.AddrPortFrom(f.GuestIP, f.GuestPort)}
+	}
+	first := map[guest]hostfwd.Status{}
+	for _, st := range list {
+		if _, ok := first[of(st.Forward)]; !ok {
+			first[of(st.Forward)] = st
+		}
+	}
+	for _, st := range fresh {
+		other, ok := first[of(st.Forward)]
+		if !ok || other.ID == st.ID {
+			continue
+		}
+		clash := "connections from one client port through both hang"
+		if st.Proto.Network() == "udp" {
+			clash = "only clients of the one used last get answers"
+		}
+		return fmt.Sprintf("forward %s leads to the same port inside as forward %d (%s), which slirp4netns confuses: %s; "+
+			"use --port-handler direct or rootlesskit", st.Forward, other.ID, other.Forward, clash)
+	}
+	return ""
+}
+
+// loopbackWarning returns a warning for fresh if slirp4netns runs with --disable-host-loopback:
 // its UDP forwards then never answer clients on the host's own loopback (upstream issue 316).
 // "" means that there is nothing to warn of.
-func LoopbackWarning(fs []hostfwd.Forward) string {
-	for _, f := range fs {
+func loopbackWarning(fresh []hostfwd.Status) string {
+	for _, st := range fresh {
+		f := st.Forward
 		local := !f.HostIP.IsValid() || f.HostIP.IsUnspecified() || f.HostIP.IsLoopback()
 		if f.Proto.Network() == "udp" && local {
 			return fmt.Sprintf("forward %s will not answer clients on this host's 127.0.0.1 while the namespace may not reach the host's loopback; "+
-				"use --port-handler rootlesskit or direct, or --allow-host-loopback", f)
+				"use --port-handler direct or rootlesskit, or --allow-host-loopback", f)
 		}
 	}
 	return ""
