@@ -23,7 +23,18 @@
 // socket in the namespace and ends after [Config].UDPIdle without a datagram.
 //
 // Ends are passed on as they come: a FIN as a FIN, after the bytes before it; a reset, a
-// refused connection and an unreachable guest as a reset.
+// refused connection and an unreachable guest as a reset. A reset does not wait for a reader of what
+// came before it.
+//
+// # Shares
+//
+// What there is of descriptors, time and kernel memory is shared out among forwards and connections, so
+// that clients of one can't starve the others. An event is only noted; the work it makes has its place in its forward's
+// lane, and the lanes have turns (lane.go). Descriptors are counted, with a reserve for the rest of the process,
+// so that none ever runs into EMFILE in the normal course of things; where it happens, listeners pause for a moment
+// (quota.go, accept.go). Buffers get smaller the more connections there are (quota.go).
+//
+// Package rootlesskit uses all this with a [Dialer] in the place of [Sockets].
 //
 // The program inside sees the connection come from the guest's own address: the client's
 // address is not kept.
