@@ -38,7 +38,7 @@ func TestOutput(t *testing.T) {
 			}
 		}
 		w.refused(2, "--format", "forward", "add", "a", port(0)+":80", "--format", "{{.Nothing}}")
-		w.refused(2, "[format json]", "forward", "list", "a", "--json", "--format", "x")
+		w.refused(2, "--json and --format exclude each other", "forward", "list", "a", "--json", "--format", "x")
 		if got := w.must("forward", "list"); got != "" {
 			t.Errorf("added in spite of a bad template: %s", got)
 		}
