@@ -98,9 +98,13 @@ func onesSum(b []byte) uint16 {
 }
 
 // frames sends frames through tap0, and then asks for the gateway's hardware address: with the
-// answer, slirp4netns has looked at all that came before. With "-flood" it sends them again and
-// again, through every tap0 that comes, until it is killed.
+// answer, slirp4netns has looked at all that came before. With "-dev NAME" it takes another interface. With
+// "-flood" it sends them again and again, through every tap0 that comes, until it is killed.
 func frames(args []string) int {
+	dev := "tap0"
+	if args[0] == "-dev" {
+		dev, args = args[1], args[2:]
+	}
 	flood := args[0] == "-flood"
 	if flood {
 		args = args[1:]
@@ -115,14 +119,14 @@ func frames(args []string) int {
 		all = append(all, b)
 	}
 	for flood {
-		if fd, to, err := packetSocket(); err == nil {
+		if fd, to, err := packetSocket(dev); err == nil {
 			for i := 0; err == nil || err == unix.ENOBUFS; i++ {
 				err = unix.Sendto(fd, all[i%len(all)], 0, to)
 			}
 			unix.Close(fd)
 		}
 	}
-	fd, to, err := packetSocket()
+	fd, to, err := packetSocket(dev)
 	if err != nil {
 		return failed("%v", err)
 	}
@@ -134,8 +138,8 @@ func frames(args []string) int {
 	return awaitGateway(fd, to)
 }
 
-func packetSocket() (int, unix.Sockaddr, error) {
-	ifi, err := net.InterfaceByName("tap0")
+func packetSocket(dev string) (int, unix.Sockaddr, error) {
+	ifi, err := net.InterfaceByName(dev)
 	if err != nil {
 		return -1, nil, err
 	}

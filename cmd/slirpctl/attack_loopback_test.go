@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -226,4 +227,104 @@ func TestAttackLoopbackWhileStarting(t *testing.T) {
 		defer l.must("down", "x")
 		eventually(t, "allowed, it is reached", func() bool { return len(lo.heard(t, "127.0.0.1")) > 0 })
 	})
+}
+
+// TestAttackLoopbackFilter tries to get rid of the filter from inside.
+func TestAttackLoopbackFilter(t *testing.T) {
+	labs(t, func(t *testing.T, l *lab) {
+		lo := serveOn(t, "127.0.0.1")
+		syn := testFrame{src: "10.0.2.100", dst: "127.0.0.1", proto: unix.IPPROTO_TCP, port: lo.port}
+		datagram := testFrame{src: "10.0.2.100", dst: "127.0.0.1", proto: unix.IPPROTO_UDP, port: lo.port}
+		send := strings.Join(append(append([]string{l.helper("frames"), "-dev $dev"}, syn.make()...), datagram.make()...), " ")
+		script := `set -e; export PATH=$PATH:/usr/sbin:/sbin; dev=tap0
+			! ip tuntap add dev tap0 mode tap 2>/dev/null # a second descriptor of it
+			! ip tuntap add dev tap0 mode tap multi_queue 2>/dev/null
+			ip link set tap0 txqueuelen 5; ` + send + `
+			ip link set tap0 txqueuelen 5000; ` + send + `
+			ip link set tap0 down; ip link set tap0 name eth5; ip addr add 10.0.2.100/24 dev eth5 2>/dev/null || :; ip link set eth5 up; dev=eth5; ` + send + `
+			unshare --net sleep 1000 & there=$!
+			until [ "$(readlink /proc/$there/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do :; done
+			ip link set eth5 netns $there
+			nsenter --net=/proc/$there/ns/net ip link set eth5 up
+			nsenter --net=/proc/$there/ns/net ` + send + `
+			kill $there; echo all sent`
+		run := func(more ...string) {
+			t.Helper()
+			r := l.run(append(append([]string{"up"}, more...), "--", "bash", "-c", script)...)
+			if !strings.Contains(r.out, "all sent") || strings.Contains(r.err, "packet filter") {
+				t.Errorf("exit status %d: %s%s", r.code, r.out, r.err)
+			}
+		}
+		run()
+		if got := lo.heard(t, "127.0.0.1"); len(got) > 0 {
+			t.Errorf("the host's loopback was reached: %q", got)
+		}
+		run("--allow-host-loopback")
+		if got := lo.heard(t, "127.0.0.1"); len(got) != 2 {
+			t.Errorf("allowed, but not reached: %q", got)
+		}
+		// A tap that was there before, and stays.
+		pid := strconv.Itoa(l.target())
+		in := func(args ...string) result {
+			cmd := exec.Command("nsenter", append([]string{"--preserve-credentials", "-U", "-n", "-t", pid}, args...)...)
+			cmd.Env = []string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin"}
+			if l.uid != 0 {
+				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(l.uid), Gid: uint32(l.gid)}}
+			}
+			return l.finish(cmd)
+		}
+		if r := in("ip", "tuntap", "add", "dev", "tap0", "mode", "tap"); r.code != 0 {
+			t.Fatal(r.err)
+		}
+		l.up("--name", "x", pid)
+		if r := in("sh", "-c", "dev=tap0; "+send); r.code != 0 {
+			t.Errorf("exit status %d: %s", r.code, r.err)
+		}
+		l.must("down", "x")
+		if got := lo.heard(t, "127.0.0.1"); len(got) > 0 {
+			t.Errorf("the host's loopback was reached: %q", got)
+		}
+	})
+}
+
+// TestLoopbackBanImpossible: where slirp4netns can't be looked into, there is no filter. That is told, and is an error
+// where the ban was asked for.
+func TestLoopbackBanImpossible(t *testing.T) {
+	t.Parallel()
+	l := newUserLab(t)
+	real, err := exec.LookPath("slirp4netns")
+	must(t, err)
+	// Who can't read a program can't look into its process either (execve(2)).
+	blind := filepath.Join(filepath.Dir(l.base), "slirp4netns")
+	must(t, noForks(func() error { return copyFile(real, blind, 0o111) }))
+	if l.uid != 0 {
+		must(t, os.Chown(blind, l.uid, l.gid))
+	}
+	pid := strconv.Itoa(l.target())
+	up := func(env string, args ...string) result {
+		l.env = []string{env}
+		defer func() { l.env = nil }()
+		return l.run(append([]string{"up", "-d", "--name", "x", "--slirp4netns-path", blind, pid}, args...)...)
+	}
+	const warning, asked = "there is no packet filter on the tap: ", "--allow-host-loopback=false can't be had: no packet filter on the tap: "
+	if r := up(""); r.code != 0 || !strings.Contains(r.err, warning) {
+		t.Errorf("exit status %d: %s", r.code, r.err)
+	}
+	st := l.state("x")
+	_ = syscall.Kill(st.SlirpPID, syscall.SIGKILL)
+	eventually(t, "it is told again", func() bool { return strings.Count(l.log("x"), warning) == 2 })
+	l.must("down", "x")
+	if r := up("", "--allow-host-loopback"); r.code != 0 || strings.Contains(r.err, "packet filter") {
+		t.Errorf("exit status %d: %s", r.code, r.err)
+	}
+	l.must("down", "x")
+	for _, r := range []result{
+		up("", "--allow-host-loopback=false"), up("", "-o", "allow_host_loopback=false"),
+		up("", "--network", "slirp4netns:allow_host_loopback=false"), up("SLIRPCTL_ALLOW_HOST_LOOPBACK=false"),
+	} {
+		if r.code != exitUnsupported || !strings.Contains(r.err, asked) {
+			t.Errorf("exit status %d: %s", r.code, r.err)
+		}
+		l.noneLeft()
+	}
 }

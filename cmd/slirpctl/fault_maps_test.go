@@ -4,10 +4,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/slirpctl/slirpctl/internal/instance"
 )
 
 // mapLab is a lab of an ordinary user with ranges of ids, where one of newuidmap(1) and newgidmap(1) is a
@@ -112,5 +116,51 @@ func TestMapToolHangs(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestSandboxWithoutOwnID: in a target that lacks the caller's user id, as podman's --userns=nomap makes it, the
+// sandbox can't work.
+func TestSandboxWithoutOwnID(t *testing.T) {
+	t.Parallel()
+	l := mapLab(t, "newuidmap", `exec "$real" "$@"`)
+	ranges := func(file string) string {
+		data, _ := os.ReadFile(file)
+		for line := range strings.Lines(string(data)) {
+			f := strings.Split(strings.TrimSpace(line), ":")
+			if u, err := user.LookupId(strconv.Itoa(l.uid)); err == nil && len(f) == 3 && f[0] == u.Username {
+				return f[1] + ",0,1000"
+			}
+		}
+		lacking(t, "this test needs a range in %s", file)
+		return ""
+	}
+	cmd := exec.Command("unshare", "--map-users="+ranges("/etc/subuid"), "--map-groups="+ranges("/etc/subgid"), "--setgid=0", "--setuid=0", "--net", "socat", "TCP-LISTEN:80,fork,reuseaddr", "EXEC:cat")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: &syscall.Credential{Uid: uint32(l.uid), Gid: uint32(l.gid)}}
+	cmd.Dir = "/"
+	l.keep(cmd)
+	pid := strconv.Itoa(cmd.Process.Pid)
+	eventually(t, "the target is there", func() bool {
+		name, _ := os.ReadFile("/proc/" + pid + "/comm")
+		return string(name) == "socat\n"
+	})
+	l.targets = append(l.targets, cmd.Process.Pid)
+	r := l.run("up", "-d", "--name", "x", "--sandbox=true", pid)
+	if r.code != exitUnsupported || !strings.Contains(r.err, "--sandbox=true can't be had: ") || !strings.Contains(r.err, "bind: Permission denied") {
+		t.Errorf("exit status %d: %s", r.code, r.err)
+	}
+	l.noneLeft()
+	for _, more := range [][]string{nil, {"--ipv6"}, {"--port-handler", "slirp4netns"}} {
+		r := l.run(append([]string{"up", "-d", "--name", "x", "-p", "127.0.0.1::80", pid}, more...)...)
+		if r.code != 0 || !strings.Contains(r.err, "the sandbox is off: ") || strings.Contains(r.err, "packet filter") {
+			t.Fatalf("%q: exit status %d: %s", more, r.code, r.err)
+		}
+		st := l.state("x")
+		echoes(t, st.Ports[0].HostPort)
+		_ = syscall.Kill(st.SlirpPID, syscall.SIGKILL)
+		eventually(t, "it is healed", func() bool { now := l.state("x"); return now.Restarts == 1 && now.State == instance.Running })
+		echoes(t, st.Ports[0].HostPort)
+		l.must("down", "x")
+		l.noneLeft()
 	}
 }

@@ -1,10 +1,8 @@
 package launcher
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -29,17 +27,9 @@ const (
 	accept = 1 << 18 // bytes to keep; more than a frame has
 )
 
-// NewLoopbackBan makes the filter of a network whose built-in DNS has the addresses dns. They stand
-// for the host's resolver, which may be on the host's loopback, so only port 53 of them is left open.
-func NewLoopbackBan(dns ...netip.Addr) LoopbackBan {
-	var dns4, dns6 LoopbackBan
-	for _, a := range dns {
-		if b := a.AsSlice(); a.Is4() {
-			dns4 = equal(30, b, onlyDNS4)
-		} else {
-			dns6 = equal(38, b, onlyDNS6)
-		}
-	}
+// NewLoopbackBan makes the filter. The gateway's address is left to --disable-host-loopback, and that of the built-in
+// DNS, which may stand for a resolver on the host's loopback, to libslirp, which passes on nothing but its port 53.
+func NewLoopbackBan() LoopbackBan {
 	return concat(
 		// A tag is no part of the frame until that is read.
 		LoopbackBan{bpf.LoadExtension{Num: bpf.ExtVLANTagPresent}},
@@ -51,43 +41,19 @@ func NewLoopbackBan(dns ...netip.Addr) LoopbackBan {
 			LoopbackBan{bpf.LoadAbsolute{Off: 30, Size: 1}}, // the destination's first byte
 			when(0, verdict(refuse)),
 			when(127, verdict(refuse)),
-			dns4,
 			verdict(accept))),
 		unless(unix.ETH_P_IPV6, refuse),
 		// ::/96 and ::ffff:0:0/96: the unspecified address, ::1, and IPv4 addresses.
-		equal(38, make([]byte, 8), concat(
-			LoopbackBan{bpf.LoadAbsolute{Off: 46, Size: 4}},
-			when(0, verdict(refuse)),
-			when(0xffff, verdict(refuse)))),
-		dns6,
+		LoopbackBan{bpf.LoadAbsolute{Off: 38, Size: 4}},
+		unless(0, accept),
+		LoopbackBan{bpf.LoadAbsolute{Off: 42, Size: 4}},
+		unless(0, accept),
+		LoopbackBan{bpf.LoadAbsolute{Off: 46, Size: 4}},
+		when(0, verdict(refuse)),
+		when(0xffff, verdict(refuse)),
 		verdict(accept),
 	)
 }
-
-var (
-	onlyDNS4 = concat(
-		LoopbackBan{bpf.LoadAbsolute{Off: 23, Size: 1}},
-		when(unix.IPPROTO_ICMP, verdict(accept)),
-		when(unix.IPPROTO_TCP, LoopbackBan{bpf.LoadConstant{Val: unix.IPPROTO_UDP}}),
-		unless(unix.IPPROTO_UDP, refuse),
-		LoopbackBan{
-			bpf.LoadAbsolute{Off: 20, Size: 2},
-			bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: 0x3fff, SkipTrue: 1}, // more fragments, or an offset
-			bpf.RetConstant{Val: refuse},
-			bpf.LoadMemShift{Off: 14}, // the header's length, with options
-			bpf.LoadIndirect{Off: 14 + 2, Size: 2},
-		},
-		unless(53, refuse),
-		verdict(accept))
-	onlyDNS6 = concat(
-		LoopbackBan{bpf.LoadAbsolute{Off: 20, Size: 1}}, // libslirp knows no extension headers
-		when(unix.IPPROTO_ICMPV6, verdict(accept)),
-		when(unix.IPPROTO_TCP, LoopbackBan{bpf.LoadConstant{Val: unix.IPPROTO_UDP}}),
-		unless(unix.IPPROTO_UDP, refuse),
-		LoopbackBan{bpf.LoadAbsolute{Off: 56, Size: 2}},
-		unless(53, refuse),
-		verdict(accept))
-)
 
 func concat(parts ...LoopbackBan) (all LoopbackBan) {
 	for _, p := range parts {
@@ -106,14 +72,6 @@ func when(val uint32, then LoopbackBan) LoopbackBan {
 // unless ends with v if the accumulator is not val.
 func unless(val, v uint32) LoopbackBan {
 	return LoopbackBan{bpf.JumpIf{Cond: bpf.JumpEqual, Val: val, SkipTrue: 1}, bpf.RetConstant{Val: v}}
-}
-
-// equal runs then if b, of whole words, is at an offset.
-func equal(off uint32, b []byte, then LoopbackBan) LoopbackBan {
-	for i := len(b) - 4; i >= 0; i -= 4 {
-		then = concat(LoopbackBan{bpf.LoadAbsolute{Off: off + uint32(i), Size: 4}}, when(binary.BigEndian.Uint32(b[i:]), then))
-	}
-	return then
 }
 
 // holdAtReady makes the kernel stop the process group of slirp4netns in the very write(2) that

@@ -22,6 +22,7 @@ const (
 	TargetGone      StartProblem = "target-gone"      // /proc/PID/ns/…: No such file or directory
 	SandboxFailed   StartProblem = "sandbox-failed"   // its mounts, pivot_root, setegid(0)
 	SeccompFailed   StartProblem = "seccomp-failed"
+	SocketFailed    StartProblem = "socket-failed" // api_bindlisten: bind: Permission denied
 	ProcessLimit    StartProblem = "process-limit" // fork: Resource temporarily unavailable
 	FileLimit       StartProblem = "file-limit"    // Too many open files
 	MemoryLimit     StartProblem = "memory-limit"  // Cannot allocate memory
@@ -111,6 +112,8 @@ func Explain(exit, words string) *StartError {
 		e.Problem = InterfaceExists
 	case has("create_sandbox failed"), has("setegid"), has("pivot_root"), has("unshare(CLONE_NEWNS)"):
 		e.Problem = SandboxFailed
+	case has("api_bindlisten"):
+		e.Problem = SocketFailed
 	case has("enable_seccomp failed"), has("seccomp_load"):
 		e.Problem = SeccompFailed
 	case has("setns", "not permitted"), has("/ns/", "Permission denied"):
@@ -129,7 +132,7 @@ func meaningful(text string) []string {
 	for line := range strings.SplitSeq(text, "\n") {
 		line = strings.TrimSpace(line)
 		if line != "" && !startsWithAny(line, "sent tapfd=", "received tapfd=", "Starting slirp", "* ",
-			"WARNING: ", "seccomp: WARNING", "seccomp: The following syscalls", "sandbox: /etc/resolv.conf") {
+			"WARNING: ", "do_slirp ", "seccomp: WARNING", "seccomp: The following syscalls", "sandbox: /etc/resolv.conf") {
 			keep = append(keep, Printable(line))
 		}
 	}

@@ -26,6 +26,7 @@ func TestExplain(t *testing.T) {
 		{"ioctl(TUNSETIFF): Invalid argument\nchild failed(1)\n", InterfaceExists, "ioctl(TUNSETIFF): Invalid argument; child failed(1)"},
 		{"socketpair: Too many open files\n", FileLimit, "socketpair: Too many open files"},
 		{"cannot mount tmpfs on /tmp: Cannot allocate memory\ncreate_sandbox failed\n", MemoryLimit, "cannot mount tmpfs on /tmp: Cannot allocate memory; create_sandbox failed"},
+		{"sent tapfd=7 for tap0\nreceived tapfd=7\napi_bindlisten: bind: Permission denied\ndo_slirp is exiting\ndo_slirp failed\nparent failed\n", SocketFailed, "api_bindlisten: bind: Permission denied; parent failed"},
 		{"something new\n", StartOther, "something new"},
 		{"", StartOther, ""},
 		// What it says on a good start is no reason, and none to give up the sandbox or the filter.
@@ -45,7 +46,7 @@ func TestExplain(t *testing.T) {
 		}
 		// What the host must change is package probe's to say.
 		switch e.Problem {
-		case StartOther, TargetGone, TunDenied, TunMissing, TunNoDriver:
+		case StartOther, SocketFailed, TargetGone, TunDenied, TunMissing, TunNoDriver:
 		default:
 			if e.Hint() == "" {
 				t.Errorf("%s has no hint", e.Problem)

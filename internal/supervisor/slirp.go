@@ -16,7 +16,6 @@ import (
 	"github.com/slirpctl/slirpctl/internal/launcher"
 	"github.com/slirpctl/slirpctl/internal/nsexec"
 	"github.com/slirpctl/slirpctl/internal/options"
-	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
 // startSlirp starts slirp4netns on the target and waits until the network is ready. With
@@ -43,6 +42,15 @@ func (s *supervisor) startSlirp(ctx context.Context) error {
 		case se.Problem == launcher.SandboxFailed && s.security.Sandbox && o.Sandbox == options.Auto:
 			s.security.Sandbox = false
 			s.log.Warnf("the sandbox is off: %s", se.Words)
+		case se.Problem == launcher.SocketFailed && s.security.Sandbox:
+			// For an ordinary user the sandbox is in the target's user namespace, where a user id that is not
+			// mapped has no rights over the user's own files.
+			why := "in the target's user namespace slirp4netns can't make its API socket, as where the caller's user id is not mapped: " + se.Words
+			if o.Sandbox == options.On {
+				return &launcher.SecurityError{Option: "sandbox=true", Reason: why}
+			}
+			s.security.Sandbox = false
+			s.log.Warn("the sandbox is off: " + why)
 		case se.Problem == launcher.SeccompFailed && s.security.Seccomp && o.Seccomp == options.Auto:
 			s.security.Seccomp = false
 			s.log.Warnf("the system call filter is off: %s", se.Words)
@@ -70,7 +78,7 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 	}
 	cfg := launcher.StartConfig{Path: s.bin.Path, Log: s.instLog.Foreign("slirp4netns"), OwnMounts: os.Geteuid() == 0 && plan.Sandbox}
 	if !s.req.Options.AllowHostLoopback {
-		cfg.Ban = s.loopbackBan()
+		cfg.Ban = launcher.NewLoopbackBan()
 	}
 	if err := s.aim(&plan, &cfg); err != nil {
 		return err
@@ -152,17 +160,6 @@ func (s *supervisor) compareOutbound(option string, before, now netip.Addr) {
 	if now != before {
 		s.log.Warnf("--%s: outgoing traffic came from %s until now, it is %s from now on", option, before, now)
 	}
-}
-
-// loopbackBan makes the filter for slirp4netns's tap.
-func (s *supervisor) loopbackBan() launcher.LoopbackBan {
-	switch o := &s.req.Options; {
-	case o.DisableDNS:
-		return launcher.NewLoopbackBan()
-	case !o.IPv6:
-		return launcher.NewLoopbackBan(s.net.DNS())
-	}
-	return launcher.NewLoopbackBan(s.net.DNS(), subnet.DNS6())
 }
 
 // checkBan decides whether a tap without the filter will do.
