@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -326,5 +327,21 @@ func TestLoopbackBanImpossible(t *testing.T) {
 			t.Errorf("exit status %d: %s", r.code, r.err)
 		}
 		l.noneLeft()
+	}
+}
+
+// TestAttackSlirpTraced: who may trace an ordinary user's slirp4netns can do as that user does. docs/security.md says
+// when that is.
+func TestAttackSlirpTraced(t *testing.T) {
+	t.Parallel()
+	l := newUserLab(t)
+	pid := l.target()
+	runs(t, pid, "socat")
+	for sandbox, want := range map[string]bool{"true": true, "false": false} {
+		st := l.up("--name", "x", "--sandbox="+sandbox, strconv.Itoa(pid))
+		if worked := attack(t, l, pid, st.SlirpPID); slices.Contains(worked, "PTRACE_SEIZE") != want || !want && len(worked) > 0 {
+			t.Errorf("--sandbox=%s: %q works", sandbox, worked)
+		}
+		l.must("down", "x")
 	}
 }

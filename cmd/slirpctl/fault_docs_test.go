@@ -13,9 +13,13 @@ import (
 // that each fault test is named.
 func TestReliabilityPage(t *testing.T) {
 	exist := map[string]bool{}
-	files, err := filepath.Glob("*_test.go")
-	if err != nil {
-		t.Fatal(err)
+	var files []string
+	for _, dir := range []string{"cmd/*", "internal/*", "internal/*/*"} {
+		found, err := filepath.Glob(filepath.Join(repoRoot(t), dir, "*_test.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, found...)
 	}
 	faults := map[string]bool{}
 	for _, file := range files {
@@ -25,7 +29,7 @@ func TestReliabilityPage(t *testing.T) {
 		}
 		for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllStringSubmatch(string(text), -1) {
 			exist[m[1]] = true
-			if strings.HasPrefix(file, "fault_") {
+			if strings.Contains(file, "/cmd/slirpctl/fault_") {
 				faults[m[1]] = true
 			}
 		}

@@ -34,8 +34,21 @@
 // whatever way, slirp4netns goes. The parent-death signal does the same for one that is stuck
 // before it looks at the pipe.
 //
+// With a LoopbackBan slirp4netns is held at ready. It writes its byte just before its main loop; the
+// read end of the pipe has O_ASYNC, with slirp4netns's process group as the owner and SIGSTOP as the signal, so that the
+// kernel stops it in that very write(2), before it reads a frame:
+//
+//	slirp4netns   … TUNSETIFF, tap up … write "1" ▏stopped                            ▏main loop …
+//	launcher                                      ▏its tap by pidfd_getfd,            ▏
+//	                                              ▏TUNATTACHFILTER, queue emptied,    ▏
+//	                                              ▏O_ASYNC off, SIGCONT to the group  ▏
+//
+// A launcher that dies in between leaves nobody stopped: the parent-death signal kills the child, and the
+// kernel lets the rest of a process group go on that is orphaned by its death.
+//
 // Ending goes from soft to hard: the exit pipe, SIGTERM, SIGKILL, each with a bounded wait, and
-// always a wait for the end. One goroutine waits for the child and reaps it; everybody else
+// always a wait for the end. One goroutine waits for the child, sees to it that its whole process group has
+// ended (the child may be a wrapper script, and the next slirp4netns needs the tap), and reaps it; everybody else
 // waits for Done.
 //
 // slirp4netns has one exit status for every failure, so why it failed is read from its words
