@@ -3,7 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"net"
@@ -29,20 +29,21 @@ const (
 	detachedExitFD = 4 // only if the order says so
 )
 
-// order is what the caller of `up -d` sends its supervisor.
+// order is what the caller of `up -d` sends its supervisor, in gob: in JSON, an argument or a path
+// that is not UTF-8 would become another.
 type order struct {
-	Request   supervisor.Request `json:"request"`
-	HasExitFD bool               `json:"hasExitFD"`
-	LogLevel  string             `json:"logLevel"`
-	LogFormat string             `json:"logFormat"`
-	FileLevel *logrus.Level      `json:"fileLevel"`
+	Request   supervisor.Request
+	HasExitFD bool
+	LogLevel  string
+	LogFormat string
+	FileLevel *logrus.Level
 }
 
 // report is what comes back, once. The caller answers true when it has passed a state on to its user:
 // if it can't, or is killed before, the supervisor undoes everything.
 type report struct {
-	State *instance.State `json:"state,omitempty"`
-	Error *control.Error  `json:"error,omitempty"`
+	State *instance.State
+	Error *control.Error
 }
 
 // startDetached starts a supervisor in a session of its own, waits for its report, and passes it on
@@ -74,12 +75,12 @@ func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os
 		return fmt.Errorf("start supervisor: %w", err)
 	}
 	theirs.Close()
-	if err := json.NewEncoder(ours).Encode(order{req, exit != nil, a.cfg.LogLevel, a.cfg.LogFormat, a.fileLevel()}); err != nil {
+	if err := gob.NewEncoder(ours).Encode(order{req, exit != nil, a.cfg.LogLevel, a.cfg.LogFormat, a.fileLevel()}); err != nil {
 		_ = cmd.Wait()
 		return fmt.Errorf("the supervisor ended at once: %w", err)
 	}
 	var r report
-	if err := json.NewDecoder(ours).Decode(&r); err != nil {
+	if err := gob.NewDecoder(ours).Decode(&r); err != nil {
 		_ = cmd.Wait()
 		return fmt.Errorf("the supervisor ended without a word (%s)", cmd.ProcessState)
 	}
@@ -92,7 +93,7 @@ func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os
 		_ = cmd.Wait()
 		return err
 	}
-	if err := json.NewEncoder(ours).Encode(true); err != nil {
+	if err := gob.NewEncoder(ours).Encode(true); err != nil {
 		_ = cmd.Wait()
 		return fmt.Errorf("the supervisor ended once it was ready (%s)", cmd.ProcessState)
 	}
@@ -109,7 +110,7 @@ func runDetached() int {
 		return exitFailure
 	}
 	var o order
-	dec := json.NewDecoder(conn)
+	dec := gob.NewDecoder(conn)
 	if err := dec.Decode(&o); err != nil {
 		return exitFailure
 	}
@@ -135,7 +136,7 @@ func runDetached() int {
 		}
 		answer <- err
 	}()
-	send := func(r report) error { return json.NewEncoder(conn).Encode(r) }
+	send := func(r report) error { return gob.NewEncoder(conn).Encode(r) }
 	sent := false
 	_, err = supervisor.Run(ctx, o.Request, supervisor.Env{
 		Log: log, LogLevel: o.FileLevel, LogJSON: o.LogFormat == "json", Session: true, ExitFD: exit, Explain: explain,

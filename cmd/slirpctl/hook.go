@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,9 +11,10 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/oci"
 	"github.com/slirpctl/slirpctl/internal/options"
+	"github.com/slirpctl/slirpctl/internal/resolvconf"
+	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
 type hookOptions struct {
@@ -33,7 +35,7 @@ func (o *hookOptions) AddFlags(fs *pflag.FlagSet) {
 
 // notForHooks are flags of `up` that a hook has no use for: it has no descriptors but three,
 // its name is the container's, and it has to detach.
-var notForHooks = []string{"name", "detach", "ready-fd", "exit-fd", "map-users", "dry-run"}
+var notForHooks = []string{"name", "detach", "ready-fd", "exit-fd", "map-users", "pid-namespace", "dry-run"}
 
 func newHookCmd(a *app) *cobra.Command {
 	opts := &hookOptions{}
@@ -122,7 +124,11 @@ func (a *app) hookSetup(fs *pflag.FlagSet, b *oci.Bundle) (oci.Setup, error) {
 		return s, err
 	}
 	if !cfg.DisableDNS {
-		s.ResolvConf = nscommand.ResolvConf(cfg.CIDR.DNS())
+		var dns6 netip.Addr
+		if cfg.IPv6 {
+			dns6 = subnet.DNS6()
+		}
+		s.ResolvConf, _ = resolvconf.Read().Guest(cfg.CIDR.DNS(), dns6)
 	}
 	return s, nil
 }

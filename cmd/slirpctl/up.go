@@ -69,6 +69,13 @@ status of COMMAND on: it has the exit statuses of the other commands.`,
   slirpctl up -d --json --netns blue`,
 		Args: func(cmd *cobra.Command, args []string) error { return opts.setTarget(cmd, args) },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if os.Getpid() == 1 {
+				status, err := nscommand.BelowInit(inheritedFDs())
+				if err != nil {
+					return err
+				}
+				return statusError(status)
+			}
 			kept := privileges.Drop()
 			if err := a.load(cmd); err != nil {
 				return err

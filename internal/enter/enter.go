@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +22,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/nsexec"
+	"github.com/slirpctl/slirpctl/internal/resolvconf"
 	"github.com/slirpctl/slirpctl/internal/target"
 )
 
@@ -58,7 +60,7 @@ func Exec(ctx context.Context, base instance.Base, name string, argv []string, c
 	}
 	s := &nsexec.Session{
 		Paths: candidates(argv[0], os.Getenv("PATH")), Args: argv, Env: os.Environ(),
-		Files: caller.Stdio, KeepFDs: harmless(caller.KeepFDs), ResolvConf: nscommand.ResolvConf(st.DNS),
+		Files: caller.Stdio, KeepFDs: harmless(caller.KeepFDs), ResolvConf: resolvConf(st),
 	}
 	s.Dir, _ = os.Getwd()
 	closeAll, err := aim(ctx, s, st)
@@ -71,6 +73,16 @@ func Exec(ctx context.Context, base instance.Base, name string, argv []string, c
 	}
 	status, err := run(s, caller.Terminal)
 	return status, explain(argv[0], err)
+}
+
+// resolvConf is what the command finds as /etc/resolv.conf where it would see the host's.
+func resolvConf(st *instance.State) string {
+	var dns6 netip.Addr
+	if st.IPv6 != nil {
+		dns6 = st.IPv6.DNS
+	}
+	text, _ := resolvconf.Read().Guest(st.DNS, dns6)
+	return text
 }
 
 // candidates are the paths that a command may be found at, as a shell has it: along PATH unless the

@@ -40,6 +40,7 @@ const (
 	LogFile       = "log"
 	ControlSocket = "control.sock"
 	APISocket     = "api.sock"
+	ResolvConf    = "resolv.conf" // COMMAND's
 	// RootlessKitDir is where the halves of RootlessKit's driver meet: all that the one inside the namespace
 	// has of this host's files.
 	RootlessKitDir = "rootlesskit"
@@ -192,7 +193,7 @@ func (e *NotAnInstanceError) Hint() string {
 
 // knownFiles are all that an instance's directory holds, by anybody's hand.
 var knownFiles = map[string]bool{
-	LogFile: true, ControlSocket: true, APISocket: true, lockFile: true,
+	LogFile: true, ControlSocket: true, APISocket: true, ResolvConf: true, lockFile: true,
 	stateFile: true, stateFile + ".tmp": true, "." + stateFile + ".tmp": true,
 	RootlessKitDir: true,
 }

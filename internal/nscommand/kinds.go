@@ -5,4 +5,7 @@ import "github.com/slirpctl/slirpctl/internal/fault"
 // What kind of failure each error is, and what helps; see package fault.
 
 // Is says which kind of failure it is.
+func (*PIDNamespaceError) Is(target error) bool { return target == fault.Unsupported }
+
+// Is says which kind of failure it is.
 func (*MapError) Is(target error) bool { return target == fault.Unsupported }

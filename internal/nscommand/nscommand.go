@@ -1,31 +1,34 @@
-// Package nscommand runs the COMMAND of `up -- COMMAND` in a user, network and mount namespace
-// of its own. The process that becomes COMMAND is made first and held back, so that its
-// namespaces are there for slirp4netns to enter; it is let go when the network is ready.
+// Package nscommand runs the COMMAND of `up -- COMMAND` in user, network, mount and PID namespaces
+// of its own. Their first process is this program again (hidden command "__init"). It is made
+// first and waits, so that the namespaces are there for slirp4netns to enter; COMMAND becomes its
+// child when the network is ready.
 //
-//	supervisor                      stage (this program, hidden command "__command")
-//	Start: fork, unshare ────────▶
-//	       maps uid, gid
-//	       ── setup, JSON ──────▶   mounts: /etc with its own resolv.conf, /sys
+//	supervisor                      init
+//	Start: clone, maps, /proc ───▶
+//	       ── setup ────────────▶   mounts: resolv.conf, /sys, nothing for the state directory
 //	start slirp4netns …
-//	Release: ── "go" ───────────▶   find COMMAND
-//	       ◀── failure, or "run"    execve
-//	       ◀── failure, or EOF ──   (the descriptor is close-on-exec)
+//	Release: ── go ─────────────▶   find COMMAND
+//	       ◀── started or failed    fork, execve
+//	Signal: ── signal ──────────▶   kill
+//	       ◀── stopped ──────────   wait: COMMAND was stopped
+//	       ── stillStopped? ─────▶
+//	Stopped ◀── stop ────────────   it still is
+//	Done   ◀── exit ─────────────   wait: COMMAND has ended, with the same status
+//
+// Init is PID 1 of the namespace, where the kernel kills what is left when it ends: with COMMAND,
+// with the supervisor (the socket hangs up, or the parent-death signal), or killed. Where no /proc
+// can be mounted, as in most containers, there is no PID namespace; init is a child subreaper then
+// (prctl(2)), and kills its descendants itself.
 package nscommand
 
 import (
 	"context"
+	"errors"
 	"os"
-	"strconv"
-	"syscall"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/slirpctl/slirpctl/internal/nettune"
 	"github.com/slirpctl/slirpctl/internal/nsexec"
+	"github.com/slirpctl/slirpctl/internal/options"
 )
-
-// Stage is the hidden argument that makes slirpctl the process that becomes COMMAND.
-const Stage = "__command"
 
 // Statuses of `up -- COMMAND` that are not COMMAND's own, as env(1) and nohup(1) have them.
 const (
@@ -42,61 +45,57 @@ type ExecError struct {
 
 func (e *ExecError) Error() string { return e.Msg }
 
+// PIDNamespaceError: there can be no PID namespace with a /proc of its own.
+type PIDNamespaceError struct{ Err error }
+
+func (e *PIDNamespaceError) Error() string { return "make a PID namespace: " + e.Err.Error() }
+func (e *PIDNamespaceError) Unwrap() error { return e.Err }
+
+// Hint says what to do about it.
+func (e *PIDNamespaceError) Hint() string {
+	var ne *nsexec.Error
+	if errors.As(e.Err, &ne) && ne.Step == nsexec.StepProc {
+		return "parts of /proc are hidden here, as in most containers; --pid-namespace auto does without"
+	}
+	return "--pid-namespace auto does without where it must"
+}
+
 // Config says what to run, and how.
 type Config struct {
 	Argv     []string
+	Env      []string
 	Stdio    [3]*os.File // nil: /dev/null
 	Umask    int         // COMMAND's file mode creation mask
 	MapUsers bool        // add the caller's ranges of /etc/subuid and /etc/subgid
 	KeepFDs  []int       // descriptors above 2 that COMMAND gets under the same numbers
 	Setsid   bool        // for a detached COMMAND
-	// ResolvConf is what /etc/resolv.conf shall hold; "" leaves it alone.
+	// PIDNamespace says whether COMMAND gets a PID namespace.
+	PIDNamespace options.Toggle
+	// ResolvConf is the path of the file that COMMAND finds as /etc/resolv.conf, also after it was
+	// written to; "": the host's.
 	ResolvConf string
+	// Hide are directories that COMMAND finds empty.
+	Hide []string
+	// Warn is told, from any goroutine, what has to be done without.
+	Warn func(string)
 }
 
-type setup struct {
-	Argv       []string `json:"argv"`
-	ResolvConf string   `json:"resolvConf"`
-	Umask      int      `json:"umask"`
-}
-
-// Start makes the namespaces and holds COMMAND back; ctx is for that alone. The caller must Kill or Wait.
+// Start makes the namespaces and holds COMMAND back; ctx is for that alone. The caller must Kill or
+// Wait. Errors: [*PIDNamespaceError], [*MapError], [*nsexec.Error].
 func Start(ctx context.Context, cfg Config) (*Command, error) {
-	cmd := nsexec.Cmd{
-		KeepFDs: cfg.KeepFDs,
-		NewUser: true, NewMount: true, NewNet: true,
-		Map:        func(pid int) error { return writeMaps(ctx, pid, cfg.MapUsers) },
-		BecomeRoot: true,
-		Setsid:     cfg.Setsid,
+	c, err := start(ctx, cfg, cfg.PIDNamespace != options.Off)
+	var ne *nsexec.Error
+	if cfg.PIDNamespace == options.Off || !errors.As(err, &ne) || ne.Step != nsexec.StepClone && ne.Step != nsexec.StepProc {
+		return c, err
 	}
-	return hold(cmd, Stage, cfg.Stdio, setup{cfg.Argv, cfg.ResolvConf, cfg.Umask})
-}
-
-// RunStage is the life of the stage, up to the point where it becomes COMMAND. It returns only
-// on failure, with the status to exit with.
-func RunStage(args []string) int {
-	parent := os.Getppid()
-	if len(args) != 1 {
-		return StatusFailed
+	without, err2 := start(ctx, cfg, false)
+	switch {
+	case err2 != nil: // that was not it
+		return nil, err2
+	case cfg.PIDNamespace == options.On:
+		without.Kill()
+		return nil, &PIDNamespaceError{err}
 	}
-	fd, err := strconv.Atoi(args[0])
-	if err != nil {
-		return StatusFailed
-	}
-	unix.CloseOnExec(fd)
-	st := newStage(fd)
-	var s setup
-	if err := st.dec.Decode(&s); err != nil || len(s.Argv) == 0 {
-		return StatusFailed
-	}
-	_ = nettune.Apply() // slower without, not wrong
-	mountErr := prepareMounts(s.ResolvConf)
-	if !st.released() {
-		return StatusFailed // the supervisor gave up
-	}
-	if mountErr != nil {
-		return st.fail(StatusFailed, "%v", mountErr)
-	}
-	syscall.Umask(s.Umask)
-	return st.become(s.Argv, parent)
+	cfg.Warn("no PID namespace for the command (" + err.Error() + "): its descendants are found and ended one by one")
+	return without, nil
 }

@@ -22,17 +22,20 @@ func fork(p *plan) (pid int, err error) {
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK,
 		uintptr(unsafe.Pointer(&p.oldMask)), 0, 8, 0, 0)
 	syscall.ForkLock.Unlock()
-	if errno != 0 {
+	switch {
+	case errno == 0:
+		return int(r), nil
+	case p.flags == 0 || errno == unix.EAGAIN || errno == unix.ENOMEM: // for a process, of any kind
 		return 0, fmt.Errorf("fork: %w", errno)
 	}
-	return int(r), nil
+	return 0, &Error{StepClone, errno}
 }
 
 //go:noinline
 //go:norace
 //go:nosplit
 func forkChild(p *plan) (uintptr, syscall.Errno) {
-	r, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	r, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD)|p.flags, 0, 0, 0, 0, 0)
 	if errno != 0 || r != 0 {
 		return r, errno
 	}
@@ -151,8 +154,8 @@ func enter(p *plan) (step, syscall.Errno) {
 		}
 	}
 	if p.askMap >= 0 {
-		// While it waits for its maps too: no end of file would tell of the parent's death,
-		// because this copy of the parent holds the other end as well.
+		// While it waits for its maps too. The end of file is for a parent that died before.
+		syscall.RawSyscall(unix.SYS_CLOSE, uintptr(p.maps), 0, 0)
 		if s, e := dieWithParent(p); e != 0 {
 			return s, e
 		}
@@ -190,6 +193,12 @@ func become(p *plan) (step, syscall.Errno) {
 	if s, e := dieWithParent(p); e != 0 {
 		return s, e
 	}
+	if p.proc != nil {
+		if _, _, e := syscall.RawSyscall6(unix.SYS_MOUNT, uintptr(unsafe.Pointer(p.proc)), uintptr(unsafe.Pointer(p.procDir)), uintptr(unsafe.Pointer(p.proc)),
+			unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0, 0); e != 0 {
+			return stepProc, e
+		}
+	}
 	if p.dir != nil {
 		if _, _, e := syscall.RawSyscall(unix.SYS_CHDIR, uintptr(unsafe.Pointer(p.dir)), 0, 0); e != 0 {
 			return stepChdir, e
@@ -218,7 +227,7 @@ func dieWithParent(p *plan) (step, syscall.Errno) {
 	if _, _, e := syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, p.pdeathsig, 0, 0, 0, 0); e != 0 {
 		return stepPdeathsig, e
 	}
-	// The parent may have died before the line above.
+	// The parent may have died before the line above. In a new PID namespace both are 0.
 	if ppid, _, _ := syscall.RawSyscall(unix.SYS_GETPPID, 0, 0, 0); int(ppid) != p.parent {
 		return stepPdeathsig, unix.ESRCH
 	}

@@ -13,11 +13,12 @@
 // runs.
 //
 //	parent                         child
-//	fork ────────────────────────▶ setpgid/setsid, pdeathsig, not dumpable
-//	                               setns(user) setns(net), or unshare(flags)
+//	clone(new namespaces) ───────▶ setpgid/setsid, pdeathsig, not dumpable
+//	                               setns(user) setns(net)
 //	      ◀──────── "mapped?" ───  (new user namespace only)
 //	write uid_map, gid_map
 //	      ───────── go ─────────▶  setresgid, setresuid
+//	                               mount /proc (new PID namespace only)
 //	                               descriptors into place, close_range(rest)
 //	                               no_new_privs, system call filter (Confine only)
 //	      ◀──────── EOF or step ─  execve
@@ -55,10 +56,12 @@ type Cmd struct {
 	// JoinUser and JoinNet are namespaces to enter, in that order; nil: stay.
 	JoinUser, JoinNet *os.File
 
-	// NewUser, NewMount and NewNet say which namespaces to make. With NewUser, Map must write the
-	// maps of the process it is given.
-	NewUser, NewMount, NewNet bool
-	Map                       func(pid int) error
+	// NewUser, NewMount, NewNet and NewPID say which namespaces to make; none of them goes with
+	// JoinUser or JoinNet. With NewUser, Map must write the maps of the process it is given. With
+	// NewPID the program is PID 1, finds a /proc of its own namespace, which takes NewMount, and must
+	// notice for itself when its parent died while it was started (getppid(2) is 0 for it).
+	NewUser, NewMount, NewNet, NewPID bool
+	Map                               func(pid int) error
 
 	// Confine, if not nil, takes from the program what it doesn't need.
 	Confine *Confine
@@ -71,6 +74,12 @@ type Cmd struct {
 	// Pdeathsig is sent when the calling thread's process dies (prctl(2)); 0: none.
 	Pdeathsig syscall.Signal
 }
+
+// The steps that make namespaces, as [Error] names them.
+const (
+	StepClone = "clone"
+	StepProc  = "mount /proc"
+)
 
 // Error says at which step a start failed.
 type Error struct {
@@ -93,6 +102,7 @@ const (
 	stepSetgid
 	stepSetuid
 	stepCaps
+	stepProc
 	stepChdir
 	stepFiles
 	stepExec
@@ -114,7 +124,7 @@ const (
 
 var stepNames = [...]string{
 	"setsid", "prctl(PR_SET_PDEATHSIG)", "setns(CLONE_NEWUSER)", "setns(CLONE_NEWNET)",
-	"unshare", "write uid_map", "setresgid", "setresuid", "capset", "chdir", "dup3", "execve",
+	"unshare", "write uid_map", "setresgid", "setresuid", "capset", StepProc, "chdir", "dup3", "execve",
 	"prctl(PR_SET_DUMPABLE)", "keyctl(KEYCTL_JOIN_SESSION_KEYRING)", "setgroups", "setns", "clone", "chroot",
 	"prctl(PR_CAPBSET_DROP)", "prctl(PR_SET_NO_NEW_PRIVS)", "unshare(CLONE_NEWNS)",
 	"pivot_root", "open", "read", "write",
@@ -134,10 +144,13 @@ type plan struct {
 	keep   []int
 	report int // pipe: the failure, or EOF
 	askMap int // socket: one byte each way around the maps; -1: none
+	maps   int // the parent's end of it
 
 	joinUser, joinNet int
-	unshare           int
+	flags             uintptr // of clone(2)
+	unshare           int     // after the namespaces were joined
 	become            bool
+	proc, procDir     *byte // "proc", "/proc"; nil: no mount
 	setsid, setpgid   bool
 	pdeathsig         uintptr
 	parent            int
@@ -179,7 +192,7 @@ func (c *Cmd) Start() (*os.Process, error) {
 		}
 		ask = os.NewFile(uintptr(pair[0]), "map")
 		askChild := os.NewFile(uintptr(pair[1]), "map")
-		p.askMap = pair[1]
+		p.askMap, p.maps = pair[1], pair[0]
 		defer ask.Close()
 		defer askChild.Close()
 		pid, err := fork(p)
@@ -232,6 +245,11 @@ func (c *Cmd) finish(pid int, report, ask *os.File) (*os.Process, error) {
 		return fail(err)
 	}
 	return proc, nil
+}
+
+func cString(s string) *byte {
+	b, _ := syscall.BytePtrFromString(s) // fails for a NUL alone
+	return b
 }
 
 func pipe() (r, w *os.File, err error) {
@@ -307,17 +325,22 @@ func (c *Cmd) prepare() (p *plan, cleanup func(), err error) {
 		}
 	}
 	p.joinUser, p.joinNet = fd(c.JoinUser), fd(c.JoinNet)
-	if c.NewUser {
-		p.unshare |= unix.CLONE_NEWUSER
+	if p.confine.ownMounts() {
+		p.unshare = unix.CLONE_NEWNS
 	}
-	if c.NewMount || p.confine.ownMounts() {
-		p.unshare |= unix.CLONE_NEWNS
-	}
-	if c.NewNet {
-		p.unshare |= unix.CLONE_NEWNET
+	for flag, wanted := range map[uintptr]bool{
+		unix.CLONE_NEWUSER: c.NewUser, unix.CLONE_NEWNS: c.NewMount, unix.CLONE_NEWNET: c.NewNet, unix.CLONE_NEWPID: c.NewPID,
+	} {
+		if wanted {
+			p.flags |= flag
+		}
 	}
 	p.pdeathsig = uintptr(c.Pdeathsig)
 	p.parent = os.Getpid()
+	if c.NewPID {
+		p.parent = 0
+		p.proc, p.procDir = cString("proc"), cString("/proc")
+	}
 	p.rlimit = syscall.Rlimit(rlimit.Nofile())
 	for i := range p.allMask {
 		p.allMask[i] = 0xff

@@ -259,6 +259,11 @@ var table = []Key{
 		field: boolField(func(m *Merged) *bool { return &m.DryRun }),
 	},
 	{
+		Name: "pid-namespace", Default: string(Auto), Arg: "WHEN", Kind: KindEnum, Values: toggles,
+		Usage: "`WHEN` to give -- COMMAND a PID namespace: auto (wherever it can have a /proc of its own), true or false",
+		field: enumField(func(m *Merged) *Toggle { return &m.PIDNamespace }, toggles...),
+	},
+	{
 		Name: "containers_conf", Default: "false", Arg: "true|FILE", Kind: KindText, Scope: ScopeNoFlag,
 		Usage: "read [engine] of Podman's containers.conf: true, false, or the path of one",
 		field: textField(func(m *Merged) *string { return &m.ContainersConf }, parseContainersConf),

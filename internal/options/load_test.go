@@ -45,6 +45,7 @@ var samples = map[string][2]string{
 	"pid-file":              {"/run/a.pid", "b.pid"},
 	"dry-run":               {"true", "false"},
 	"map-users":             {"true", "false"},
+	"pid-namespace":         {"true", "auto"},
 	"containers_conf":       {"true", "false"},
 	"log-level":             {"debug", "warning"},
 	"log-format":            {"json", "text"},
@@ -176,6 +177,7 @@ func TestDefaults(t *testing.T) {
 		PortHandler: HandlerDirect, CIDR: subnet.Default(), MTU: 65520,
 		TapName: "tap0", Sandbox: Auto, Seccomp: Auto, Restart: RestartOnFailure,
 		Timeout: 10 * time.Second, WaitNetns: 500 * time.Millisecond, ReadyFD: -1, ExitFD: -1,
+		PIDNamespace: Auto,
 	}
 	if diff := cmp.Diff(want, Defaults(), cmpAddrs); diff != "" {
 		t.Error(diff)
@@ -214,7 +216,7 @@ func TestAllFlagsTyped(t *testing.T) {
 		"--cidr", "10.7.0.0/16", "--mtu", "1500", "--ipv6", "--allow-host-loopback", "--outbound-addr", "eth0",
 		"--outbound-addr6", "2001:db8::1", "--tap-name", "eth7", "--macaddress", "02-00-00-00-00-01", "--disable-dns",
 		"--sandbox", "true", "--seccomp", "false", "--slirp4netns-path", "x", "--restart", "never", "--timeout", "3s",
-		"--wait-netns", "0s", "--ready-fd", "3", "--exit-fd", "0", "--pid-file", "p", "--map-users",
+		"--wait-netns", "0s", "--ready-fd", "3", "--exit-fd", "0", "--pid-file", "p", "--map-users", "--pid-namespace=false",
 		"--log-level", "warn", "--log-format", "json", "--state-dir", "/s")
 	spec := func(s string) hostfwd.Spec {
 		v, err := hostfwd.ParseSpec(s)
@@ -230,6 +232,7 @@ func TestAllFlagsTyped(t *testing.T) {
 		OutboundAddr: Outbound{Interface: "eth0"}, OutboundAddr6: Outbound{Addr: netip.MustParseAddr("2001:db8::1")},
 		TapName: "eth7", MACAddress: []byte{2, 0, 0, 0, 0, 1}, DisableDNS: true, Sandbox: On, Seccomp: Off,
 		Slirp4netnsPath: "x", Restart: RestartNever, Timeout: 3 * time.Second, ReadyFD: 3, ExitFD: 0, PIDFile: "p", MapUsers: true,
+		PIDNamespace: Off,
 	}
 	if diff := cmp.Diff(want, m.Options, cmpAddrs); diff != "" {
 		t.Error(diff)

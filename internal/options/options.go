@@ -126,6 +126,8 @@ type Options struct {
 	PIDFile  string
 	MapUsers bool
 	DryRun   bool // print slirp4netns's command line only
+	// PIDNamespace is COMMAND's.
+	PIDNamespace Toggle
 }
 
 // General is what every command can be told, not only `up`.

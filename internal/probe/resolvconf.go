@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"strings"
 
 	"github.com/slirpctl/slirpctl/internal/launcher"
+	"github.com/slirpctl/slirpctl/internal/resolvconf"
 )
 
 // ResolvConf follows every link of /etc/resolv.conf, compares the way with what slirp4netns's
@@ -36,7 +36,7 @@ func ResolvConf(_ context.Context, env *Env) Result {
 		r.Status, r.Reason = Unknown, err.Error()
 		return r
 	}
-	servers := nameservers(string(text))
+	servers := resolvconf.Parse(string(text)).Nameservers
 	if len(servers) == 0 {
 		r.Reason, r.Remedy = fmt.Sprintf("%s names no nameserver, names won't resolve", chain.Final), env.sudo("sh -c 'echo nameserver 9.9.9.9 >>/etc/resolv.conf'")
 		return r
@@ -55,32 +55,6 @@ func ResolvConf(_ context.Context, env *Env) Result {
 			return r
 		}
 	}
-	r.Status, r.Reason = OK, fmt.Sprintf("%s, nameserver %s", chain, strings.Join(servers, " "))
+	r.Status, r.Reason = OK, fmt.Sprintf("%s, nameserver %s", chain, strings.Trim(fmt.Sprint(servers), "[]"))
 	return r
-}
-
-// FirstNameserver4 returns the first nameserver with an IPv4 address in a resolv.conf(5): the one
-// that slirp4netns's built-in DNS hands questions on to (libslirp's slirp.c).
-func FirstNameserver4(text string) (netip.Addr, bool) {
-	for _, server := range nameservers(text) {
-		if addr, err := netip.ParseAddr(server); err == nil && addr.Is4() {
-			return addr, true
-		}
-	}
-	return netip.Addr{}, false
-}
-
-// nameservers returns the addresses of resolv.conf(5)'s nameserver lines.
-func nameservers(text string) []string {
-	var all []string
-	for line := range strings.Lines(text) {
-		fields := strings.Fields(line)
-		if len(fields) < 2 || fields[0] != "nameserver" {
-			continue
-		}
-		if _, err := netip.ParseAddr(fields[1]); err == nil {
-			all = append(all, fields[1])
-		}
-	}
-	return all
 }

@@ -60,7 +60,6 @@ func Up(explain func(error) (hint string, code int)) int {
 	log, warned := quietLog()
 	_, err := supervisor.Run(context.Background(), supervisor.Request{
 		Options: o.Options, Base: o.Base,
-		// Of the process that becomes COMMAND, which is this program already.
 		Command: []string{"/proc/self/exe", Command},
 	}, supervisor.Env{
 		Log: log, Stdio: [3]*os.File{os.Stdin, os.Stdout, nil},

@@ -23,6 +23,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +31,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/launcher"
 	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/probe"
+	"github.com/slirpctl/slirpctl/internal/resolvconf"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
@@ -274,10 +276,12 @@ func builtInDNS(ctx context.Context, ns *namespace) (reason string, err error) {
 	if err != nil {
 		return "", &untested{reason: err.Error()}
 	}
-	server, ok := probe.FirstNameserver4(string(text))
-	if !ok {
+	servers := resolvconf.Parse(string(text)).Nameservers
+	i := slices.IndexFunc(servers, netip.Addr.Is4)
+	if i < 0 {
 		return "", &untested{reason: "/etc/resolv.conf names no nameserver with an IPv4 address"}
 	}
+	server := servers[i]
 	at := netip.AddrPortFrom(server, 53).String()
 	outside := make(chan error, 1)
 	go func() {

@@ -22,6 +22,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -95,6 +97,7 @@ type supervisor struct {
 	net      subnet.Network
 	tgt      *target.Target
 	cmd      *nscommand.Command // nil without COMMAND
+	resolv   resolvFile         // COMMAND's, if it has one
 	bin      launcher.Binary
 	binStamp fileStamp
 	tuned    bool // once is enough, slirp4netns restarted or not
@@ -128,6 +131,7 @@ type supervisor struct {
 
 	saving sync.Mutex // one writer of the state file
 
+	signals  chan os.Signal
 	down     chan struct{} // a request to end
 	downOnce sync.Once
 	stopping atomic.Bool
@@ -194,6 +198,7 @@ func (s *supervisor) catchSignals() chan os.Signal {
 		}
 	}
 	s.atEnd(func() { signal.Stop(c) })
+	s.signals = c
 	return c
 }
 
@@ -304,6 +309,8 @@ func (s *supervisor) start(ctx context.Context, commit func() error) error {
 		return err
 	}
 	if s.cmd != nil {
+		// From here on this process stops when COMMAND has, and only then.
+		signal.Notify(s.signals, syscall.SIGTSTP, syscall.SIGTTIN)
 		if err := s.cmd.Release(); err != nil {
 			return err
 		}
@@ -370,14 +377,17 @@ func (s *supervisor) openTarget(ctx context.Context) (err error) {
 func (s *supervisor) startCommand(ctx context.Context) (err error) {
 	o := &s.req.Options
 	cfg := nscommand.Config{
-		Argv: s.req.Command, Stdio: s.env.Stdio, KeepFDs: s.env.KeepFDs, Setsid: s.env.Session, Umask: s.req.Umask,
-		MapUsers: o.MapUsers,
+		Argv: s.req.Command, Env: commandEnv(s.inst.Name()), Stdio: s.env.Stdio, KeepFDs: s.env.KeepFDs,
+		Setsid: s.env.Session, Umask: s.req.Umask,
+		MapUsers: o.MapUsers, PIDNamespace: o.PIDNamespace,
+		Hide: []string{filepath.Dir(s.inst.Dir())},
+		Warn: func(text string) { s.log.Warn(text) },
 	}
 	if s.env.Session {
 		cfg.Stdio = [3]*os.File{nil, s.instLog.Share(), s.instLog.Share()}
 	}
-	if !o.DisableDNS {
-		cfg.ResolvConf = nscommand.ResolvConf(s.net.DNS())
+	if cfg.ResolvConf, err = s.makeResolvConf(); err != nil {
+		return err
 	}
 	if s.cmd, err = nscommand.Start(ctx, cfg); err != nil {
 		return explainNamespaces(err)
@@ -397,6 +407,13 @@ func (s *supervisor) ownTarget() (err error) {
 		s.atEnd(func() { s.entry.Close() })
 	}
 	return err
+}
+
+// commandEnv is the caller's environment, and the name of the instance.
+func commandEnv(instance string) []string {
+	const name = "SLIRPCTL_INSTANCE="
+	env := slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, name) })
+	return append(env, name+instance)
 }
 
 func (s *supervisor) createInstance(ctx context.Context) (err error) {

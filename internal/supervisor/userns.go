@@ -4,6 +4,7 @@ import (
 	"errors"
 	"syscall"
 
+	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/nsexec"
 )
 
@@ -17,7 +18,8 @@ func (e *NoUsernsError) Unwrap() error { return e.Err }
 // explainNamespaces tells the refusal of the namespaces of `up -- COMMAND` from other failures.
 func explainNamespaces(err error) error {
 	var ne *nsexec.Error
-	if !errors.As(err, &ne) || ne.Step != "unshare" && !errors.Is(err, syscall.EPERM) {
+	var pe *nscommand.PIDNamespaceError
+	if errors.As(err, &pe) || !errors.As(err, &ne) || ne.Step != nsexec.StepClone && !errors.Is(err, syscall.EPERM) {
 		return err
 	}
 	return &NoUsernsError{err}

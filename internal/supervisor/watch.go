@@ -30,6 +30,9 @@ func (s *supervisor) watch(ctx context.Context, signals <-chan os.Signal) (int, 
 	ctx, cancel := context.WithCancel(ctx)
 	s.background.Go(func() { s.guardFiles(ctx) })
 	s.background.Go(func() { s.reviveForwards(ctx) })
+	if s.resolv.f != nil {
+		s.background.Go(func() { s.followResolvConf(ctx) })
+	}
 	var healed chan error // not nil while slirp4netns is being started again
 	defer func() {
 		cancel()
@@ -38,9 +41,10 @@ func (s *supervisor) watch(ctx context.Context, signals <-chan os.Signal) (int, 
 		}
 		s.background.Wait()
 	}()
-	var commandDone <-chan struct{}
+	var commandDone, commandStopped <-chan struct{}
 	if s.cmd != nil {
-		commandDone = s.cmd.Done()
+		commandDone, commandStopped = s.cmd.Done(), s.cmd.Stopped()
+		defer takeTerminal()
 	}
 	var kill <-chan time.Time // COMMAND's grace is over
 	downReq, hungUp, slirpDone := s.down, w.HungUp, s.proc.Done()
@@ -70,6 +74,10 @@ func (s *supervisor) watch(ctx context.Context, signals <-chan os.Signal) (int, 
 			}
 			s.log.Info("the target has ended")
 			return 0, lost
+		case <-commandStopped:
+			if !s.env.Session {
+				s.stopAlong()
+			}
 		case <-hungUp:
 			hungUp = nil
 			if takeDown("the exit descriptor hung up") {
@@ -126,14 +134,14 @@ func (s *supervisor) watch(ctx context.Context, signals <-chan os.Signal) (int, 
 // sent it to COMMAND too, which is in the same process group.
 func (s *supervisor) forward(sig os.Signal) {
 	switch sig {
-	case syscall.SIGINT, syscall.SIGQUIT, syscall.SIGWINCH:
+	case syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP, syscall.SIGWINCH:
 		if s.env.Terminal != nil && s.env.Terminal() {
 			return
 		}
-	case syscall.SIGCONT:
+	case syscall.SIGCONT, syscall.SIGTTIN:
 		return
 	}
-	_ = s.cmd.Signal(sig)
+	_ = s.cmd.Signal(sig.(syscall.Signal))
 }
 
 // How often slirp4netns is started again: the first deaths in a row cost nothing, the next ones a

@@ -1,0 +1,49 @@
+package nscommand
+
+// message is what the supervisor and init say to each other, as a stream of JSON. Bytes stay what
+// they are: []byte travels as base64, string would become UTF-8.
+type message struct {
+	// From the supervisor.
+	Setup        *initSetup `json:"setup,omitempty"`
+	Go           bool       `json:"go,omitempty"`
+	Signal       int        `json:"signal,omitempty"`
+	StillStopped bool       `json:"stillStopped,omitempty"`
+	Remount      bool       `json:"remount,omitempty"` // look whether /etc/resolv.conf is still ours
+
+	// From init.
+	Warning string      `json:"warning,omitempty"`
+	Started bool        `json:"started,omitempty"`
+	Failed  *initFailed `json:"failed,omitempty"`
+	Stopped bool        `json:"stopped,omitempty"`
+	Stop    bool        `json:"stop,omitempty"`
+}
+
+type initSetup struct {
+	Argv       [][]byte `json:"argv"`
+	Umask      int      `json:"umask"`
+	Setsid     bool     `json:"setsid"`
+	KeepFDs    []int    `json:"keepFDs"`
+	ResolvConf []byte   `json:"resolvConf"`
+	Hide       [][]byte `json:"hide"`
+}
+
+type initFailed struct {
+	Status int    `json:"status"`
+	Msg    []byte `json:"msg"`
+}
+
+func toBytes(texts []string) [][]byte {
+	out := make([][]byte, len(texts))
+	for i, t := range texts {
+		out[i] = []byte(t)
+	}
+	return out
+}
+
+func toStrings(texts [][]byte) []string {
+	out := make([]string, len(texts))
+	for i, t := range texts {
+		out[i] = string(t)
+	}
+	return out
+}
