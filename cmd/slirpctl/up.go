@@ -24,6 +24,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/probe"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 	"github.com/slirpctl/slirpctl/internal/supervisor"
+	"github.com/slirpctl/slirpctl/internal/target"
 )
 
 // upOptions is what `up` is told besides the options that are configuration keys.
@@ -179,6 +180,10 @@ func runUp(ctx context.Context, a *app, o *upOptions) error {
 	if err := probe.CheckProc(); err != nil {
 		return err
 	}
+	// Descriptors of this process are nobody else's; the supervisor finds them by these paths while this
+	// process waits for it.
+	req.Netns, req.Descriptor = target.OwnDescriptor(o.netns)
+	req.Userns, _ = target.OwnDescriptor(o.userns)
 	warnOfOverlap(a.log, opt.CIDR)
 	if o.container != nil {
 		name := opt.Name

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,7 +31,13 @@ func Down(ctx context.Context, base instance.Base, name string) error {
 		}
 	}()
 	ids := []instance.ProcessState{e.Holder}
-	if e.State != nil {
+	switch {
+	case e.Holder.Elsewhere():
+		if ids[0].PID = Supervisor(e.Socket()); ids[0].PID == 0 {
+			return downUnseen(ctx, e)
+		}
+		ids[0] = instance.Identify("supervisor", ids[0].PID)
+	case e.State != nil:
 		ids = e.State.Processes
 	}
 	for _, id := range ids {
@@ -62,6 +69,46 @@ func Down(ctx context.Context, base instance.Base, name string) error {
 		return fmt.Errorf("%q: its supervisor is not what its files say, and still runs", name)
 	}
 	return err
+}
+
+// downUnseen ends an instance whose processes are in a PID namespace that can't be seen from here.
+func downUnseen(ctx context.Context, e instance.Entry) error {
+	short, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if err := NewClient(e.Socket()).Down(short); err != nil {
+		return fmt.Errorf("%q runs in another PID namespace, where it has to be ended from: %w", e.Name, err)
+	}
+	for deadline := time.Now().Add(downPatience); e.Alive(); {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%q: %w", e.Name, context.DeadlineExceeded)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// Supervisor returns the process that serves a control socket as a number of the caller's PID namespace,
+// 0 if it has none or there is no such socket (unix(7), SO_PEERCRED).
+func Supervisor(socket string) (pid int) {
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		return 0
+	}
+	defer c.Close()
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = rc.Control(func(fd uintptr) {
+		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			pid = int(cred.Pid)
+		}
+	})
+	return pid
 }
 
 // settled finds an instance and what is known of it. One that still starts, or that has lost its

@@ -63,6 +63,11 @@ func Exec(ctx context.Context, base instance.Base, name string, argv []string, c
 		Files: caller.Stdio, KeepFDs: harmless(caller.KeepFDs), ResolvConf: resolvConf(st),
 	}
 	s.Dir, _ = os.Getwd()
+	if e.Holder.Elsewhere() {
+		if st, err = asSeenHere(e, st); err != nil {
+			return 0, err
+		}
+	}
 	closeAll, err := aim(ctx, s, st)
 	defer closeAll()
 	if err != nil {
@@ -83,6 +88,32 @@ func resolvConf(st *instance.State) string {
 	}
 	text, _ := resolvconf.Read().Guest(st.DNS, dns6)
 	return text
+}
+
+// asSeenHere translates what the supervisor of an instance, in another PID namespace, says about its
+// target.
+func asSeenHere(e instance.Entry, st *instance.State) (*instance.State, error) {
+	supervisor := control.Supervisor(e.Socket())
+	here := *st
+	unseen := &Error{fmt.Sprintf("instance %s runs in another PID namespace, whose processes can't be seen from this one", e.Name),
+		"run exec where it was started, or in a PID namespace above that"}
+	if supervisor == 0 {
+		return nil, unseen
+	}
+	if st.Target.PID > 0 {
+		if here.Target.PID = target.Here(supervisor, st.Target.PID); here.Target.PID == 0 {
+			return nil, unseen
+		}
+		return &here, nil
+	}
+	for _, path := range []*string{&here.Target.Netns, &here.Target.Userns} {
+		var pid int
+		if _, err := fmt.Sscanf(*path, "/proc/%d/", &pid); err == nil {
+			rest := strings.TrimPrefix(*path, fmt.Sprintf("/proc/%d/", pid))
+			*path = fmt.Sprintf("/proc/%d/%s", target.Here(supervisor, pid), rest)
+		}
+	}
+	return &here, nil
 }
 
 // candidates are the paths that a command may be found at, as a shell has it: along PATH unless the

@@ -105,7 +105,7 @@ func (j *job) pass(sig syscall.Signal) {
 		j.Signal(sig, true)
 		return
 	}
-	group := (sig == syscall.SIGINT || sig == syscall.SIGQUIT) && (j.term == nil || j.term.raw == nil) && j.keyboard != nil && j.keyboard()
+	group := (sig == syscall.SIGINT || sig == syscall.SIGQUIT) && j.keyboard != nil && j.keyboard()
 	j.Signal(sig, group)
 }
 
@@ -119,6 +119,7 @@ func (j *job) stopped(by syscall.Signal) (foreground, goOn bool) {
 	}
 	had := j.term != nil && j.term.raw != nil
 	if j.term != nil {
+		j.term.flush()
 		j.term.release()
 	}
 	self := by

@@ -25,12 +25,15 @@ type terminal struct {
 	opened *os.File // outer, if it was opened here
 
 	raw    *term.State // outer's modes as they were; nil while they still are
-	cooked bool        // the command's terminal leaves output to outer
+	taken  bool        // the command has had the keyboard, and the modes that outer had then
 
 	typing atomic.Bool // the keyboard is the command's
 	wake   chan struct{}
 	end    *os.File // closed when the command has ended
 	shown  sync.WaitGroup
+
+	showing sync.Mutex
+	buf     [32 << 10]byte
 }
 
 // openTerminal returns a terminal for the command if one of its files is one, else nil, and the files
@@ -68,7 +71,7 @@ func openTerminal(stdio [3]*os.File) (t *terminal, files [3]*os.File, eager bool
 		return nil, stdio, false, &Error{"no terminal for the command: " + err.Error(), "without one it works: slirpctl exec NAME -- COMMAND </dev/null 2>&1 | cat"}
 	}
 	t.resize()
-	t.setModes()
+	t.leaveOutput()
 	files = stdio
 	for i := range files {
 		if is[i] {
@@ -78,16 +81,12 @@ func openTerminal(stdio [3]*os.File) (t *terminal, files [3]*os.File, eager bool
 	return t, files, is[0] && is[1] && t.foreground(), nil
 }
 
-// setModes gives the command's terminal the modes of the caller's, but for what the caller's does to
-// output itself until it is raw.
-func (t *terminal) setModes() {
-	modes, err := unix.IoctlGetTermios(int(t.outer.Fd()), unix.TCGETS)
-	if err != nil {
-		return
+// leaveOutput has the command's terminal leave output as it is: the caller's, which is not raw, works on it.
+func (t *terminal) leaveOutput() {
+	if modes, err := unix.IoctlGetTermios(int(t.slave.Fd()), unix.TCGETS); err == nil {
+		modes.Oflag &^= unix.OPOST
+		_ = unix.IoctlSetTermios(int(t.slave.Fd()), unix.TCSETS, modes)
 	}
-	t.cooked = modes.Oflag&unix.OPOST != 0
-	modes.Oflag &^= unix.OPOST
-	_ = unix.IoctlSetTermios(int(t.slave.Fd()), unix.TCSETS, modes)
 }
 
 // foreground reports whether the caller may use its terminal. One that is not its controlling
@@ -103,19 +102,18 @@ func (t *terminal) take() bool {
 		return false
 	}
 	t.resize()
+	if !t.taken { // the first time; later its modes are the command's business
+		t.taken = true
+		if modes, err := unix.IoctlGetTermios(int(t.outer.Fd()), unix.TCGETS); err == nil {
+			_ = unix.IoctlSetTermios(int(t.master.Fd()), unix.TCSETS, modes)
+		}
+	}
 	if t.raw == nil {
 		raw, err := term.MakeRaw(int(t.outer.Fd()))
 		if err != nil {
 			return false
 		}
 		t.raw = raw
-	}
-	if t.cooked { // the first time; later its modes are the command's business
-		t.cooked = false
-		if modes, err := unix.IoctlGetTermios(int(t.master.Fd()), unix.TCGETS); err == nil {
-			modes.Oflag |= unix.OPOST
-			_ = unix.IoctlSetTermios(int(t.master.Fd()), unix.TCSETS, modes)
-		}
 	}
 	t.typing.Store(true)
 	select {
@@ -163,33 +161,42 @@ func (t *terminal) start() error {
 
 // show carries the command's output until end hangs up, and then what is left of it.
 func (t *terminal) show(end *os.File) {
-	buf := make([]byte, 32<<10)
 	fds := []unix.PollFd{{Fd: int32(t.master.Fd()), Events: unix.POLLIN}, {Fd: int32(end.Fd())}}
-	for {
-		timeout := -1
-		if fds[1].Revents != 0 {
-			timeout = 0
+	for fds[1].Revents == 0 {
+		if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
+			return
 		}
-		n, err := unix.Poll(fds, timeout)
+		if fds[0].Revents != 0 && !t.flush() {
+			return
+		}
+	}
+	t.flush()
+}
+
+// flush shows what is there, and reports false when there will be no more.
+func (t *terminal) flush() bool {
+	t.showing.Lock()
+	defer t.showing.Unlock()
+	fds := []unix.PollFd{{Fd: int32(t.master.Fd()), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(fds, 0)
 		switch {
 		case err == unix.EINTR:
+			continue
 		case err != nil:
-			return
-		case fds[0].Revents&unix.POLLIN != 0:
-			n, err := unix.Read(int(fds[0].Fd), buf)
-			if err == nil && n > 0 {
-				_, err = t.screen.Write(buf[:n])
-			}
-			if err != nil && err != unix.EINTR && err != unix.EAGAIN {
-				return
-			}
-		case fds[1].Revents != 0:
-			return
-		case n > 0: // the command has closed it, and may open /dev/tty again
-			fds[0].Events = 0
-			if fds[0].Revents != 0 {
-				fds[0].Fd = -1
-			}
+			return false
+		case n == 0:
+			return true
+		}
+		n, err = unix.Read(int(fds[0].Fd), t.buf[:])
+		if err == unix.EINTR || err == unix.EAGAIN {
+			continue
+		}
+		if err != nil || n <= 0 {
+			return false
+		}
+		if _, err := t.screen.Write(t.buf[:n]); err != nil {
+			return false
 		}
 	}
 }

@@ -117,6 +117,21 @@ func (b Base) Create(ctx context.Context, name string) (*Instance, error) {
 	return &Instance{base: b, name: name, lock: f}, nil
 }
 
+// CreateDefault is Create with a name that nobody has chosen: where an instance of another PID namespace
+// has it, whose numbers mean others, it takes the next one.
+func (b Base) CreateDefault(ctx context.Context, name string) (*Instance, error) {
+	for n := 1; ; n++ {
+		try := name
+		if n > 1 {
+			try = fmt.Sprintf("%s-%d", name, n)
+		}
+		inst, err := b.Create(ctx, try)
+		if !errors.Is(err, ErrInUse) || !readHolder(filepath.Join(b.dir, try)).Elsewhere() {
+			return inst, err
+		}
+	}
+}
+
 // A supervisor that was just killed lets go of its lock a moment later: letGo after the last sign that
 // it is dying, of which a busy machine may show some for as long as dieWithin.
 const (

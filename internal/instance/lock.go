@@ -89,7 +89,7 @@ func newLock(path string) (*os.File, error) {
 // does: F_OFD_GETLK gives no process (fcntl(2)).
 func writeHolder(f *os.File) error {
 	id := Identify("supervisor", os.Getpid())
-	_, err := f.WriteAt(fmt.Appendf(nil, "%d %d\n", id.PID, id.Start), 0)
+	_, err := f.WriteAt(fmt.Appendf(nil, "%d %d %d\n", id.PID, id.Start, ownPIDNamespace()), 0)
 	return err
 }
 
@@ -104,7 +104,7 @@ func readHolder(dir string) ProcessState {
 
 func parseHolder(data []byte) ProcessState {
 	f := bytes.Fields(data)
-	if len(f) != 2 {
+	if len(f) != 2 && len(f) != 3 { // the third came later
 		return ProcessState{}
 	}
 	pid, err1 := strconv.Atoi(string(f[0]))
@@ -112,5 +112,9 @@ func parseHolder(data []byte) ProcessState {
 	if err1 != nil || err2 != nil || pid <= 0 {
 		return ProcessState{}
 	}
-	return ProcessState{Role: "supervisor", PID: pid, Start: start}
+	p := ProcessState{Role: "supervisor", PID: pid, Start: start}
+	if len(f) == 3 {
+		p.namespace, _ = strconv.ParseUint(string(f[2]), 10, 64)
+	}
+	return p
 }

@@ -78,8 +78,24 @@ func Identify(role string, pid int) ProcessState {
 	return ProcessState{Role: role, PID: pid, Start: start}
 }
 
-// Alive reports whether exactly this process still runs; a zombie does not.
+// ownPIDNamespace is the inode of this process's PID namespace, 0 where that can't be told.
+func ownPIDNamespace() uint64 {
+	var st unix.Stat_t
+	if unix.Stat("/proc/self/ns/pid", &st) != nil {
+		return 0
+	}
+	return st.Ino
+}
+
+// Elsewhere reports whether PID is a number of another PID namespace, and means nothing in this one.
+func (p ProcessState) Elsewhere() bool { return p.namespace != 0 && p.namespace != ownPIDNamespace() }
+
+// Alive reports whether exactly this process still runs; a zombie does not, nor does one of another
+// PID namespace.
 func (p ProcessState) Alive() bool {
+	if p.Elsewhere() {
+		return false
+	}
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID))
 	if err != nil {
 		return false
@@ -92,6 +108,9 @@ func (p ProcessState) Alive() bool {
 // where they don't get to notice, in a frozen cgroup for example.
 // Source: proc(5), /proc/PID/status, "State", "SigPnd" and "ShdPnd".
 func (p ProcessState) dying() bool {
+	if p.PID <= 0 || p.Elsewhere() {
+		return false
+	}
 	threads := p.threads()
 	for _, t := range threads {
 		switch {

@@ -105,6 +105,8 @@ type ProcessState struct {
 	Role  string `json:"role"` // "supervisor", "slirp4netns" or "command"
 	PID   int    `json:"pid"`
 	Start uint64 `json:"start"`
+
+	namespace uint64 // the PID namespace that PID is a number of, by inode; 0: not known, the reader's
 }
 
 func writeState(dir string, st *State) error {

@@ -15,6 +15,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,6 +58,8 @@ type Request struct {
 	Netns   string
 	Userns  string
 	Command []string
+	// Descriptor says that Netns is a path to a descriptor of who makes the request.
+	Descriptor bool
 	// Umask is COMMAND's; the supervisor's own must keep its files private and usable.
 	Umask int
 	// Container is noted in the state, for an OCI container's PID; nil otherwise.
@@ -361,9 +364,12 @@ func detect(ctx context.Context, cache launcher.Cache, path string) <-chan detec
 }
 
 func (s *supervisor) openTarget(ctx context.Context) (err error) {
-	if s.req.PID > 0 {
+	switch {
+	case s.req.PID > 0:
 		s.tgt, err = target.FromPID(ctx, s.req.PID, s.req.Options.WaitNetns)
-	} else {
+	case s.req.Descriptor:
+		s.tgt, err = target.FromDescriptor(s.req.Netns, s.req.Userns)
+	default:
 		s.tgt, err = target.FromNetns(s.req.Netns, s.req.Userns)
 	}
 	if err != nil {
@@ -417,17 +423,14 @@ func commandEnv(instance string) []string {
 }
 
 func (s *supervisor) createInstance(ctx context.Context) (err error) {
-	name := s.req.Options.Name
-	switch {
-	case name != "":
-	case s.req.DefaultName != "":
-		name = s.req.DefaultName
-	case len(s.req.Command) > 0:
-		name = fmt.Sprintf("pid-%d", os.Getpid()) // COMMAND has no process yet
-	case s.tgt.PID > 0:
-		name = fmt.Sprintf("pid-%d", s.tgt.PID)
-	default:
-		name = filepath.Base(s.tgt.NetnsPath)
+	name, create := cmp.Or(s.req.Options.Name, s.req.DefaultName), instance.Base.Create
+	if name == "" {
+		create = instance.Base.CreateDefault
+		if len(s.req.Command) > 0 {
+			name = fmt.Sprintf("pid-%d", os.Getpid()) // COMMAND has no process yet
+		} else {
+			name = s.tgt.DefaultName()
+		}
 	}
 	if err := instance.CheckPath(s.req.Base, name); err != nil {
 		return err
@@ -436,7 +439,7 @@ func (s *supervisor) createInstance(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if s.inst, err = base.Create(ctx, name); err != nil {
+	if s.inst, err = create(base, ctx, name); err != nil {
 		return err
 	}
 	s.atEnd(func() {

@@ -28,6 +28,8 @@ func newForeignError(pid int) error {
 
 func (e *ForeignError) Error() string {
 	switch {
+	case os.Geteuid() == 0:
+		return fmt.Sprintf("process %d is closed to this root (it lacks CAP_SYS_PTRACE over it, or a security module forbids it)", e.PID)
 	case e.UID == "":
 		return fmt.Sprintf("process %d is another user's", e.PID)
 	case e.own():
@@ -38,6 +40,9 @@ func (e *ForeignError) Error() string {
 
 // Hint says as whom slirpctl would work.
 func (e *ForeignError) Hint() string {
+	if os.Geteuid() == 0 {
+		return "run slirpctl as root of the host, outside of containers"
+	}
 	if e.UID == "" || e.UID == "0" || e.own() {
 		return fmt.Sprintf("run slirpctl as root: sudo slirpctl up %d", e.PID)
 	}

@@ -271,5 +271,58 @@ func Ancestors(ns *os.File, path string) ([]*os.File, error) {
 	}
 }
 
+// Here returns the number that the caller's PID namespace has for a process, of which the number in
+// another process's one, a descendant's, is known; 0 if there is none.
+func Here(in, pid int) int {
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/pid", in))
+	if err != nil {
+		return 0
+	}
+	defer ns.Close()
+	level := len(numbers(in)) - 1
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		candidate, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if n := numbers(candidate); level < 0 || len(n) <= level || n[level] != pid {
+			continue
+		}
+		theirs, err := os.Open(fmt.Sprintf("/proc/%d/ns/pid", candidate))
+		if err != nil {
+			continue
+		}
+		above, _ := Ancestors(theirs, "/proc/self/ns/pid")
+		theirs.Close()
+		found := false
+		for _, a := range above {
+			same, err := Same(a, ns)
+			found = found || same && err == nil
+			a.Close()
+		}
+		if found {
+			return candidate
+		}
+	}
+	return 0
+}
+
+// numbers are what a process is called in its PID namespaces, the caller's first (proc(5), NSpid).
+func numbers(pid int) (out []int) {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for line := range bytes.Lines(status) {
+		f := strings.Fields(string(line))
+		if len(f) == 0 || f[0] != "NSpid:" {
+			continue
+		}
+		for _, n := range f[1:] {
+			v, _ := strconv.Atoi(n)
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
 // Owner returns the user namespace that a namespace belongs to (ioctl_ns(2)).
 func Owner(ns *os.File) (*os.File, error) { return owner(ns) }

@@ -49,7 +49,7 @@ func (e *UsernsError) Hint() string {
 
 // Target is a network namespace, and what its life hangs on: a process or a path.
 type Target struct {
-	// PID is the process, 0 for a namespace given by path.
+	// PID is a process in the network namespace, 0 where none is known.
 	PID int
 	// NetnsPath and UsernsPath name the namespaces for people; UsernsPath is "" where the
 	// network namespace belongs to the caller's own user namespace.
@@ -59,7 +59,8 @@ type Target struct {
 	// none. Both stay open until Close.
 	Netns, Userns *os.File
 
-	pidfd *os.File // nil for a path
+	life  int      // the process that the target's life hangs on, PID or another; 0: none
+	pidfd *os.File // of life; nil without
 	ino   uint64   // of the network namespace
 	ofPID bool     // Netns and Userns are what slirp4netns finds below /proc/PID/ns
 }
@@ -68,19 +69,39 @@ type Target struct {
 // namespace gets up to wait to leave it. Errors: [ErrGone], [ErrOwnNetns].
 func FromPID(ctx context.Context, pid int, wait time.Duration) (*Target, error) {
 	t := &Target{PID: pid, NetnsPath: fmt.Sprintf("/proc/%d/ns/net", pid)}
-	fd, err := unix.PidfdOpen(pid, 0)
-	switch {
-	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EINVAL):
-		return nil, &goneError{msg: fmt.Sprintf("there is no process %d", pid)}
-	case err != nil:
-		return nil, fmt.Errorf("process %d: pidfd_open: %w", pid, err)
+	if err := t.hangOn(pid); err != nil {
+		return nil, err
 	}
-	t.pidfd = os.NewFile(uintptr(fd), "pidfd")
 	if err := t.pin(ctx, wait); err != nil {
 		t.Close()
 		return nil, err
 	}
 	return t, nil
+}
+
+// hangOn makes a process what the target's life hangs on.
+func (t *Target) hangOn(pid int) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	switch {
+	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):
+		return notAProcess(pid)
+	case err != nil:
+		return fmt.Errorf("process %d: pidfd_open: %w", pid, err)
+	}
+	t.life, t.pidfd = pid, os.NewFile(uintptr(fd), "pidfd")
+	return nil
+}
+
+// notAProcess says whether there is nothing of that number, or a thread, for which there are no
+// pidfds.
+func notAProcess(id int) error {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", id))
+	for line := range strings.Lines(string(status)) {
+		if f := strings.Fields(line); len(f) == 2 && f[0] == "Tgid:" && f[1] != strconv.Itoa(id) {
+			return &goneError{fmt.Sprintf("%d is a thread of process %s, not a process", id, f[1]), "slirpctl up " + f[1]}
+		}
+	}
+	return &goneError{msg: fmt.Sprintf("there is no process %d", id)}
 }
 
 // pin opens the namespaces of t.PID, again and again while it shares ours and wait lasts.
@@ -117,9 +138,15 @@ func (t *Target) pin(ctx context.Context, wait time.Duration) error {
 // at its PID, would then enter that one and have no rights over the network.
 func (t *Target) compareUserns() error {
 	path := fmt.Sprintf("/proc/%d/ns/user", t.PID)
-	if t.Userns == nil {
-		t.ofPID = true // no user namespace is entered, or slirp4netns says why it can't
-		return nil
+	if t.Userns == nil { // the caller's own
+		own, err := os.Open("/proc/self/ns/user")
+		if err != nil {
+			t.ofPID = true // a kernel without user namespaces
+			return nil
+		}
+		defer own.Close()
+		t.ofPID, err = sameNS(own, path)
+		return err
 	}
 	same, err := sameNS(t.Userns, path)
 	if err != nil {
@@ -135,6 +162,19 @@ func (t *Target) compareUserns() error {
 // namespace is the one that owns it, unless named. Errors: [ErrGone], [ErrOwnNetns],
 // [*UsernsError].
 func FromNetns(path, userns string) (*Target, error) {
+	return fromNetns(path, userns, os.Getpid())
+}
+
+// FromDescriptor pins a network namespace that is open as a descriptor of another process or of this
+// one, at a path that [OwnDescriptor] made: nothing but its being pinned here keeps it alive.
+// Errors: as [FromNetns].
+func FromDescriptor(path, userns string) (*Target, error) {
+	holder, _ := procPID(path)
+	return fromNetns(path, userns, holder)
+}
+
+// fromNetns pins the namespace at path; what is a descriptor of holder belongs to nobody else.
+func fromNetns(path, userns string, holder int) (*Target, error) {
 	if !strings.Contains(path, "/") {
 		path = filepath.Join("/run/netns", path)
 	}
@@ -142,26 +182,58 @@ func FromNetns(path, userns string) (*Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A path into /proc hangs on its process.
-	if pid, ok := procPID(path); ok {
-		t := &Target{PID: pid, NetnsPath: path}
-		fd, err := unix.PidfdOpen(pid, 0)
-		if err != nil {
-			return nil, &goneError{msg: fmt.Sprintf("%s: there is no process %d", path, pid)}
-		}
-		t.pidfd = os.NewFile(uintptr(fd), "pidfd")
-		if err := t.open(path, userns); err != nil {
-			t.Close()
-			return nil, err
-		}
-		return t, nil
-	}
 	t := &Target{NetnsPath: path}
+	// A path into /proc hangs on its process.
+	pid, ofProcess := procPID(path)
+	if ofProcess && pid != holder {
+		if err := t.hangOn(pid); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+	}
 	if err := t.open(path, userns); err != nil {
 		t.Close()
 		return nil, err
 	}
+	switch {
+	case ofProcess && pid == holder:
+		t.NetnsPath = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), t.Netns.Fd())
+	case ofProcess:
+		if in, err := sameNS(t.Netns, fmt.Sprintf("/proc/%d/ns/net", pid)); err == nil && in {
+			t.PID = pid
+		}
+	}
 	return t, nil
+}
+
+// OwnDescriptor returns a path that means to other processes what path means to this one, if it leads
+// to one of this process's descriptors, as /proc/self/fd/7 and /dev/fd/7 do, for as long as that is open.
+func OwnDescriptor(path string) (elsewhere string, ok bool) {
+	if path == "" || !strings.Contains(path, "/") {
+		return path, false
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return path, false
+	}
+	real := throughLinks(path)
+	if pid, ok := procPID(real); !ok || pid != os.Getpid() || !strings.Contains(real, "/fd/") {
+		return path, false
+	}
+	if _, err := os.Lstat(real); err != nil {
+		return path, false // not open: the user's own words say it best
+	}
+	return real, true
+}
+
+// DefaultName is what an instance for the target is called: by what is the same to all who see it.
+func (t *Target) DefaultName() string {
+	switch {
+	case t.PID > 0:
+		return fmt.Sprintf("pid-%d", t.PID)
+	case t.life > 0, strings.HasPrefix(t.NetnsPath, "/proc/"):
+		return fmt.Sprintf("netns-%d", t.ino)
+	}
+	return filepath.Base(t.NetnsPath)
 }
 
 // ByPID reports whether slirp4netns finds these very namespaces when it is given t.PID.
@@ -178,26 +250,42 @@ func (t *Target) Unmoved() bool {
 	return ok && st.Ino == t.ino
 }
 
-// procPID takes N out of /proc/N/….
+// procPID takes N out of /proc/N/…, where the path leads there.
 func procPID(path string) (int, bool) {
-	rest, ok := strings.CutPrefix(path, "/proc/")
+	rest, ok := strings.CutPrefix(throughLinks(path), "/proc/")
 	if !ok {
 		return 0, false
 	}
 	first, _, _ := strings.Cut(rest, "/")
-	if first == "self" || first == "thread-self" {
-		return os.Getpid(), true
-	}
 	pid, err := strconv.Atoi(first)
 	return pid, err == nil
+}
+
+// throughLinks follows symbolic links, but not the kernel's own below /proc/PID, which lead to what has
+// no path: so /dev/fd/7, and what links to it, becomes /proc/PID/fd/7.
+func throughLinks(path string) string {
+	for range 40 { // as many as the kernel follows
+		if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
+			path = filepath.Join(dir, filepath.Base(path))
+		}
+		to, err := os.Readlink(path)
+		if err != nil || strings.HasPrefix(path, "/proc/") && filepath.Dir(path) != "/proc" {
+			break
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(filepath.Dir(path), to)
+		}
+		path = to
+	}
+	return path
 }
 
 // open opens the network namespace at path and the user namespace at userns, or the one that
 // owns the network namespace if userns is "".
 func (t *Target) open(path, userns string) error {
 	netns, err := openNS(path, unix.CLONE_NEWNET)
-	if t.PID > 0 && errors.Is(err, os.ErrPermission) {
-		return newForeignError(t.PID)
+	if t.life > 0 && errors.Is(err, os.ErrPermission) {
+		return newForeignError(t.life)
 	}
 	if err != nil {
 		return err
@@ -324,8 +412,8 @@ func (t *Target) Gone() bool {
 
 // Ended returns the [ErrGone] to report once Gone is true, at a time described by when.
 func (t *Target) Ended(when string) error {
-	if t.PID > 0 {
-		return &goneError{msg: fmt.Sprintf("process %d ended %s", t.PID, when)}
+	if t.life > 0 {
+		return &goneError{msg: fmt.Sprintf("process %d ended %s", t.life, when)}
 	}
 	return &goneError{msg: fmt.Sprintf("%s was removed %s", t.NetnsPath, when)}
 }

@@ -253,6 +253,7 @@ func openFDs(t *testing.T) int {
 func TestProcPID(t *testing.T) {
 	for path, want := range map[string]int{
 		"/proc/17/ns/net": 17, "/proc/self/ns/net": os.Getpid(), "/proc/x/ns/net": 0, "/run/netns/17": 0, "/proc/": 0,
+		"/dev/fd/0": os.Getpid(), "/dev/stdin": os.Getpid(), "/proc/thread-self/fd/0": os.Getpid(),
 	} {
 		if got, ok := procPID(path); ok != (want != 0) || ok && got != want {
 			t.Errorf("%s: %d, %t", path, got, ok)
