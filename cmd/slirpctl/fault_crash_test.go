@@ -143,7 +143,7 @@ func TestKillClient(t *testing.T) {
 
 // killTarget is for a fake slirp4netns: the target is dead behind it. A busy machine lets a killed
 // process live for a while.
-const killTarget = `t=${@: -2:1}; kill -9 $t; while [ -e /proc/$t/status ] && ! grep -q '^State:.[ZX]' /proc/$t/status; do :; done
+const killTarget = `t=$(<$base/target); kill -9 $t; while [ -e /proc/$t/status ] && ! grep -q '^State:.[ZX]' /proc/$t/status; do :; done
 `
 
 // TestFailedStarts: what kills a start is named, and nothing is left.
@@ -172,6 +172,7 @@ func TestFailedStarts(t *testing.T) {
 			}
 			for _, detach := range []string{"--detach=true", "--detach=false"} {
 				pid := strconv.Itoa(l.target())
+				must(t, os.WriteFile(filepath.Join(filepath.Dir(l.base), "target"), []byte(pid), 0o600))
 				r := l.run("up", detach, "--name", "x", "--timeout", timeout.String(), "--slirp4netns-path", fake, pid)
 				if c.code >= 0 && r.code != c.code || !strings.Contains(r.err, c.says) {
 					t.Errorf("%s: exit status %d, want %d with %q:\n%s", detach, r.code, c.code, c.says, r.err)
