@@ -284,8 +284,11 @@ func TestAttackExecTraced(t *testing.T) {
 		t.Fatalf("the attacker can't even look at the target: %v %s", err, out)
 	}
 	for _, argv := range [][]string{
-		{"readlink", fmt.Sprintf("/proc/%d/ns/mnt", pid)}, {"readlink", fmt.Sprintf("/proc/%d/exe", pid)},
-		{"ls", fmt.Sprintf("/proc/%d/root/", pid)}, {"ls", fmt.Sprintf("/proc/%d/fd/", pid)}, {"cat", fmt.Sprintf("/proc/%d/environ", pid)},
+		{"readlink", fmt.Sprintf("/proc/%d/ns/mnt", pid)},
+		{"readlink", fmt.Sprintf("/proc/%d/exe", pid)},
+		{"ls", fmt.Sprintf("/proc/%d/root/", pid)},
+		{"ls", fmt.Sprintf("/proc/%d/fd/", pid)},
+		{"cat", fmt.Sprintf("/proc/%d/environ", pid)},
 		{"perl", "-e", fmt.Sprintf("exit(syscall(%d, 16, %d, 0, 0) != 0)", ptrace, pid)}, // PTRACE_ATTACH
 	} {
 		if out, err := inside(argv...); err == nil {

@@ -95,8 +95,10 @@ func resolvConf(st *instance.State) string {
 func asSeenHere(e instance.Entry, st *instance.State) (*instance.State, error) {
 	supervisor := control.Supervisor(e.Socket())
 	here := *st
-	unseen := &Error{fmt.Sprintf("instance %s runs in another PID namespace, whose processes can't be seen from this one", e.Name),
-		"run exec where it was started, or in a PID namespace above that"}
+	unseen := &Error{
+		fmt.Sprintf("instance %s runs in another PID namespace, whose processes can't be seen from this one", e.Name),
+		"run exec where it was started, or in a PID namespace above that",
+	}
 	if supervisor == 0 {
 		return nil, unseen
 	}

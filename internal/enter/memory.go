@@ -36,8 +36,10 @@ func fromMemory(in *target.Inside) error {
 	if err == nil {
 		err = syscall.Exec(fmt.Sprintf("/proc/self/fd/%d", copied.Fd()), os.Args, os.Environ())
 	}
-	return &Error{fmt.Sprintf("programs in there could change %s, and it can't be executed from a copy in memory: %v", os.Args[0], err),
-		"install slirpctl for all, as root: nobody else can change it then"}
+	return &Error{
+		fmt.Sprintf("programs in there could change %s, and it can't be executed from a copy in memory: %v", os.Args[0], err),
+		"install slirpctl for all, as root: nobody else can change it then",
+	}
 }
 
 func sealedCopy(file *os.File) (*os.File, error) {

@@ -24,8 +24,8 @@ type terminal struct {
 	slave  *os.File // nil once it is the command's
 	opened *os.File // outer, if it was opened here
 
-	raw    *term.State // outer's modes as they were; nil while they still are
-	taken  bool        // the command has had the keyboard, and the modes that outer had then
+	raw   *term.State // outer's modes as they were; nil while they still are
+	taken bool        // the command has had the keyboard, and the modes that outer had then
 
 	typing atomic.Bool // the keyboard is the command's
 	wake   chan struct{}

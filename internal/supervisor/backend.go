@@ -1,0 +1,71 @@
+package supervisor
+
+import (
+	"context"
+	"time"
+
+	"github.com/slirpctl/slirpctl/internal/control"
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+	"github.com/slirpctl/slirpctl/internal/instance"
+)
+
+// serve opens the control socket, also one that was removed.
+func (s *supervisor) serve() error {
+	first := s.closeServer == nil
+	if !first {
+		s.closeServer()
+	}
+	srv, err := control.Serve(s.inst.Path(instance.ControlSocket), backend{s})
+	if err != nil {
+		s.closeServer = func() {}
+		return err
+	}
+	s.closeServer = func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		srv.Close(ctx)
+	}
+	if first {
+		s.atEnd(func() { s.closeServer() })
+	}
+	return nil
+}
+
+// requestDown asks the instance to end.
+func (s *supervisor) requestDown() { s.downOnce.Do(func() { close(s.down) }) }
+
+// backend is the supervisor as the control socket sees it.
+type backend struct{ s *supervisor }
+
+func (b backend) State() instance.State {
+	st := b.s.State()
+	b.s.mu.Lock()
+	p := b.s.proc
+	b.s.mu.Unlock()
+	if st.State == instance.Running && p.Stopped() {
+		st.State = instance.Stopped
+	}
+	return st
+}
+
+func (b backend) Forwards() *hostfwd.Manager { return b.s.fwd }
+func (b backend) Down()                      { b.s.requestDown() }
+
+func (b backend) Traffic() (instance.Traffic, error) {
+	pid := b.s.tgt.PID
+	if pid == 0 { // a path: the helper is a process in there
+		a, err := b.s.guestAgent()
+		if err != nil {
+			return instance.Traffic{}, err
+		}
+		pid = a.PID()
+	}
+	return instance.ReadTraffic(pid, b.s.req.Options.TapName)
+}
+
+func (b backend) Explain(err error) (string, int) {
+	if b.s.env.Explain == nil {
+		return "", 0
+	}
+	return b.s.env.Explain(err)
+}
