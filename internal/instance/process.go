@@ -108,9 +108,6 @@ func (p ProcessState) Alive() bool {
 // where they don't get to notice, in a frozen cgroup for example.
 // Source: proc(5), /proc/PID/status, "State", "SigPnd" and "ShdPnd".
 func (p ProcessState) dying() bool {
-	if p.PID <= 0 || p.Elsewhere() {
-		return false
-	}
 	threads := p.threads()
 	for _, t := range threads {
 		switch {
@@ -147,7 +144,7 @@ type thread struct {
 func (t thread) stuck() bool { return t.state == 'D' || t.state == 'T' || t.state == 't' }
 
 func (p ProcessState) threads() (list []thread) {
-	if p.PID <= 0 {
+	if p.PID <= 0 || p.Elsewhere() {
 		return nil
 	}
 	paths, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.PID))

@@ -463,4 +463,3 @@ func (s *supervisor) createInstance(ctx context.Context) (err error) {
 	s.log.Debugf("instance %s: %s", name, s.inst.Dir())
 	return nil
 }
-
