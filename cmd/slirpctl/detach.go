@@ -75,7 +75,8 @@ func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os
 		return fmt.Errorf("start supervisor: %w", err)
 	}
 	theirs.Close()
-	if err := gob.NewEncoder(ours).Encode(order{req, exit != nil, a.cfg.LogLevel, a.cfg.LogFormat, a.fileLevel()}); err != nil {
+	enc := gob.NewEncoder(ours)
+	if err := enc.Encode(order{req, exit != nil, a.cfg.LogLevel, a.cfg.LogFormat, a.fileLevel()}); err != nil {
 		_ = cmd.Wait()
 		return fmt.Errorf("the supervisor ended at once: %w", err)
 	}
@@ -93,7 +94,7 @@ func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os
 		_ = cmd.Wait()
 		return err
 	}
-	if err := gob.NewEncoder(ours).Encode(true); err != nil {
+	if err := enc.Encode(true); err != nil {
 		_ = cmd.Wait()
 		return fmt.Errorf("the supervisor ended once it was ready (%s)", cmd.ProcessState)
 	}
