@@ -6,6 +6,7 @@ import (
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -77,12 +78,17 @@ func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os
 	theirs.Close()
 	enc := gob.NewEncoder(ours)
 	if err := enc.Encode(order{req, exit != nil, a.cfg.LogLevel, a.cfg.LogFormat, a.fileLevel()}); err != nil {
+		ours.Close() // or it would wait for the rest
 		_ = cmd.Wait()
 		return fmt.Errorf("the supervisor ended at once: %w", err)
 	}
 	var r report
 	if err := gob.NewDecoder(ours).Decode(&r); err != nil {
+		ours.Close() // or it would wait for an answer
 		_ = cmd.Wait()
+		if !errors.Is(err, io.EOF) {
+			return fmt.Errorf("the supervisor's report: %w", err)
+		}
 		return fmt.Errorf("the supervisor ended without a word (%s)", cmd.ProcessState)
 	}
 	if r.Error != nil {

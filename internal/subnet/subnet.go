@@ -95,6 +95,12 @@ func (n Network) Broadcast() netip.Addr {
 	return fromUint32(toUint32(n.prefix.Addr()) | n.hostMask())
 }
 
+// MarshalBinary is for package gob, which knows neither private fields nor MarshalText.
+func (n Network) MarshalBinary() ([]byte, error) { return n.MarshalText() }
+
+// UnmarshalBinary takes what MarshalBinary returned.
+func (n *Network) UnmarshalBinary(text []byte) error { return n.UnmarshalText(text) }
+
 // MarshalText returns the network in CIDR notation; "" for the zero Network.
 func (n Network) MarshalText() ([]byte, error) { return n.prefix.MarshalText() }
 
