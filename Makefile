@@ -47,6 +47,12 @@ test: test-deps build ## run every test, installing what they need
 	$(GIVE_BACK)
 	.ci/testenv $(GOTESTSUM) -count=1 -timeout $(TESTTIMEOUT) $(GOTESTFLAGS) $(PKG)
 
+.PHONY: attack
+attack: test-deps build ## run the attacks on slirpctl by other users and from inside
+	@go build -modfile=.ci/tools.mod -o bin/gotestsum gotest.tools/gotestsum
+	$(GIVE_BACK)
+	.ci/testenv $(GOTESTSUM) -count=1 -timeout $(TESTTIMEOUT) -run '^TestAttack' ./...
+
 .PHONY: race
 race: race-deps test-deps build ## run every test under the race detector
 	@go build -modfile=.ci/tools.mod -o bin/gotestsum gotest.tools/gotestsum
