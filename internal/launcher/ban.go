@@ -127,7 +127,31 @@ func (p *Process) impose(ban LoopbackBan) error {
 		}
 	}
 	crashpoint.Here("slirp4netns held")
-	raw, err := bpf.Assemble(ban)
+	// No frame joins those that wait since before there was a filter, so they come to an end.
+	if err := attach(tap, verdict(refuse)); err != nil {
+		return err
+	}
+	refused, err := drain(tap, ban)
+	if err == nil && refused {
+		// Somebody is trying. A frame that passed no filter may still be on its way into the
+		// queue on another processor: wait until each has left that code (membarrier(2); 0 to 30 ms).
+		if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0); errno != 0 {
+			time.Sleep(20 * time.Millisecond)
+		}
+		_, err = drain(tap, ban)
+	}
+	if err != nil {
+		return err
+	}
+	return attach(tap, ban)
+}
+
+// membarrierGlobal is MEMBARRIER_CMD_GLOBAL of linux/membarrier.h.
+const membarrierGlobal = 1
+
+// attach makes filter the tap's.
+func attach(tap int, filter LoopbackBan) error {
+	raw, err := bpf.Assemble(filter)
 	if err != nil {
 		return err
 	}
@@ -135,44 +159,36 @@ func (p *Process) impose(ban LoopbackBan) error {
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(tap), unix.TUNATTACHFILTER, uintptr(unsafe.Pointer(&fprog))); errno != 0 {
 		return os.NewSyscallError("ioctl(TUNATTACHFILTER)", errno)
 	}
-	refused, err := drain(tap, ban)
-	if err == nil && refused {
-		// Somebody is trying. A frame that passed no filter yet may still be on its way into the
-		// queue on another processor: wait until each has left that code (membarrier(2); 0 to 30 ms).
-		if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0); errno != 0 {
-			time.Sleep(20 * time.Millisecond)
-		}
-		_, err = drain(tap, ban)
-	}
-	return err
+	return nil
 }
 
-// membarrierGlobal is MEMBARRIER_CMD_GLOBAL of linux/membarrier.h.
-const membarrierGlobal = 1
-
-// drain throws the frames away that wait in the tap since before it had the filter; slirp4netns is
-// stopped. refused reports whether the filter would have refused one of them.
+// drain throws the frames away that wait in a tap that takes no more of them; slirp4netns is
+// stopped. refused reports whether ban would have refused one of them.
 func drain(tap int, ban LoopbackBan) (refused bool, err error) {
 	vm, err := bpf.NewVM(ban[3:]) // less the tag, which is no part of the frame
 	if err != nil {
 		return false, err
 	}
 	frame := make([]byte, 1<<16+64)
-	// A queue has room for 500 to 1000 frames. Who floods it with legal ones can't keep it from being
-	// empty of those that came before the filter.
-	for deadline := time.Now().Add(200 * time.Millisecond); time.Now().Before(deadline); {
-		if n, err := unix.Poll([]unix.PollFd{{Fd: int32(tap), Events: unix.POLLIN}}, 0); n <= 0 {
-			return refused, err
+	for {
+		// Go's scheduler interrupts calls with signals.
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(tap), Events: unix.POLLIN}}, 0)
+		if err == nil && n == 0 {
+			return refused, nil
 		}
-		n, err := unix.Read(tap, frame)
-		if err != nil {
+		if err == nil {
+			n, err = unix.Read(tap, frame)
+		}
+		switch {
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
+			continue
+		case err != nil:
 			return refused, os.NewSyscallError("read the tap", err)
 		}
 		if v, err := vm.Run(frame[:n]); err != nil || v == refuse {
 			refused = true
 		}
 	}
-	return refused, nil
 }
 
 // findTap returns a descriptor of the tap, out of slirp4netns's own. That process is the child, or
