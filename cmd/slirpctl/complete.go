@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -85,16 +83,10 @@ func (a *app) completeForwards(cmd *cobra.Command, args []string, toComplete str
 			out = append(out, cobra.CompletionWithDesc(strconv.Itoa(p.ID), portText(p)))
 		}
 		for _, p := range st.Ports {
-			out = append(out, specText(p))
+			out = append(out, p.Forward.String())
 		}
 	}
 	return out, noFiles
-}
-
-// specText is a forward as a spec on a command line.
-func specText(p instance.PortState) string {
-	join := func(ip string, port int) string { return net.JoinHostPort(ip, strconv.Itoa(port)) }
-	return fmt.Sprintf("%s:%s/%s", join(p.HostIP.String(), p.HostPort), join(p.GuestIP.String(), p.GuestPort), p.Proto)
 }
 
 // completeProcesses completes ids of processes that `up` can be given: those in another network

@@ -372,7 +372,7 @@ func BenchmarkHealing(b *testing.B) {
 				for syscall.Kill(st.SlirpPID, 0) == nil {
 					time.Sleep(100 * time.Microsecond)
 				}
-				for reaches(st, port) != nil {
+				for reaches(st, int(port)) != nil {
 					time.Sleep(time.Millisecond)
 				}
 				all = append(all, time.Since(start))

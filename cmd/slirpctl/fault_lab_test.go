@@ -349,8 +349,8 @@ func ownPort(t testing.TB) int {
 }
 
 // echo sends a line to a forward and wants it back; it tries once.
-func echo(port int) error {
-	c, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), time.Second)
+func echo[P int | uint16](port P) error {
+	c, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port))), time.Second)
 	if err != nil {
 		return err
 	}
@@ -369,7 +369,7 @@ func echo(port int) error {
 	return nil
 }
 
-func echoes(t testing.TB, port int) {
+func echoes[P int | uint16](t testing.TB, port P) {
 	t.Helper()
 	var err error
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {

@@ -80,7 +80,7 @@ func TestStorm(t *testing.T) {
 		}
 		client := control.NewClient(st.ControlSocket)
 		f := hostfwd.Forward{Proto: hostfwd.TCP, HostIP: netip.MustParseAddr("127.0.0.1"), GuestPort: 80}
-		var ps []instance.PortState
+		var ps []hostfwd.Status
 		eventually(t, st.Name+": a forward can be added", func() (ok bool) {
 			var err error
 			ps, err = client.Add(context.Background(), []hostfwd.Forward{f})
@@ -147,7 +147,7 @@ func (l *lab) sameForwards(name string) {
 		st := l.state(name)
 		want := []int{}
 		for _, p := range st.Ports {
-			want = append(want, p.HostPort)
+			want = append(want, int(p.HostPort))
 		}
 		have := slirpForwards(l.t, st.APISocket)
 		slices.Sort(have)

@@ -100,7 +100,7 @@ func (t *forwardTarget) open(ctx context.Context, a *app, name string) (forwarde
 func (t *forwardTarget) change(ctx context.Context, a *app, name string, specs []string, doing string,
 	how func(forwarder, context.Context, []hostfwd.Forward) ([]hostfwd.Status, error),
 ) error {
-	p, err := newPrinter[forwardRow](a.out, &t.output)
+	p, err := newPrinter[hostfwd.Status](a.out, &t.output)
 	if err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ func (t *forwardTarget) change(ctx context.Context, a *app, name string, specs [
 	for _, w := range target.Warnings(ctx, list) {
 		a.log.Warn(w)
 	}
-	return printForwards(p, rows(name, list))
+	return printForwards(p, name, list)
 }
 
 // controlClient returns a client of a running instance's control socket.
@@ -145,18 +145,18 @@ type ownForwards struct {
 }
 
 func (o *ownForwards) List(ctx context.Context) ([]hostfwd.Status, error) {
-	ports, err := o.client.Ports(ctx)
-	return control.Statuses(ports), o.explain(err)
+	list, err := o.client.Ports(ctx)
+	return list, o.explain(err)
 }
 
 func (o *ownForwards) Add(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Status, error) {
-	ports, err := o.client.Add(ctx, fs)
-	return control.Statuses(ports), o.explain(err)
+	list, err := o.client.Add(ctx, fs)
+	return list, o.explain(err)
 }
 
 func (o *ownForwards) Set(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Status, error) {
-	ports, err := o.client.Set(ctx, fs)
-	return control.Statuses(ports), o.explain(err)
+	list, err := o.client.Set(ctx, fs)
+	return list, o.explain(err)
 }
 
 func (o *ownForwards) Remove(ctx context.Context, ids []int, specs []hostfwd.Spec) error {
@@ -182,7 +182,7 @@ func (o *ownForwards) Warnings(ctx context.Context, fresh []hostfwd.Status) []st
 	if err != nil || st.PortHandler != string(options.HandlerSlirp4netns) {
 		return nil
 	}
-	return slirpapi.Warnings(control.Statuses(st.Ports), fresh, !st.AllowHostLoopback)
+	return slirpapi.Warnings(st.Ports, fresh, !st.AllowHostLoopback)
 }
 
 // explain words what is not the instance's own answer: it has gone, it still starts, or it is

@@ -42,14 +42,14 @@ func newForwardListCmd(a *app) *cobra.Command {
 }
 
 func runForwardList(ctx context.Context, a *app, o *forwardListOptions, args []string) error {
-	p, err := newPrinter[forwardRow](a.out, &o.output)
+	p, err := newPrinter[hostfwd.Status](a.out, &o.output)
 	if err != nil {
 		return err
 	}
 	if o.quiet && o.output.given() {
 		return usagef("--quiet excludes --json and --format")
 	}
-	show := func(list []forwardRow, names bool) error {
+	show := func(list []hostfwd.Status, names bool) error {
 		return p.print(list, func() (string, error) {
 			if !o.quiet {
 				return forwardTable(a.out, list, names), nil
@@ -81,11 +81,11 @@ func runForwardList(ctx context.Context, a *app, o *forwardListOptions, args []s
 	if err != nil {
 		return err
 	}
-	return show(rows(name, list), false)
+	return show(named(name, list), false)
 }
 
 // everyForward returns the forwards of every instance. One that ends meanwhile has none.
-func everyForward(ctx context.Context, a *app, o *forwardListOptions) ([]forwardRow, error) {
+func everyForward(ctx context.Context, a *app, o *forwardListOptions) ([]hostfwd.Status, error) {
 	base, err := a.openBase()
 	if err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ func everyForward(ctx context.Context, a *app, o *forwardListOptions) ([]forward
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
 	defer cancel()
-	all := []forwardRow{}
+	all := []hostfwd.Status{}
 	for _, e := range entries {
 		own := &ownForwards{e.Name, control.NewClient(e.Socket())}
 		list, err := own.List(ctx)
@@ -106,38 +106,32 @@ func everyForward(ctx context.Context, a *app, o *forwardListOptions) ([]forward
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, rows(e.Name, list)...)
+		all = append(all, named(e.Name, list)...)
 	}
 	return all, nil
 }
 
-// forwardRow is one forward as it is printed.
-type forwardRow struct {
-	Name string `json:"name,omitempty"` // the instance; none for a foreign slirp4netns
-	instance.PortState
-}
-
-func rows(name string, list []hostfwd.Status) []forwardRow {
-	out := make([]forwardRow, len(list))
-	for i, p := range control.Ports(list) {
-		out[i] = forwardRow{name, p}
+// named enters the instance's name; a foreign slirp4netns has none.
+func named(name string, list []hostfwd.Status) []hostfwd.Status {
+	for i := range list {
+		list[i].Name = name
 	}
-	return out
+	return list
 }
 
 // printForwards prints what a change brought about.
-func printForwards(p *printer, list []forwardRow) error {
-	return p.print(list, func() (string, error) {
+func printForwards(p *printer, name string, list []hostfwd.Status) error {
+	return p.print(named(name, list), func() (string, error) {
 		var b strings.Builder
 		for _, r := range list {
-			fmt.Fprintf(&b, "%d  %s\n", r.ID, portText(r.PortState))
+			fmt.Fprintf(&b, "%d  %s\n", r.ID, portText(r))
 		}
 		return b.String(), nil
 	})
 }
 
 // forwardTable is for people; names says whether there is a column for the instance.
-func forwardTable(w io.Writer, list []forwardRow, names bool) string {
+func forwardTable(w io.Writer, list []hostfwd.Status, names bool) string {
 	if len(list) == 0 {
 		return ""
 	}
@@ -146,14 +140,14 @@ func forwardTable(w io.Writer, list []forwardRow, names bool) string {
 		from = 0
 	}
 	head := []string{"NAME", "ID", "PROTO", "HOST", "GUEST"}
-	failed := slices.ContainsFunc(list, func(r forwardRow) bool { return r.Failed != "" })
+	failed := slices.ContainsFunc(list, func(r hostfwd.Status) bool { return r.Failed != "" })
 	if failed {
 		head = append(head, "FAILED")
 	}
 	t := newTable(head[from:]...)
 	for _, r := range list {
 		row := []cell{
-			plain(r.Name), plain(strconv.Itoa(r.ID)), plain(r.Proto),
+			plain(r.Name), plain(strconv.Itoa(r.ID)), plain(string(r.Proto)),
 			plain(addrPort(r.HostIP, r.HostPort)), plain(addrPort(r.GuestIP, r.GuestPort)),
 		}
 		if failed {

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/slirpctl/slirpctl/internal/control"
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
 type forwardReloadOptions struct {
@@ -33,7 +33,7 @@ go to the guest address go to this one from now on, and so do later ones.`,
 }
 
 func runForwardReload(ctx context.Context, a *app, o *forwardReloadOptions, name string) error {
-	p, err := newPrinter[forwardRow](a.out, &o.output)
+	p, err := newPrinter[hostfwd.Status](a.out, &o.output)
 	if err != nil {
 		return err
 	}
@@ -49,9 +49,9 @@ func runForwardReload(ctx context.Context, a *app, o *forwardReloadOptions, name
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
 	defer cancel()
-	ports, err := client.Reload(ctx, guest)
+	list, err := client.Reload(ctx, guest)
 	if err != nil {
 		return (&ownForwards{name: name}).explain(err)
 	}
-	return printForwards(p, rows(name, control.Statuses(ports)))
+	return printForwards(p, name, list)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/slirpctl/slirpctl/internal/control"
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/instance"
 )
 
@@ -168,7 +169,7 @@ func upText(st instance.State, w io.Writer) string {
 	return t.render(wantColour(w), 0)
 }
 
-func portText(f instance.PortState) string {
+func portText(f hostfwd.Status) string {
 	text := fmt.Sprintf("%s -> %s/%s", addrPort(f.HostIP, f.HostPort), addrPort(f.GuestIP, f.GuestPort), f.Proto)
 	if f.Failed != "" {
 		text += ": failed: " + f.Failed
@@ -176,14 +177,9 @@ func portText(f instance.PortState) string {
 	return text
 }
 
-// addrPort prints a port with its address; not as netip does, which knows no port that is out of
-// range or without an address.
-func addrPort(a netip.Addr, port int) string {
-	switch {
-	case !a.IsValid():
+func addrPort(a netip.Addr, port uint16) string {
+	if !a.IsValid() {
 		return fmt.Sprintf("?:%d", port)
-	case a.Is6():
-		return fmt.Sprintf("[%s]:%d", a, port)
 	}
-	return fmt.Sprintf("%s:%d", a, port)
+	return netip.AddrPortFrom(a, port).String()
 }

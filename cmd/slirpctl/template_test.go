@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/probe"
@@ -20,7 +21,7 @@ import (
 
 // printed are the types that templates see.
 var printed = []reflect.Type{
-	reflect.TypeFor[instance.State](), reflect.TypeFor[watchedState](), reflect.TypeFor[forwardRow](),
+	reflect.TypeFor[instance.State](), reflect.TypeFor[watchedState](), reflect.TypeFor[hostfwd.Status](),
 	reflect.TypeFor[subnet.Values](), reflect.TypeFor[options.Value](), reflect.TypeFor[probe.Report](), reflect.TypeFor[versionInfo](),
 }
 
@@ -28,7 +29,7 @@ func templateSample() instance.State {
 	return instance.State{
 		Name: "web", State: instance.Running, SlirpPID: 7, Guest: netip.MustParseAddr("10.0.2.100"), StartedAt: time.Date(2026, 4, 1, 12, 0, 0, 0, time.UTC),
 		Target: instance.TargetState{PID: 4, Command: []string{"sleep", "1"}}, Slirp: instance.SlirpState{Version: "1.3"},
-		Ports: []instance.PortState{{ID: 1, HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 8080}, {ID: 2, HostPort: 8081}},
+		Ports: []hostfwd.Status{{ID: 1, Forward: hostfwd.Forward{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 8080}}, {ID: 2, Forward: hostfwd.Forward{HostPort: 8081}}},
 	}
 }
 

@@ -14,24 +14,9 @@
 //	POST   /v1/slirpctl/down      end the instance
 package control
 
-import (
-	"net/netip"
-
-	"github.com/slirpctl/slirpctl/internal/hostfwd"
-	"github.com/slirpctl/slirpctl/internal/instance"
-)
+import "net/netip"
 
 const prefix = "/v1/slirpctl"
-
-// Forward is a forward in requests: what of [hostfwd.Forward] travels.
-type Forward struct {
-	Proto       hostfwd.Proto `json:"proto"`
-	HostIP      netip.Addr    `json:"hostIP"`
-	HostPort    uint16        `json:"hostPort"`
-	HostPortEnd uint16        `json:"hostPortEnd,omitempty"` // of a range of which one is picked
-	GuestIP     netip.Addr    `json:"guestIP"`
-	GuestPort   uint16        `json:"guestPort"`
-}
 
 type reloadRequest struct {
 	GuestIP netip.Addr `json:"guestIP"`
@@ -51,43 +36,3 @@ func (e *Error) Error() string { return e.Message }
 
 // Hint says what to do about it.
 func (e *Error) Hint() string { return e.HintStr }
-
-// Ports turns statuses into what state and commands print.
-func Ports(list []hostfwd.Status) []instance.PortState {
-	out := make([]instance.PortState, len(list))
-	for i, s := range list {
-		out[i] = instance.PortState{
-			ID: s.ID, Proto: string(s.Proto), HostIP: s.HostIP, HostPort: int(s.HostPort),
-			GuestIP: s.GuestIP, GuestPort: int(s.GuestPort), Failed: s.Failed,
-		}
-	}
-	return out
-}
-
-// Statuses is the inverse of [Ports].
-func Statuses(list []instance.PortState) []hostfwd.Status {
-	out := make([]hostfwd.Status, len(list))
-	for i, p := range list {
-		out[i] = hostfwd.Status{ID: p.ID, Failed: p.Failed, Forward: hostfwd.Forward{
-			Proto: hostfwd.Proto(p.Proto), HostIP: p.HostIP, HostPort: uint16(p.HostPort),
-			GuestIP: p.GuestIP, GuestPort: uint16(p.GuestPort),
-		}}
-	}
-	return out
-}
-
-func fromForwards(fs []hostfwd.Forward) []Forward {
-	out := make([]Forward, len(fs))
-	for i, f := range fs {
-		out[i] = Forward(f)
-	}
-	return out
-}
-
-func toForwards(fs []Forward) []hostfwd.Forward {
-	out := make([]hostfwd.Forward, len(fs))
-	for i, f := range fs {
-		out[i] = hostfwd.Forward(f)
-	}
-	return out
-}

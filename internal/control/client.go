@@ -88,8 +88,8 @@ func (c *Client) State(ctx context.Context) (*instance.State, error) {
 }
 
 // Ports returns the forwards by id.
-func (c *Client) Ports(ctx context.Context) ([]instance.PortState, error) {
-	var out []instance.PortState
+func (c *Client) Ports(ctx context.Context) ([]hostfwd.Status, error) {
+	var out []hostfwd.Status
 	err := c.do(ctx, "GET", "/forwards", nil, &out)
 	return out, err
 }
@@ -104,16 +104,16 @@ func (c *Client) Traffic(ctx context.Context) (instance.Traffic, error) {
 }
 
 // Add adds a batch of forwards, all or nothing.
-func (c *Client) Add(ctx context.Context, fs []hostfwd.Forward) ([]instance.PortState, error) {
-	var out []instance.PortState
-	err := c.do(ctx, "POST", "/forwards", fromForwards(fs), &out)
+func (c *Client) Add(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Status, error) {
+	var out []hostfwd.Status
+	err := c.do(ctx, "POST", "/forwards", fs, &out)
 	return out, err
 }
 
 // Set makes the forwards exactly these.
-func (c *Client) Set(ctx context.Context, fs []hostfwd.Forward) ([]instance.PortState, error) {
-	var out []instance.PortState
-	err := c.do(ctx, "PUT", "/forwards", fromForwards(fs), &out)
+func (c *Client) Set(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Status, error) {
+	var out []hostfwd.Status
+	err := c.do(ctx, "PUT", "/forwards", fs, &out)
 	return out, err
 }
 
@@ -123,8 +123,8 @@ func (c *Client) Remove(ctx context.Context, ids []int) error {
 }
 
 // Reload re-creates every forward, to the guest address if it is valid.
-func (c *Client) Reload(ctx context.Context, guest netip.Addr) ([]instance.PortState, error) {
-	var out []instance.PortState
+func (c *Client) Reload(ctx context.Context, guest netip.Addr) ([]hostfwd.Status, error) {
+	var out []hostfwd.Status
 	err := c.do(ctx, "POST", "/reload", reloadRequest{guest}, &out)
 	return out, err
 }

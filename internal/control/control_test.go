@@ -99,10 +99,10 @@ func forwards(t *testing.T, specs ...string) (fs []hostfwd.Forward) {
 func TestForwards(t *testing.T) {
 	c, _ := serve(t)
 	ctx := t.Context()
-	check := func(what string, got []instance.PortState, err error, want string) {
+	check := func(what string, got []hostfwd.Status, err error, want string) {
 		t.Helper()
 		text := ""
-		for _, st := range Statuses(got) {
+		for _, st := range got {
 			text += fmt.Sprintf("%d=%s ", st.ID, st.Forward)
 		}
 		if err != nil || text != want {

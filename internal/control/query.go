@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/instance"
 )
 
@@ -59,5 +60,5 @@ func queryOne(ctx context.Context, e instance.Entry) *instance.State {
 	if e.State != nil {
 		return e.State
 	}
-	return &instance.State{Name: e.Name, State: instance.Dead, StateDir: e.Dir, ControlSocket: e.Socket(), Ports: []instance.PortState{}}
+	return &instance.State{Name: e.Name, State: instance.Dead, StateDir: e.Dir, ControlSocket: e.Socket(), Ports: []hostfwd.Status{}}
 }

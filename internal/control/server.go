@@ -127,21 +127,20 @@ func addRoutes(mux *http.ServeMux, b Backend) {
 	}
 	state := func() instance.State {
 		st := b.State()
-		st.Ports = Ports(b.Forwards().List())
+		st.Ports = b.Forwards().List()
 		return st
 	}
 	change := func(f func(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Status, error)) func(*http.Request) (any, error) {
 		return func(r *http.Request) (any, error) {
-			var fs []Forward
+			var fs []hostfwd.Forward
 			if err := decode(r, &fs); err != nil {
 				return nil, err
 			}
-			list, err := f(r.Context(), toForwards(fs))
-			return Ports(list), err
+			return f(r.Context(), fs)
 		}
 	}
 	handle("GET "+prefix+"/state", func(*http.Request) (any, error) { return state(), nil })
-	handle("GET "+prefix+"/forwards", func(*http.Request) (any, error) { return Ports(b.Forwards().List()), nil })
+	handle("GET "+prefix+"/forwards", func(*http.Request) (any, error) { return b.Forwards().List(), nil })
 	handle("POST "+prefix+"/forwards", change(b.Forwards().Add))
 	handle("PUT "+prefix+"/forwards", change(b.Forwards().Set))
 	handle("DELETE "+prefix+"/forwards", func(r *http.Request) (any, error) {
@@ -159,7 +158,7 @@ func addRoutes(mux *http.ServeMux, b Backend) {
 		if err := b.Forwards().Reload(r.Context(), req.GuestIP); err != nil {
 			return nil, err
 		}
-		return Ports(b.Forwards().List()), nil
+		return b.Forwards().List(), nil
 	})
 	handle("GET "+prefix+"/traffic", func(*http.Request) (any, error) { return b.Traffic() })
 	handle("POST "+prefix+"/down", func(r *http.Request) (any, error) {

@@ -36,20 +36,21 @@ func (p Proto) Network() string {
 	return string(p[:3])
 }
 
-// Forward is one host port carried to one guest port.
+// Forward is one host port carried to one guest port. It is the same type from the port spec to the
+// listener, and from the control socket to what commands print.
 type Forward struct {
-	Proto Proto
+	Proto Proto `json:"proto"`
 	// HostIP is the address listened on. Invalid (the zero value) means the default of
 	// Proto: 0.0.0.0, or [::] for tcp6 and udp6.
-	HostIP netip.Addr
+	HostIP netip.Addr `json:"hostIP"`
 	// HostPort is the port listened on, 1 to 65535; 0 asks for a free one.
-	HostPort uint16
+	HostPort uint16 `json:"hostPort"`
 	// HostPortEnd, if not 0, asks for the first free one of HostPort to HostPortEnd.
-	HostPortEnd uint16
+	HostPortEnd uint16 `json:"hostPortEnd,omitempty"`
 	// GuestIP is where the connection goes. Invalid means the guest address of the network.
-	GuestIP netip.Addr
+	GuestIP netip.Addr `json:"guestIP"`
 	// GuestPort is 1 to 65535.
-	GuestPort uint16
+	GuestPort uint16 `json:"guestPort"`
 }
 
 // String prints f as a port spec that parses back to it.
@@ -79,10 +80,12 @@ func bracketed(a netip.Addr) string {
 // Status is a forward of a [Manager]. ID is positive, unique within the Manager over its
 // life, and survives a restart of slirp4netns.
 type Status struct {
-	ID int
+	// Name is that of the instance, where forwards are printed by themselves; a Manager leaves it empty.
+	Name string `json:"name,omitempty"`
+	ID   int    `json:"id"`
 	Forward
 	// Failed says why it doesn't listen, although it ought to; "" if it does.
-	Failed string
+	Failed string `json:"failed,omitempty"`
 }
 
 // Handler makes forwards listen. Its methods are called by one [Manager] and must be safe for

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
 // Status is what `list` shows of an instance.
@@ -29,34 +31,34 @@ const (
 // State is what is known of an instance: the object that `up --json` and `list --json` print.
 // Fields are added, never renamed.
 type State struct {
-	Name              string         `json:"name"`
-	State             Status         `json:"state"`
-	Target            TargetState    `json:"target"`
-	SupervisorPID     int            `json:"supervisorPid"`
-	SlirpPID          int            `json:"slirp4netnsPid"`
-	Tap               string         `json:"tap"`
-	MTU               int            `json:"mtu"`
-	CIDR              netip.Prefix   `json:"cidr"`
-	Guest             netip.Addr     `json:"guest"`
-	Gateway           netip.Addr     `json:"gateway"`
-	DNS               netip.Addr     `json:"dns"`
-	IPv6              *IPv6State     `json:"ipv6"`
-	PortHandler       string         `json:"portHandler"`
-	Ports             []PortState    `json:"ports"`
-	StateDir          string         `json:"stateDir"`
-	APISocket         string         `json:"apiSocket"`
-	ControlSocket     string         `json:"controlSocket"`
-	Log               string         `json:"log"`
-	Slirp             SlirpState     `json:"slirp4netns"`
-	StartedAt         time.Time      `json:"startedAt"`
-	Restarts          int            `json:"restarts"`
-	Error             string         `json:"error,omitempty"` // why it is dead
-	Sandbox           bool           `json:"sandbox"`
-	Seccomp           bool           `json:"seccomp"`
-	DisableDNS        bool           `json:"disableDns"`
-	AllowHostLoopback bool           `json:"allowHostLoopback"`
-	Container         *Container     `json:"container,omitempty"`
-	Processes         []ProcessState `json:"processes"`
+	Name              string           `json:"name"`
+	State             Status           `json:"state"`
+	Target            TargetState      `json:"target"`
+	SupervisorPID     int              `json:"supervisorPid"`
+	SlirpPID          int              `json:"slirp4netnsPid"`
+	Tap               string           `json:"tap"`
+	MTU               int              `json:"mtu"`
+	CIDR              netip.Prefix     `json:"cidr"`
+	Guest             netip.Addr       `json:"guest"`
+	Gateway           netip.Addr       `json:"gateway"`
+	DNS               netip.Addr       `json:"dns"`
+	IPv6              *IPv6State       `json:"ipv6"`
+	PortHandler       string           `json:"portHandler"`
+	Ports             []hostfwd.Status `json:"ports"`
+	StateDir          string           `json:"stateDir"`
+	APISocket         string           `json:"apiSocket"`
+	ControlSocket     string           `json:"controlSocket"`
+	Log               string           `json:"log"`
+	Slirp             SlirpState       `json:"slirp4netns"`
+	StartedAt         time.Time        `json:"startedAt"`
+	Restarts          int              `json:"restarts"`
+	Error             string           `json:"error,omitempty"` // why it is dead
+	Sandbox           bool             `json:"sandbox"`
+	Seccomp           bool             `json:"seccomp"`
+	DisableDNS        bool             `json:"disableDns"`
+	AllowHostLoopback bool             `json:"allowHostLoopback"`
+	Container         *Container       `json:"container,omitempty"`
+	Processes         []ProcessState   `json:"processes"`
 }
 
 // TargetState says whose network the instance provides. PID is 0 for a netns path; Command
@@ -80,17 +82,6 @@ type IPv6State struct {
 	Guest   netip.Addr   `json:"guest"`
 	Gateway netip.Addr   `json:"gateway"`
 	DNS     netip.Addr   `json:"dns"`
-}
-
-// PortState is one forward.
-type PortState struct {
-	ID        int        `json:"id"`
-	Proto     string     `json:"proto"`
-	HostIP    netip.Addr `json:"hostIP"`
-	HostPort  int        `json:"hostPort"`
-	GuestIP   netip.Addr `json:"guestIP"`
-	GuestPort int        `json:"guestPort"`
-	Failed    string     `json:"failed,omitempty"` // why it doesn't listen
 }
 
 // SlirpState says which slirp4netns runs.

@@ -359,7 +359,7 @@ func (t *test) handler(ctx context.Context, h options.PortHandler, ipv6 bool) {
 
 // inward sends from here to the guest's servers, through the port published on ip.
 func inward(ctx context.Context, ns *namespace, ip netip.Addr, k kind) (reason string, err error) {
-	proto, port := "udp", guestEchoPort
+	proto, port := "udp", uint16(guestEchoPort)
 	switch k {
 	case tcp:
 		proto = "tcp"
@@ -367,13 +367,13 @@ func inward(ctx context.Context, ns *namespace, ip netip.Addr, k kind) (reason s
 		port = guestDNSPort
 	}
 	for _, p := range ns.State.Ports {
-		if !strings.HasPrefix(p.Proto, proto) || p.HostIP != ip || p.GuestPort != port {
+		if p.Proto.Network() != proto || p.HostIP != ip || p.GuestPort != port {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(ctx, k.timeout())
 		defer cancel()
-		to := netip.AddrPortFrom(ip, uint16(p.HostPort)).String()
-		inside := netip.AddrPortFrom(p.GuestIP, uint16(p.GuestPort)).String()
+		to := netip.AddrPortFrom(ip, p.HostPort).String()
+		inside := netip.AddrPortFrom(p.GuestIP, p.GuestPort).String()
 		return sent(k, "outside", inside) + " through " + to, ns.explain(exchange(ctx, k, to))
 	}
 	return "", fmt.Errorf("no forward from %s to the port %d inside", ip, port)

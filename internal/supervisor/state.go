@@ -4,7 +4,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/slirpctl/slirpctl/internal/control"
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
@@ -18,7 +18,7 @@ func (s *supervisor) setState() {
 		SupervisorPID: os.Getpid(), SlirpPID: s.proc.PID(),
 		Tap: o.TapName, MTU: o.MTU,
 		CIDR: s.net.CIDR(), Guest: s.net.Guest(), Gateway: s.net.Gateway(),
-		PortHandler: string(o.PortHandler), Ports: []instance.PortState{},
+		PortHandler: string(o.PortHandler), Ports: []hostfwd.Status{},
 		StateDir: s.inst.Dir(), ControlSocket: s.inst.Path(instance.ControlSocket), Log: s.inst.Path(instance.LogFile),
 		Slirp:     instance.SlirpState{Path: s.bin.Path, Version: s.bin.Version.Version},
 		StartedAt: time.Now().Truncate(time.Millisecond),
@@ -46,7 +46,7 @@ func (s *supervisor) State() instance.State {
 	defer s.mu.Unlock()
 	st := s.state
 	if s.fwd != nil {
-		st.Ports = control.Ports(s.fwd.List())
+		st.Ports = s.fwd.List()
 	}
 	st.Processes = []instance.ProcessState{
 		instance.Identify("supervisor", os.Getpid()), instance.Identify("slirp4netns", st.SlirpPID),
