@@ -25,7 +25,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -52,39 +51,25 @@ type Client struct {
 	Timeout time.Duration // for one request; 0: 10 s. A context's earlier deadline counts.
 }
 
-// Entry is one forward as slirp4netns knows it. Ids start at 1 in each slirp4netns process.
-type Entry struct {
-	ID        int
-	Proto     string     // "tcp" or "udp"
-	HostAddr  netip.Addr // IPv4; invalid in Add: 0.0.0.0
-	HostPort  int        // 1 to 65535; List may show others, made by careless clients
-	GuestAddr netip.Addr // IPv4; invalid in Add: the network's address +100
-	GuestPort int        // as HostPort
-}
-
-// Forward returns what e really does: slirp4netns takes any number for a port, and binds its
-// low 16 bits.
-func (e Entry) Forward() hostfwd.Forward {
-	return hostfwd.Forward{
-		Proto: hostfwd.Proto(e.Proto), HostIP: e.HostAddr, HostPort: uint16(e.HostPort),
-		GuestIP: e.GuestAddr, GuestPort: uint16(e.GuestPort),
+// check refuses what slirp4netns must not be sent.
+func check(f hostfwd.Forward) error {
+	bad := func(field string, value any, reason string) error {
+		return &hostfwd.ForwardError{Field: field, Reason: fmt.Sprintf("%v %s", value, reason)}
 	}
-}
-
-func (e Entry) check() error {
+	g := f.GuestIP
 	switch {
-	case e.Proto != "tcp" && e.Proto != "udp":
-		return &FieldError{"proto", strconv.Quote(e.Proto), "must be tcp or udp"}
-	case e.HostAddr.IsValid() && !e.HostAddr.Is4():
-		return &FieldError{"host address", e.HostAddr.String(), "must be IPv4"}
-	case e.HostPort < 1 || e.HostPort > 65535:
-		return &FieldError{"host port", strconv.Itoa(e.HostPort), "must be 1 to 65535"}
-	case e.GuestAddr.IsValid() && !e.GuestAddr.Is4():
-		return &FieldError{"guest address", e.GuestAddr.String(), "must be IPv4"}
-	case e.GuestAddr.IsValid() && (e.GuestAddr.IsUnspecified() || e.GuestAddr.IsLoopback() || e.GuestAddr.IsMulticast()):
-		return &FieldError{"guest address", e.GuestAddr.String(), "can't be reached by slirp4netns"}
-	case e.GuestPort < 1 || e.GuestPort > 65535:
-		return &FieldError{"guest port", strconv.Itoa(e.GuestPort), "must be 1 to 65535"}
+	case f.Proto != hostfwd.TCP && f.Proto != hostfwd.UDP:
+		return bad("proto", strconv.Quote(string(f.Proto)), "must be tcp or udp")
+	case f.HostIP.IsValid() && !f.HostIP.Is4():
+		return bad("host address", f.HostIP, "must be IPv4")
+	case f.HostPort == 0:
+		return bad("host port", 0, "must be 1 to 65535")
+	case g.IsValid() && !g.Is4():
+		return bad("guest address", g, "must be IPv4")
+	case g.IsUnspecified() || g.IsLoopback() || g.IsMulticast():
+		return bad("guest address", g, "can't be reached by slirp4netns")
+	case f.GuestPort == 0:
+		return bad("guest port", 0, "must be 1 to 65535")
 	}
 	return nil
 }
@@ -94,25 +79,20 @@ type request struct {
 	Arguments any    `json:"arguments,omitempty"`
 }
 
-type addArguments struct {
-	Proto     string     `json:"proto"`
-	HostAddr  netip.Addr `json:"host_addr,omitzero"`
-	HostPort  int        `json:"host_port"`
-	GuestAddr netip.Addr `json:"guest_addr,omitzero"`
-	GuestPort int        `json:"guest_port"`
-}
-
 type removeArguments struct {
 	ID int `json:"id"`
 }
 
-// Add opens e and returns its id; e.ID is ignored. Every field is checked before anything is
-// sent ([*FieldError]). A [*RefusedError] does not tell the reason; [hostfwd.Diagnose] may.
-func (c *Client) Add(ctx context.Context, e Entry) (id int, err error) {
-	if err := e.check(); err != nil {
+// Add opens f and returns its id. Without a guest address, it leads to the network's address +100. Every
+// field is checked before anything is sent ([*hostfwd.ForwardError]). A [*RefusedError] does not tell the
+// reason; [hostfwd.Diagnose] may.
+func (c *Client) Add(ctx context.Context, f hostfwd.Forward) (id int, err error) {
+	if err := check(f); err != nil {
 		return 0, err
 	}
-	reply, err := c.call(ctx, request{"add_hostfwd", addArguments{e.Proto, e.HostAddr, e.HostPort, e.GuestAddr, e.GuestPort}})
+	reply, err := c.call(ctx, request{"add_hostfwd", wireForward{
+		Proto: f.Proto, HostAddr: f.HostIP, HostPort: float64(f.HostPort), GuestAddr: f.GuestIP, GuestPort: float64(f.GuestPort),
+	}})
 	if err != nil {
 		return 0, err
 	}
@@ -122,7 +102,7 @@ func (c *Client) Add(ctx context.Context, e Entry) (id int, err error) {
 // Remove closes the forward's listening socket; connections that are open go on.
 func (c *Client) Remove(ctx context.Context, id int) error {
 	if id < 1 {
-		return &FieldError{"id", strconv.Itoa(id), "must be positive"}
+		return &hostfwd.ForwardError{Field: "id", Reason: fmt.Sprintf("%d must be positive", id)}
 	}
 	reply, err := c.call(ctx, request{"remove_hostfwd", removeArguments{id}})
 	if err != nil {
@@ -131,19 +111,19 @@ func (c *Client) Remove(ctx context.Context, id int) error {
 	return parseRemove(reply.data)
 }
 
-// List returns all forwards, in slirp4netns's order.
-func (c *Client) List(ctx context.Context) ([]Entry, error) {
-	entries, _, err := c.list(ctx)
-	return entries, err
+// List returns all forwards, in slirp4netns's order. Ids start at 1 in each slirp4netns process.
+func (c *Client) List(ctx context.Context) ([]hostfwd.Status, error) {
+	list, _, err := c.list(ctx)
+	return list, err
 }
 
-func (c *Client) list(ctx context.Context) (entries []Entry, pid int, err error) {
+func (c *Client) list(ctx context.Context) (list []hostfwd.Status, pid int, err error) {
 	reply, err := c.call(ctx, request{Execute: "list_hostfwd"})
 	if err != nil {
 		return nil, 0, err
 	}
-	entries, err = parseList(reply.data)
-	return entries, reply.pid, err
+	list, err = parseList(reply.data)
+	return list, reply.pid, err
 }
 
 type reply struct {
@@ -158,7 +138,7 @@ func (c *Client) call(ctx context.Context, r request) (reply, error) {
 		return reply{}, err
 	}
 	if len(msg) > maxRequest {
-		return reply{}, &FieldError{"request", fmt.Sprintf("of %d bytes", len(msg)), fmt.Sprintf("must be at most %d bytes", maxRequest)}
+		return reply{}, fmt.Errorf("request of %d bytes must be at most %d bytes", len(msg), maxRequest)
 	}
 	timeout := c.Timeout
 	if timeout <= 0 {

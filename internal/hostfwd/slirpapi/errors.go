@@ -7,11 +7,6 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
-// FieldError is a value that must not be sent to slirp4netns.
-type FieldError struct{ Field, Value, Reason string }
-
-func (e *FieldError) Error() string { return fmt.Sprintf("%s %s %s", e.Field, e.Value, e.Reason) }
-
 // RefusedError is an error that slirp4netns replied.
 type RefusedError struct{ Desc string }
 

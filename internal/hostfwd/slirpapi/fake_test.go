@@ -69,7 +69,9 @@ func answer(t *testing.T, reply string) string {
 func TestDocumentedShape(t *testing.T) {
 	c := &Client{Path: answer(t, `{"return":{"entries":[{"id":3,"proto":"udp","host_addr":"0.0.0.0","host_port":53,"guest_addr":"10.0.2.100","guest_port":53}]}}`)}
 	got, err := c.List(t.Context())
-	want := Entry{3, "udp", netip.MustParseAddr("0.0.0.0"), 53, netip.MustParseAddr("10.0.2.100"), 53}
+	want := hostfwd.Status{ID: 3, Forward: hostfwd.Forward{
+		Proto: "udp", HostIP: netip.MustParseAddr("0.0.0.0"), HostPort: 53, GuestIP: netip.MustParseAddr("10.0.2.100"), GuestPort: 53,
+	}}
 	if err != nil || len(got) != 1 || got[0] != want {
 		t.Errorf("got %v, %v", got, err)
 	}
@@ -86,8 +88,8 @@ func TestRequestBytes(t *testing.T) {
 		io.WriteString(c, `{"return":{"id":1}}`)
 	})
 	c := &Client{Path: path}
-	c.Add(t.Context(), Entry{Proto: "tcp", HostPort: 8080, GuestPort: 80})
-	c.Add(t.Context(), Entry{Proto: "udp", HostAddr: netip.MustParseAddr("127.0.0.1"), HostPort: 1, GuestAddr: netip.MustParseAddr("10.0.2.7"), GuestPort: 2})
+	c.Add(t.Context(), hostfwd.Forward{Proto: "tcp", HostPort: 8080, GuestPort: 80})
+	c.Add(t.Context(), hostfwd.Forward{Proto: "udp", HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 1, GuestIP: netip.MustParseAddr("10.0.2.7"), GuestPort: 2})
 	c.Remove(t.Context(), 7)
 	c.List(t.Context())
 	mu.Lock()
@@ -178,7 +180,7 @@ func TestBadReplies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := &Client{Path: answer(t, reply)}
-			if id, err := c.Add(t.Context(), Entry{Proto: "tcp", HostPort: 1, GuestPort: 1}); !isReply(err) {
+			if id, err := c.Add(t.Context(), hostfwd.Forward{Proto: "tcp", HostPort: 1, GuestPort: 1}); !isReply(err) {
 				t.Errorf("add: %d, %v", id, err)
 			}
 			if list, err := c.List(t.Context()); !isReply(err) {
@@ -379,7 +381,7 @@ func FuzzParseReply(f *testing.F) {
 			t.Errorf("%T", err)
 		}
 		for _, e := range entries {
-			if f := e.Forward(); e.ID < 1 || !f.Proto.Valid() || !f.HostIP.Is4() || !f.GuestIP.Is4() {
+			if f := e.Forward; e.ID < 1 || !f.Proto.Valid() || !f.HostIP.Is4() || !f.GuestIP.Is4() {
 				t.Errorf("%+v", e)
 			}
 		}

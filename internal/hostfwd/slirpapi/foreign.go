@@ -85,13 +85,9 @@ func (f *Foreign) Set(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Stat
 
 // Warnings returns those of [Warnings] about fresh, as far as slirp4netns's options can be seen.
 func (f *Foreign) Warnings(ctx context.Context, fresh []hostfwd.Status) []string {
-	entries, pid, err := f.Client.list(ctx)
+	list, pid, err := f.Client.list(ctx)
 	if err != nil {
 		return nil
-	}
-	list := make([]hostfwd.Status, len(entries))
-	for i, e := range entries {
-		list[i] = hostfwd.Status{ID: e.ID, Forward: e.Forward()}
 	}
 	return Warnings(list, fresh, barsLoopback(commandLine(pid)))
 }
@@ -105,7 +101,7 @@ type session struct {
 }
 
 func (f *Foreign) session(ctx context.Context) (*session, error) {
-	entries, pid, err := f.Client.list(ctx)
+	list, pid, err := f.Client.list(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -122,11 +118,9 @@ func (f *Foreign) session(ctx context.Context) (*session, error) {
 		ids:     map[hostSide]int{},
 	}
 	m := hostfwd.NewManager(h, hostfwd.Config{Guest: guest})
-	list := make([]hostfwd.Status, len(entries))
-	ls := make([]hostfwd.Listener, len(entries))
-	for i, e := range entries {
-		list[i] = hostfwd.Status{ID: e.ID, Forward: e.Forward()}
-		ls[i] = &listener{h: h.Handler, f: e.Forward(), id: e.ID}
+	ls := make([]hostfwd.Listener, len(list))
+	for i, st := range list {
+		ls[i] = &listener{h: h.Handler, f: st.Forward, id: st.ID}
 	}
 	m.Adopt(list, ls)
 	return &session{&f.Client, network, m, h}, nil
@@ -142,13 +136,13 @@ func (s *session) translate(ctx context.Context, list []hostfwd.Status) ([]hostf
 	if s.network.IsValid() {
 		return list, nil
 	}
-	entries, err := s.client.List(ctx)
+	now, err := s.client.List(ctx)
 	if err != nil {
 		return list, err
 	}
 	guests := map[int]netip.Addr{}
-	for _, e := range entries {
-		guests[e.ID] = e.GuestAddr
+	for _, st := range now {
+		guests[st.ID] = st.GuestIP
 	}
 	for i, st := range list {
 		if st.GuestIP == noGuest {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -90,10 +91,9 @@ func (h *Handler) add(ctx context.Context, f hostfwd.Forward) (hostfwd.Listener,
 	l := &listener{h: h, f: f, life: h.life}
 	h.mu.Unlock()
 	var err error
-	l.id, err = h.client.Add(ctx, Entry{
-		Proto: f.Proto.Network(), HostAddr: f.HostIP, HostPort: int(f.HostPort),
-		GuestAddr: f.GuestIP, GuestPort: int(f.GuestPort),
-	})
+	sent := f
+	sent.Proto = hostfwd.Proto(f.Proto.Network())
+	l.id, err = h.client.Add(ctx, sent)
 	if err != nil {
 		return nil, h.explain(ctx, f, err)
 	}
@@ -186,14 +186,9 @@ func remove(ctx context.Context, c *Client, id int) error {
 	if !errors.As(err, &refused) {
 		return err
 	}
-	entries, lerr := c.List(ctx)
-	if lerr != nil {
+	list, lerr := c.List(ctx)
+	if lerr != nil || slices.ContainsFunc(list, func(st hostfwd.Status) bool { return st.ID == id }) {
 		return err
-	}
-	for _, e := range entries {
-		if e.ID == id {
-			return err
-		}
 	}
 	return nil
 }

@@ -17,19 +17,18 @@ func TestRealClient(t *testing.T) {
 	s := startReal(t)
 	c := &Client{Path: s.path}
 	port := freePort(t)
-	e := Entry{Proto: "tcp", HostAddr: netip.MustParseAddr("127.0.0.1"), HostPort: port, GuestAddr: netip.MustParseAddr("10.0.2.7"), GuestPort: 80}
-	var err error
-	if e.ID, err = c.Add(t.Context(), e); err != nil || e.ID != 1 {
-		t.Fatal(e.ID, err)
+	f := hostfwd.Forward{Proto: "tcp", HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: uint16(port), GuestIP: netip.MustParseAddr("10.0.2.7"), GuestPort: 80}
+	if id, err := c.Add(t.Context(), f); err != nil || id != 1 {
+		t.Fatal(id, err)
 	}
-	if !listens(e.Forward()) {
+	if !listens(f) {
 		t.Error("nobody listens")
 	}
 	got, err := c.List(t.Context())
-	if err != nil || !slices.Equal(got, []Entry{e}) {
-		t.Errorf("got %v, %v; want %v", got, err, e)
+	if err != nil || !slices.Equal(got, []hostfwd.Status{{ID: 1, Forward: f}}) {
+		t.Errorf("got %v, %v; want %v", got, err, f)
 	}
-	if _, err := c.Add(t.Context(), e); !isRefused(err) {
+	if _, err := c.Add(t.Context(), f); !isRefused(err) {
 		t.Errorf("a port twice: %v", err)
 	}
 	if err := c.Remove(t.Context(), 77); !isRefused(err) {
@@ -50,24 +49,21 @@ func TestRealClient(t *testing.T) {
 func TestRealNeverSent(t *testing.T) {
 	s := startReal(t)
 	c := &Client{Path: s.path}
-	good := Entry{Proto: "tcp", HostPort: 20000, GuestPort: 80}
-	for field, spoil := range map[string]func(*Entry){
-		"proto":          func(e *Entry) { e.Proto = "" },
-		"proto ":         func(e *Entry) { e.Proto = "sctp" },
-		"proto  ":        func(e *Entry) { e.Proto = "tcp6" },
-		"host port":      func(e *Entry) { e.HostPort = 70000 },
-		"host port ":     func(e *Entry) { e.HostPort = -5 },
-		"host port  ":    func(e *Entry) { e.HostPort = 0 },
-		"guest port":     func(e *Entry) { e.GuestPort = 70000 },
-		"guest port ":    func(e *Entry) { e.GuestPort = 0 },
-		"host address":   func(e *Entry) { e.HostAddr = netip.IPv6LinkLocalAllNodes() },
-		"guest address":  func(e *Entry) { e.GuestAddr = netip.IPv6Unspecified() },
-		"guest address ": func(e *Entry) { e.GuestAddr = netip.MustParseAddr("127.0.0.1") },
+	good := hostfwd.Forward{Proto: "tcp", HostPort: 20000, GuestPort: 80}
+	for field, spoil := range map[string]func(*hostfwd.Forward){
+		"proto":          func(e *hostfwd.Forward) { e.Proto = "" },
+		"proto ":         func(e *hostfwd.Forward) { e.Proto = "sctp" },
+		"proto  ":        func(e *hostfwd.Forward) { e.Proto = "tcp6" },
+		"host port":      func(e *hostfwd.Forward) { e.HostPort = 0 },
+		"guest port":     func(e *hostfwd.Forward) { e.GuestPort = 0 },
+		"host address":   func(e *hostfwd.Forward) { e.HostIP = netip.IPv6LinkLocalAllNodes() },
+		"guest address":  func(e *hostfwd.Forward) { e.GuestIP = netip.IPv6Unspecified() },
+		"guest address ": func(e *hostfwd.Forward) { e.GuestIP = netip.MustParseAddr("127.0.0.1") },
 	} {
 		e := good
 		spoil(&e)
 		_, err := c.Add(t.Context(), e)
-		fe, ok := err.(*FieldError)
+		fe, ok := err.(*hostfwd.ForwardError)
 		if !ok || fe.Field != strings.TrimSpace(field) {
 			t.Errorf("%+v: %v", e, err)
 		}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
 // envelope holds every shape of reply.
@@ -56,7 +58,7 @@ func parseRemove(data []byte) error {
 
 // parseList parses {"entries":[…]}, which every version sends, and {"return":{"entries":[…]}},
 // which its manual page promises.
-func parseList(data []byte) ([]Entry, error) {
+func parseList(data []byte) ([]hostfwd.Status, error) {
 	e, err := open(data)
 	if err != nil {
 		return nil, err
@@ -70,40 +72,44 @@ func parseList(data []byte) ([]Entry, error) {
 			return nil, unexpected(data, errors.New("no entries"))
 		}
 	}
-	var wire []wireEntry
+	var wire []wireForward
 	if err := json.Unmarshal(e.Entries, &wire); err != nil {
 		return nil, unexpected(data, err)
 	}
-	entries := make([]Entry, len(wire))
+	list := make([]hostfwd.Status, len(wire))
 	for i, w := range wire {
-		if entries[i], err = w.entry(); err != nil {
+		if list[i], err = w.status(); err != nil {
 			return nil, unexpected(data, fmt.Errorf("entry %d: %w", i, err))
 		}
 	}
-	return entries, nil
+	return list, nil
 }
 
-// wireEntry has its ports as other clients may have sent them: slirp4netns keeps fractions.
-type wireEntry struct {
-	ID        int        `json:"id"`
-	Proto     string     `json:"proto"`
-	HostAddr  netip.Addr `json:"host_addr"`
-	HostPort  float64    `json:"host_port"`
-	GuestAddr netip.Addr `json:"guest_addr"`
-	GuestPort float64    `json:"guest_port"`
+// wireForward is a forward as slirp4netns knows it. Its ports are what clients have sent: slirp4netns
+// keeps fractions.
+type wireForward struct {
+	ID        int           `json:"id,omitzero"`
+	Proto     hostfwd.Proto `json:"proto"`
+	HostAddr  netip.Addr    `json:"host_addr,omitzero"`
+	HostPort  float64       `json:"host_port"`
+	GuestAddr netip.Addr    `json:"guest_addr,omitzero"`
+	GuestPort float64       `json:"guest_port"`
 }
 
-func (w wireEntry) entry() (Entry, error) {
+// status returns what w really does: slirp4netns takes any number for a port, and binds its low 16 bits.
+func (w wireForward) status() (st hostfwd.Status, err error) {
 	const limit = 1 << 31
 	switch {
 	case w.ID < 1:
-		return Entry{}, errors.New("no id")
-	case w.Proto != "tcp" && w.Proto != "udp":
-		return Entry{}, fmt.Errorf("proto %q", w.Proto)
+		return st, errors.New("no id")
+	case w.Proto != hostfwd.TCP && w.Proto != hostfwd.UDP:
+		return st, fmt.Errorf("proto %q", w.Proto)
 	case !w.HostAddr.Is4() || !w.GuestAddr.Is4():
-		return Entry{}, errors.New("an address is not IPv4")
+		return st, errors.New("an address is not IPv4")
 	case w.HostPort <= -limit || w.HostPort >= limit || w.GuestPort <= -limit || w.GuestPort >= limit:
-		return Entry{}, errors.New("a port is beyond 32 bits")
+		return st, errors.New("a port is beyond 32 bits")
 	}
-	return Entry{w.ID, w.Proto, w.HostAddr, int(w.HostPort), w.GuestAddr, int(w.GuestPort)}, nil
+	return hostfwd.Status{ID: w.ID, Forward: hostfwd.Forward{
+		Proto: w.Proto, HostIP: w.HostAddr, HostPort: uint16(int(w.HostPort)), GuestIP: w.GuestAddr, GuestPort: uint16(int(w.GuestPort)),
+	}}, nil
 }

@@ -169,7 +169,7 @@ func entryLines(t *testing.T, path string) []string {
 	}
 	out := []string{}
 	for _, e := range entries {
-		out = append(out, e.Forward().String())
+		out = append(out, e.Forward.String())
 	}
 	slices.Sort(out)
 	return out
