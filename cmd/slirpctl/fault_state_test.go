@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -152,17 +151,9 @@ func TestStateFileGarbage(t *testing.T) {
 		"null":      func() error { return os.WriteFile(file, []byte("null"), 0o600) },
 		"other":     func() error { return os.WriteFile(file, []byte(`{"name":"x","supervisorPid":1}`), 0o600) },
 	} {
-		// The supervisor may be quicker to put back what is missing.
-		eventually(t, what, func() bool {
-			if err := os.RemoveAll(file); err != nil {
-				t.Fatal(err)
-			}
-			err := spoil()
-			if err != nil && !errors.Is(err, fs.ErrExist) {
-				t.Fatal(err)
-			}
-			return err == nil
-		})
+		if err := errors.Join(os.RemoveAll(file), spoil()); err != nil {
+			t.Fatal(err)
+		}
 		check(what)
 	}
 }
@@ -211,49 +202,63 @@ func firstErr(errs ...error) error {
 	return nil
 }
 
-// TestStateDirDeleted: an instance whose files were removed, its lock or all of them, puts them
-// back, so that it is neither lost nor started twice.
+// TestStateDirDeleted: an instance whose directory was removed can't be reached any more. Its network
+// works and heals, its end leaves nothing, and takes nothing of another that has the name by then.
 func TestStateDirDeleted(t *testing.T) {
-	for name, remove := range map[string]func(base string) error{
-		"all": func(base string) error {
-			_ = os.RemoveAll(base) // it may find files that are put back already
-			return nil
-		},
-		"instance": func(base string) error { return os.RemoveAll(filepath.Join(base, "x")) },
-		"lock":     func(base string) error { return os.Remove(filepath.Join(base, "x", "lock")) },
-		"control":  func(base string) error { return os.Remove(filepath.Join(base, "x", "control.sock")) },
-		"log":      func(base string) error { return os.Remove(filepath.Join(base, "x", "log")) },
-		"state":    func(base string) error { return os.Remove(filepath.Join(base, "x", "state.json")) },
-		"moved":    func(base string) error { return os.Rename(filepath.Join(base, "x"), base+".old") },
-	} {
-		for _, handler := range handlers {
-			t.Run(name+"/"+handler, func(t *testing.T) {
-				t.Parallel()
-				l := newLab(t)
-				port := ownPort(t)
-				st := l.up("--name", "x", "--port-handler", handler, "-p", fmt.Sprintf("127.0.0.1:%d:80", port), strconv.Itoa(l.target()))
-				echoes(t, port)
-				if err := remove(l.base); err != nil {
-					t.Fatal(err)
-				}
-				eventually(t, "it is listed again, and answers", func() bool {
-					r := l.run("list", "x", "--json")
-					return r.code == 0 && exists(filepath.Join(l.base, "x", "control.sock")) && strings.Contains(r.out, `"running"`)
+	for _, dir := range []string{"", "x"} {
+		for how, end := range map[string]func(st instance.State){
+			"target ends": func(st instance.State) { _ = unix.Kill(st.Target.PID, unix.SIGKILL) },
+			"TERM":        func(st instance.State) { _ = unix.Kill(st.SupervisorPID, unix.SIGTERM) },
+			"KILL":        func(st instance.State) { _ = unix.Kill(st.SupervisorPID, unix.SIGKILL) },
+		} {
+			for _, handler := range handlers {
+				t.Run(how+"/"+handler+"/"+dir, func(t *testing.T) {
+					t.Parallel()
+					l := newLab(t)
+					port := ownPort(t)
+					st := l.up("--name", "x", "--port-handler", handler, "-p", fmt.Sprintf("127.0.0.1:%d:80", port), strconv.Itoa(l.target()))
+					echoes(t, port)
+					if err := os.RemoveAll(filepath.Join(l.base, dir)); err != nil {
+						t.Fatal(err)
+					}
+					if r := l.run("list", "x"); r.code != exitNotFound {
+						t.Errorf("list: exit status %d: %s", r.code, r.err)
+					}
+					if handler != "rootlesskit" { // whose halves meet in the directory
+						echoes(t, port)
+					}
+					if handler == "direct" {
+						_ = unix.Kill(st.SlirpPID, unix.SIGKILL)
+						eventually(t, "it is healed", func() bool {
+							devices, _ := os.ReadFile(fmt.Sprintf("/proc/%d/net/dev", st.Target.PID))
+							return !alivePID(st.SlirpPID) && strings.Contains(string(devices), "tap0:")
+						})
+						echoes(t, port)
+					}
+					l.up("--name", "x", "-p", "127.0.0.1::80", strconv.Itoa(l.target()))
+					end(st)
+					eventually(t, "the supervisor has ended", func() bool { return !alivePID(st.SupervisorPID) })
+					for _, p := range l.state("x").Ports {
+						echoes(t, p.HostPort)
+					}
+					l.must("down", "x")
+					l.noneLeft()
 				})
-				for _, file := range []string{"lock", "log", "state.json"} {
-					eventually(t, file+" is there", func() bool { return exists(filepath.Join(l.base, "x", file)) })
-				}
-				eventually(t, "the log goes on", func() bool { return strings.Contains(l.log("x"), "putting them back") })
-				if r := l.run("up", "-d", "--name", "x", strconv.Itoa(st.Target.PID)); r.code != exitConflict {
-					t.Errorf("a second instance of the name: exit status %d: %s", r.code, r.err)
-				}
-				eventually(t, "a forward can be added", func() bool { return l.run("forward", "add", "x", "127.0.0.1::80").code == 0 })
-				for _, p := range l.state("x").Ports {
-					echoes(t, p.HostPort)
-				}
-				l.must("down", "x")
-				l.noneLeft()
-			})
+			}
 		}
+	}
+}
+
+// TestStateFilesDeleted: nor does the loss of a single file leave anything at the end.
+func TestStateFilesDeleted(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	for _, file := range []string{"lock", "log", "state.json", "control.sock", "api.sock"} {
+		st := l.up("--name", "x", strconv.Itoa(l.target()))
+		if err := os.Remove(filepath.Join(l.base, "x", file)); err != nil {
+			t.Fatal(err)
+		}
+		_ = unix.Kill(st.SupervisorPID, unix.SIGTERM)
+		l.noneLeft()
 	}
 }

@@ -178,9 +178,6 @@ func (a *Agent) Close() error {
 	return err
 }
 
-// Kill ends the agent at once; it does not wait.
-func (a *Agent) Kill() { _ = a.proc.Kill() }
-
 func (a *Agent) call(ctx context.Context, req request) (reply, []int, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

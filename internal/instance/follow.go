@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/dirwatch"
 )
 
 // CopyLog copies the instance's log to w, with control characters escaped. With follow it goes on with what is added, until the
@@ -32,51 +34,26 @@ func (e Entry) copyLog(ctx context.Context, w io.Writer, follow bool) error {
 		_, err := io.Copy(w, f)
 		return err
 	}
-	watch, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return fmt.Errorf("inotify: %w", err)
+	watch := dirwatch.New()
+	defer watch.Close()
+	if err := watch.Set(e.Dir); err != nil {
+		return err
 	}
-	defer unix.Close(watch)
-	if _, err := unix.InotifyAddWatch(watch, path, unix.IN_MODIFY); err != nil {
-		return fmt.Errorf("inotify: %w", err)
-	}
-	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
-	if err != nil {
-		return fmt.Errorf("eventfd: %w", err)
-	}
-	defer unix.Close(wake)
-	defer context.AfterFunc(ctx, func() { _, _ = unix.Write(wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) })()
-	supervisor := -1 // pidfd; unknown while the instance starts
-	defer func() {
-		if supervisor >= 0 {
-			unix.Close(supervisor)
-		}
-	}()
-	for buf := make([]byte, 4096); ; {
-		patience := -1
-		if supervisor < 0 {
-			supervisor, patience = e.supervisorFD()
-		}
-		// Asked before the file is read: what was said until then is not missed.
-		ended := patience < 0 && supervisor < 0 || readable(supervisor)
+	ended, stop := e.watchEnd()
+	defer stop()
+	for last := false; ; {
 		if err := rewind(f); err != nil {
 			return err
 		}
-		if _, err := io.Copy(w, f); err != nil || ended || ctx.Err() != nil {
+		if _, err := io.Copy(w, f); err != nil || last {
 			return err
 		}
-		fds := []unix.PollFd{
-			{Fd: int32(watch), Events: unix.POLLIN},
-			{Fd: int32(wake), Events: unix.POLLIN},
-			{Fd: int32(supervisor), Events: unix.POLLIN}, // ignored while negative
-		}
-		if _, err := unix.Poll(fds, patience); err != nil && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("poll: %w", err)
-		}
-		for { // that something was added says the file itself
-			if n, err := unix.Read(watch, buf); n <= 0 || err != nil {
-				break
-			}
+		select {
+		case <-watch.C:
+		case <-ended:
+			last = true
+		case <-ctx.Done():
+			last = true
 		}
 	}
 }
@@ -94,30 +71,30 @@ func rewind(f *os.File) error {
 	return err
 }
 
-// supervisorFD returns a pidfd of the supervisor, or -1. With -1, wait says whether to ask again
-// after so many milliseconds, or, if negative, that the instance has ended.
-func (e Entry) supervisorFD() (fd, wait int) {
-	if !e.Alive() {
-		return -1, -1
+// watchEnd returns a channel that is closed when the supervisor has ended or stop is called.
+func (e Entry) watchEnd() (ended <-chan struct{}, stop func()) {
+	c := make(chan struct{})
+	pid := e.Holder.PID
+	if pid == 0 && e.State != nil {
+		pid = e.State.SupervisorPID // the lock is unreadable
 	}
-	st, err := readState(e.Dir, e.Name)
-	if err != nil {
-		return -1, 50 // it is starting
+	fd, err := unix.PidfdOpen(pid, 0)
+	_ = unix.SetNonblock(fd, true) // for the runtime's poller
+	pidfd := os.NewFile(uintptr(fd), "pidfd")
+	if err != nil || !e.Alive() { // then the number may be another process's
+		close(c)
+		return c, func() { pidfd.Close() }
 	}
-	fd, err = unix.PidfdOpen(st.SupervisorPID, 0)
-	if err != nil || !e.Alive() { // or the number may be another's by now
-		if err == nil {
-			unix.Close(fd)
+	go func() {
+		defer close(c)
+		if conn, err := pidfd.SyscallConn(); err == nil {
+			_ = conn.Read(readable)
 		}
-		return -1, -1
-	}
-	return fd, -1
+	}()
+	return c, func() { pidfd.Close() }
 }
 
-func readable(fd int) bool {
-	if fd < 0 {
-		return false
-	}
+func readable(fd uintptr) bool {
 	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
 	return err == nil && n > 0
 }

@@ -69,6 +69,7 @@ type Instance struct {
 	base Base
 	name string
 	lock *os.File
+	dir  *os.File // with a lock of its own (flock(2)): systemd-tmpfiles leaves such a directory alone
 }
 
 // CheckPath says whether the sockets of an instance of that name below base have paths that are
@@ -104,17 +105,19 @@ func (b Base) Create(ctx context.Context, name string) (*Instance, error) {
 	if err := os.Mkdir(fresh, 0o700); err != nil {
 		return nil, fmt.Errorf("make instance directory: %w", err)
 	}
-	f, err := newLock(filepath.Join(fresh, lockFile))
+	i := &Instance{base: b, name: name}
+	if i.lock, err = newLock(filepath.Join(fresh, lockFile)); err == nil {
+		i.dir, err = lockDir(fresh)
+	}
 	if err == nil {
-		if err = os.Rename(fresh, dir); err != nil {
-			f.Close()
-		}
+		err = os.Rename(fresh, dir)
 	}
 	if err != nil {
+		i.close()
 		os.RemoveAll(fresh)
 		return nil, fmt.Errorf("make instance directory: %w", err)
 	}
-	return &Instance{base: b, name: name, lock: f}, nil
+	return i, nil
 }
 
 // CreateDefault is Create with a name that nobody has chosen: where an instance of another PID namespace
@@ -269,9 +272,14 @@ func (i *Instance) Path(file string) string { return filepath.Join(i.Dir(), file
 // WriteState replaces the state file in one step.
 func (i *Instance) WriteState(st *State) error { return writeState(i.Dir(), st) }
 
+func (i *Instance) close() {
+	i.lock.Close()
+	i.dir.Close()
+}
+
 // Remove removes everything of the instance and gives the lock back.
 func (i *Instance) Remove(ctx context.Context) error {
-	defer i.lock.Close()
+	defer i.close()
 	unlock, err := i.base.lockBase(ctx)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // the base directory was removed, with all below it
@@ -284,16 +292,6 @@ func (i *Instance) Remove(ctx context.Context) error {
 		return nil // removed by somebody, and perhaps made anew by another supervisor
 	}
 	return i.base.discard(i.name)
-}
-
-// Displaced reports whether the lock at the instance's path is not this one's any more.
-func (i *Instance) Displaced() bool {
-	have, err := i.lock.Stat()
-	if err != nil {
-		return false
-	}
-	there, err := os.Lstat(i.Path(lockFile))
-	return errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(have, there)
 }
 
 // owns reports whether the directory at the instance's path is still this one's.

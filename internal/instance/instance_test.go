@@ -33,7 +33,7 @@ func create(t *testing.T, b Base, name string) *Instance {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = i.lock.Close() })
+	t.Cleanup(i.close)
 	return i
 }
 
@@ -421,5 +421,25 @@ func TestProcessAlive(t *testing.T) {
 	}
 	if slices.Contains([]bool{(ProcessState{PID: 1 << 30}).Alive(), (ProcessState{}).Alive()}, true) {
 		t.Error("no process is alive")
+	}
+}
+
+// systemd-tmpfiles and others leave a directory alone whose lock (flock(2)) they can't take.
+func TestDirectoryLocked(t *testing.T) {
+	b := base(t)
+	i := create(t, b, "a")
+	other, err := os.Open(i.Dir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := unix.Flock(int(other.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+		t.Errorf("lock of a running instance's directory: %v", err)
+	}
+	if err := i.Remove(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Flock(int(other.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		t.Errorf("lock of a dead instance's directory: %v", err)
 	}
 }

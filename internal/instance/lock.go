@@ -85,6 +85,19 @@ func newLock(path string) (*os.File, error) {
 	return f, nil
 }
 
+// lockDir opens a directory and takes a lock of it that excludes only exclusive ones.
+func lockDir(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return f, nil
+}
+
 // writeHolder notes in the lock file who holds it. The lock itself says only that somebody
 // does: F_OFD_GETLK gives no process (fcntl(2)).
 func writeHolder(f *os.File) error {

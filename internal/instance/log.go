@@ -41,14 +41,8 @@ type Log struct {
 // OpenLog opens the instance's log for appending. With asJSON its lines are JSON objects, also those of
 // other processes that come through [Log.Foreign].
 func (i *Instance) OpenLog(asJSON bool) (*Log, error) {
-	l := &Log{json: asJSON}
-	var err error
-	l.f, err = i.openLog()
-	return l, err
-}
-
-func (i *Instance) openLog() (*os.File, error) {
-	return os.OpenFile(i.Path(LogFile), os.O_RDWR|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(i.Path(LogFile), os.O_RDWR|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
+	return &Log{json: asJSON, f: f}, err
 }
 
 // Share returns the file, for a program that writes to it by itself from now on. Its words are
@@ -59,28 +53,6 @@ func (l *Log) Share() *os.File {
 	defer l.mu.Unlock()
 	l.shared = true
 	return l.f
-}
-
-// Renew makes the file anew behind the descriptor that everybody has; with stderr, also behind
-// this process's descriptor 2.
-func (l *Log) Renew(i *Instance, stderr bool) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	f, err := i.openLog()
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if stderr {
-		if err := unix.Dup3(int(f.Fd()), 2, 0); err != nil {
-			return err
-		}
-	}
-	if err := unix.Dup3(int(f.Fd()), int(l.f.Fd()), unix.O_CLOEXEC); err != nil {
-		return err
-	}
-	l.written, l.silent = 0, false
-	return nil
 }
 
 // Close closes the file.

@@ -9,25 +9,17 @@ import (
 	"github.com/slirpctl/slirpctl/internal/instance"
 )
 
-// serve opens the control socket, also one that was removed.
+// serve opens the control socket.
 func (s *supervisor) serve() error {
-	first := s.closeServer == nil
-	if !first {
-		s.closeServer()
-	}
 	srv, err := control.Serve(s.inst.Path(instance.ControlSocket), backend{s})
 	if err != nil {
-		s.closeServer = func() {}
 		return err
 	}
-	s.closeServer = func() {
+	s.atEnd(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		srv.Close(ctx)
-	}
-	if first {
-		s.atEnd(func() { s.closeServer() })
-	}
+	})
 	return nil
 }
 

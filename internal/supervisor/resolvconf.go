@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/signal"
 	"path"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/slirpctl/slirpctl/internal/dirwatch"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/launcher"
 	"github.com/slirpctl/slirpctl/internal/resolvconf"
@@ -68,11 +69,6 @@ func (s *supervisor) updateResolvConf() error {
 	return r.f.Truncate(int64(len(text)))
 }
 
-// Notices of a directory, for fcntl(2)'s F_NOTIFY: unlike inotify(7), to stop it takes no time,
-// which the end of a command would wait for.
-const dirChanges = 0x80000000 | // DN_MULTISHOT
-	0x02 | 0x04 | 0x08 | 0x10 // DN_MODIFY, DN_CREATE, DN_DELETE, DN_RENAME
-
 // resolvSettle is how long after a change the host's resolv.conf is read: changes come in groups.
 // resolvLook is how often it is read without any, for a file of a directory that can't be
 // watched, as one that is mounted over /etc/resolv.conf in a container.
@@ -83,17 +79,12 @@ const (
 
 // followResolvConf keeps COMMAND's resolv.conf up to date, and in its place, until ctx ends.
 func (s *supervisor) followResolvConf(ctx context.Context) {
-	changes := make(chan os.Signal, 1)
-	signal.Notify(changes, unix.SIGIO)
-	defer signal.Stop(changes)
-	var watched []int
-	defer func() { closeAll(watched) }()
+	changes := dirwatch.New()
+	defer changes.Close()
 	look := time.NewTicker(resolvLook)
 	defer look.Stop()
 	for {
-		again := watchResolvConf() // first: what changes from now on is noticed
-		closeAll(watched)
-		watched = again
+		_ = changes.Set(resolvConfDirs()...) // first: what changes from now on is noticed
 		if err := s.updateResolvConf(); err != nil {
 			s.log.Warn(err)
 		}
@@ -102,7 +93,7 @@ func (s *supervisor) followResolvConf(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-look.C:
-		case <-changes:
+		case <-changes.C:
 			select {
 			case <-ctx.Done():
 				return
@@ -112,27 +103,13 @@ func (s *supervisor) followResolvConf(ctx context.Context) {
 	}
 }
 
-// watchResolvConf asks for a SIGIO when something changes in the directories on the way to the
-// host's resolv.conf, for as long as the descriptors are open.
-func watchResolvConf() (fds []int) {
+// resolvConfDirs returns the directories on the way to the host's resolv.conf.
+func resolvConfDirs() []string {
 	chain := launcher.Follow(os.DirFS("/"), resolvconf.Path)
-	dirs := map[string]bool{path.Dir(chain.Final): true}
+	dirs := []string{path.Dir(chain.Final)}
 	for _, l := range chain.Links {
-		dirs[path.Dir(l.From)] = true
+		dirs = append(dirs, path.Dir(l.From))
 	}
-	for dir := range dirs {
-		fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			continue
-		}
-		fds = append(fds, fd)
-		_, _ = unix.FcntlInt(uintptr(fd), unix.F_NOTIFY, dirChanges)
-	}
-	return fds
-}
-
-func closeAll(fds []int) {
-	for _, fd := range fds {
-		unix.Close(fd)
-	}
+	slices.Sort(dirs)
+	return slices.Compact(dirs)
 }

@@ -72,7 +72,8 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 	s.compareOutbound("outbound-addr6", s.plan.OutboundAddr6, plan.OutboundAddr6)
 	s.plan = plan
 	plan.Sandbox, plan.Seccomp = s.security.Sandbox, s.security.Seccomp
-	if s.bin.Features.Has(launcher.APISocket) {
+	_, gone := os.Lstat(s.inst.Dir()) // somebody removed it: the network works without a socket
+	if s.bin.Features.Has(launcher.APISocket) && gone == nil {
 		plan.APISocket = s.inst.Path(instance.APISocket)
 		_ = os.Remove(plan.APISocket) // a killed one leaves it
 	}

@@ -141,8 +141,6 @@ type supervisor struct {
 
 	forwardFailed chan struct{} // wakes reviveForwards
 
-	closeServer func()
-
 	background sync.WaitGroup // ends with the context of watch
 
 	undoing sync.Mutex

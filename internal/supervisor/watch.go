@@ -28,7 +28,6 @@ func (s *supervisor) watch(ctx context.Context, signals <-chan os.Signal) (int, 
 	}
 	s.atEnd(w.Stop)
 	ctx, cancel := context.WithCancel(ctx)
-	s.background.Go(func() { s.guardFiles(ctx) })
 	s.background.Go(func() { s.reviveForwards(ctx) })
 	if s.resolv.f != nil {
 		s.background.Go(func() { s.followResolvConf(ctx) })

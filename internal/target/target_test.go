@@ -168,6 +168,42 @@ func TestWatchTarget(t *testing.T) {
 	within(t, w.Target, "the target's end")
 }
 
+// A target that is a path has ended once the path is gone or leads elsewhere.
+func TestWatchPath(t *testing.T) {
+	for name, end := range map[string]func(path string) error{
+		"removed":     os.Remove,
+		"renamed":     func(path string) error { return os.Rename(path, path+".old") },
+		"replaced":    func(path string) error { return os.Rename(path+".new", path) },
+		"gone before": func(path string) error { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "ns")
+			for _, p := range []string{path, path + ".new"} {
+				if err := os.WriteFile(p, nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			fi, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tgt := &Target{NetnsPath: path, ino: fi.Sys().(*syscall.Stat_t).Ino}
+			if name == "gone before" {
+				tgt.ino++
+			}
+			w, err := tgt.Watch(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.Stop()
+			if err := end(path); err != nil {
+				t.Fatal(err)
+			}
+			within(t, w.Target, name)
+		})
+	}
+}
+
 func TestWatchExitFD(t *testing.T) {
 	cmd := sleeper(t, newNetwork)
 	tgt, err := FromPID(t.Context(), cmd.Process.Pid, 0)

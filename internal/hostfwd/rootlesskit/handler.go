@@ -93,23 +93,20 @@ func (h *Handler) Extra() map[string]string {
 	return map[string]string{"sourceIPTransparentBackend": h.backend}
 }
 
-// SocketName is the file below [Config].Dir at which the child half listens.
-const SocketName = ".bp.sock"
+// The files below [Config].Dir: where the child half listens, and where it says that it does.
+const (
+	socketName = ".bp.sock"
+	fifoName   = ".bp-ready.pipe"
+)
 
-const fifoName = ".bp-ready.pipe"
-
-func (h *Handler) socket() string { return filepath.Join(h.cfg.Dir, SocketName) }
-
-// Started reports whether the driver runs: from the first Open on.
-func (h *Handler) Started() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.life > 0
-}
+func (h *Handler) socket() string { return filepath.Join(h.cfg.Dir, socketName) }
 
 // Revive starts the child half again if it has died; without forwards it does nothing.
 func (h *Handler) Revive(ctx context.Context) error {
-	if !h.Started() {
+	h.mu.Lock()
+	started := h.life > 0
+	h.mu.Unlock()
+	if !started {
 		return nil
 	}
 	_, err := h.start(ctx)
