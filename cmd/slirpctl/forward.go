@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd/slirpapi"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/options"
+	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
 func newForwardCmd(a *app) *cobra.Command {
@@ -85,7 +87,7 @@ func (t *forwardTarget) open(ctx context.Context, a *app, name string) (forwarde
 	timeout := a.cfg.Timeout
 	if t.apiSocket != "" {
 		ctx, cancel := context.WithTimeout(ctx, timeout)
-		return &slirpapi.Foreign{Client: slirpapi.Client{Path: t.apiSocket, Timeout: timeout}}, ctx, cancel, nil
+		return &slirpapi.Foreign{Client: slirpapi.Client{Path: t.apiSocket, Timeout: timeout}, Network: networkOf}, ctx, cancel, nil
 	}
 	c, err := a.controlClient(ctx, name)
 	if err != nil {
@@ -93,6 +95,15 @@ func (t *forwardTarget) open(ctx context.Context, a *app, name string) (forwarde
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	return &ownForwards{name, c}, ctx, cancel, nil
+}
+
+// networkOf returns what a --cidr of slirp4netns, "" for none, means.
+func networkOf(cidr string) (netip.Prefix, netip.Addr) {
+	n := subnet.Default()
+	if cidr != "" {
+		n, _ = subnet.Parse(cidr) // else the zero Network: invalid addresses
+	}
+	return n.CIDR(), n.Guest()
 }
 
 // change does what add and set have in common: all of specs or none, by how, which is said on a

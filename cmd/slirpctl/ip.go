@@ -33,7 +33,7 @@ type ipOptions struct {
 
 // AddFlags registers the flags of `slirpctl ip`.
 func (o *ipOptions) AddFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&o.cidr, "cidr", subnet.DefaultCIDR, "the `network` whose addresses are wanted")
+	fs.StringVar(&o.cidr, "cidr", subnet.Default().String(), "the `network` whose addresses are wanted")
 	fs.StringVar(&o.name, "name", "", "the running `instance` whose addresses are wanted")
 	fs.BoolVarP(&o.ipv6, "ipv6", "6", false, "print the IPv6 addresses too")
 	o.output.addFlags(fs, "object", formatText, formatEnv, formatFish, formatResolvConf, formatHosts)
@@ -127,7 +127,7 @@ func runIP(ctx context.Context, opts *ipOptions, stdout io.Writer) error {
 		return err
 	}
 	if opts.value == "" {
-		return p.print(values, func() (string, error) { return valuesText(p.format, values, opts) })
+		return p.print(values, func() (string, error) { return valuesText(p, values, values.List(), opts) })
 	}
 	text, ok := values.Get(opts.value)
 	if !ok {
@@ -137,7 +137,7 @@ func runIP(ctx context.Context, opts *ipOptions, stdout io.Writer) error {
 		if p.format == formatTable || p.format == formatText {
 			return text + "\n", nil
 		}
-		return valuesText(p.format, values.Only(opts.value), opts)
+		return valuesText(p, values, []subnet.Value{{Name: opts.value, Text: text}}, opts)
 	})
 }
 
@@ -181,13 +181,13 @@ func missingValue(opts *ipOptions) error {
 	}
 }
 
-// valuesText is what the formats of `slirpctl ip` make of values.
-func valuesText(format string, values subnet.Values, opts *ipOptions) (string, error) {
-	switch format {
+// valuesText is what the formats of `slirpctl ip` make of values, of which list is to be printed.
+func valuesText(p *printer, values subnet.Values, list []subnet.Value, opts *ipOptions) (string, error) {
+	switch p.format {
 	case formatEnv:
-		return values.Env(), nil
+		return subnet.Env(list), nil
 	case formatFish:
-		return values.Fish(), nil
+		return subnet.Fish(list), nil
 	case formatHosts:
 		return values.Hosts(cmp.Or(opts.name, hostsName)), nil
 	case formatResolvConf:
@@ -196,5 +196,9 @@ func valuesText(format string, values subnet.Values, opts *ipOptions) (string, e
 		}
 		return "", fmt.Errorf("instance %s has no DNS", opts.name)
 	}
-	return values.Text(), nil
+	t := &table{}
+	for _, v := range list {
+		t.add(plain(v.Name), plain(v.Text))
+	}
+	return t.render(false, 0), nil
 }

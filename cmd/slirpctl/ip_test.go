@@ -19,7 +19,7 @@ var errNoInstance = errors.New("no such instance")
 
 // lookupFixture knows three instances: web with IPv6, plain without, mute without DNS.
 func lookupFixture(_ context.Context, name string) (subnet.Values, error) {
-	network, err := subnet.New(netip.MustParsePrefix("10.7.0.0/16"))
+	network, err := subnet.Parse("10.7.0.0/16")
 	if err != nil {
 		return subnet.Values{}, err
 	}

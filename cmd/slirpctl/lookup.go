@@ -27,11 +27,7 @@ func (a *app) lookupValues(ctx context.Context, name string) (subnet.Values, err
 	if err != nil {
 		return subnet.Values{}, err
 	}
-	n, err := subnet.New(st.CIDR)
-	if err != nil {
-		return subnet.Values{}, err
-	}
-	v := n.Values()
+	v := st.CIDR.Values()
 	v.DNS = st.DNS
 	if st.IPv6 != nil {
 		v.IPv6 = subnet.NewValues6(st.IPv6.Guest)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
+	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
 // Status is what `list` shows of an instance.
@@ -38,7 +39,7 @@ type State struct {
 	SlirpPID          int              `json:"slirp4netnsPid"`
 	Tap               string           `json:"tap"`
 	MTU               int              `json:"mtu"`
-	CIDR              netip.Prefix     `json:"cidr"`
+	CIDR              subnet.Network   `json:"cidr"`
 	Guest             netip.Addr       `json:"guest"`
 	Gateway           netip.Addr       `json:"gateway"`
 	DNS               netip.Addr       `json:"dns"`

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
 // What slirp4netns does when it is not told otherwise, and what it can take.
@@ -16,14 +18,11 @@ const (
 	MaxSocketPath = 107 // bytes (sun_path less the NUL); before 0.4.3 longer ones were cut silently
 )
 
-// builtinCIDR is the network of a slirp4netns that has no --cidr, and of one that gets none.
-var builtinCIDR = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 2, 0}), 24)
-
 // Plan is everything that slirp4netns's argument list depends on, decided: names are resolved,
 // `auto` has become yes or no, descriptors are the numbers the child will see.
 type Plan struct {
-	MTU  int          // bytes, 68 to 65521; 0 is slirp4netns's own 1500
-	CIDR netip.Prefix // IPv4; the zero value is 10.0.2.0/24
+	MTU  int            // bytes, 68 to 65521; 0 is slirp4netns's own 1500
+	CIDR subnet.Network // the zero value is the default
 
 	IPv6                bool
 	DisableHostLoopback bool
@@ -102,7 +101,7 @@ func Args(plan Plan, features FeatureSet) ([]string, error) {
 	l.add(plan.MTU != 0 && (plan.MTU != builtinMTU || features.Has(MTU)), MTU, strconv.Itoa(plan.MTU), fmt.Sprintf("the MTU %d", plan.MTU))
 	l.add(plan.Sandbox, EnableSandbox, "", "the sandbox")
 	l.add(plan.Seccomp, EnableSeccomp, "", "the system call filter")
-	l.add(plan.CIDR.IsValid() && plan.CIDR != builtinCIDR, CIDR, plan.CIDR.String(), "the network "+plan.CIDR.String())
+	l.add(plan.CIDR != (subnet.Network{}) && plan.CIDR != subnet.Default(), CIDR, plan.CIDR.String(), "the network "+plan.CIDR.String())
 	l.add(plan.IPv6, EnableIPv6, "", "IPv6")
 	l.add(plan.OutboundAddr.IsValid(), OutboundAddr, plan.OutboundAddr.String(), "the source address "+plan.OutboundAddr.String())
 	l.add(plan.OutboundAddr6.IsValid(), OutboundAddr6, plan.OutboundAddr6.String(), "the source address "+plan.OutboundAddr6.String())

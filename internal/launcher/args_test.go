@@ -11,7 +11,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/slirpctl/slirpctl/internal/subnet"
 )
+
+var other, _ = subnet.Parse("10.7.0.0/16")
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
@@ -21,7 +25,7 @@ func plans() []struct {
 	plan Plan
 } {
 	defaults := Plan{
-		MTU: 65520, CIDR: netip.MustParsePrefix("10.0.2.0/24"), DisableHostLoopback: true, Sandbox: true, Seccomp: true,
+		MTU: 65520, CIDR: subnet.Default(), DisableHostLoopback: true, Sandbox: true, Seccomp: true,
 		Tap: "tap0", APISocket: "/run/user/1000/slirpctl/web/api.sock", ExitFD: 3, ReadyFD: 4, Target: Target{PID: 4711},
 	}
 	path := defaults
@@ -31,7 +35,7 @@ func plans() []struct {
 	userns.Target.UsernsPath = "/proc/4711/ns/user"
 	ipv6 := Plan{MTU: 1500, IPv6: true, OutboundAddr6: netip.MustParseAddr("2001:db8::5"), ReadyFD: 3, Target: Target{PID: 1}}
 	everything := Plan{
-		MTU: 1400, CIDR: netip.MustParsePrefix("10.7.0.0/16"), IPv6: true, DisableHostLoopback: true, DisableDNS: true,
+		MTU: 1400, CIDR: other, IPv6: true, DisableHostLoopback: true, DisableDNS: true,
 		Sandbox: true, Seccomp: true, OutboundAddr: netip.MustParseAddr("192.0.2.7"), OutboundAddr6: netip.MustParseAddr("2001:db8::7"),
 		Tap: "eth7", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 7}, APISocket: "/tmp/it's here/api.sock", ExitFD: 3, ReadyFD: 4,
 		Target: Target{NetnsPath: "/run/netns/blue", UsernsPath: "/run/userns/blue"},
@@ -43,7 +47,7 @@ func plans() []struct {
 		{"defaults", defaults},
 		{"bare", Plan{Target: Target{PID: 4711}}},
 		{"host-loopback-allowed", Plan{MTU: 65520, ExitFD: 3, ReadyFD: 4, Target: Target{PID: 4711}}},
-		{"cidr", Plan{CIDR: netip.MustParsePrefix("10.7.0.0/16"), Target: Target{PID: 4711}}},
+		{"cidr", Plan{CIDR: other, Target: Target{PID: 4711}}},
 		{"netns-path", path},
 		{"netns-and-userns-path", userns},
 		{"ipv6", ipv6},
@@ -113,7 +117,7 @@ func TestArgsMissingFeature(t *testing.T) {
 		want MissingFeatureError
 	}{
 		{"v0.2.3", Plan{DisableHostLoopback: true}, MissingFeatureError{Feature: DisableHostLoopback, Since: "0.3.0"}},
-		{"v0.2.3", Plan{CIDR: netip.MustParsePrefix("10.7.0.0/16")}, MissingFeatureError{Feature: CIDR, Since: "0.3.0"}},
+		{"v0.2.3", Plan{CIDR: other}, MissingFeatureError{Feature: CIDR, Since: "0.3.0"}},
 		{"v0.2.3", Plan{APISocket: "/x"}, MissingFeatureError{Feature: APISocket, Since: "0.3.0"}},
 		{"v0.3.0", Plan{Sandbox: true}, MissingFeatureError{Feature: EnableSandbox, Since: "0.4.0"}},
 		{"v0.3.0", Plan{Seccomp: true}, MissingFeatureError{Feature: EnableSeccomp, Since: "0.4.0"}},

@@ -31,7 +31,7 @@ func (e *OutboundError) Hint() string {
 // Error: [*OutboundError].
 func NewPlan(o *options.Options) (Plan, error) {
 	p := Plan{
-		MTU: o.MTU, CIDR: o.CIDR.CIDR(), IPv6: o.IPv6,
+		MTU: o.MTU, CIDR: o.CIDR, IPv6: o.IPv6,
 		DisableHostLoopback: !o.AllowHostLoopback, DisableDNS: o.DisableDNS,
 		Tap: o.TapName, MAC: o.MACAddress,
 		ReadyFD: readyFD, ExitFD: exitFD,

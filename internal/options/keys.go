@@ -145,7 +145,7 @@ var table = []Key{
 		field: boolField(func(m *Merged) *bool { return &m.SourceIPTransparent }),
 	},
 	{
-		Name: "cidr", Podman: "cidr", Default: "10.0.2.0/24", Arg: "CIDR", Kind: KindText,
+		Name: "cidr", Podman: "cidr", Default: subnet.Default().String(), Arg: "CIDR", Kind: KindText,
 		Usage: "IPv4 network of the namespace as a `CIDR` with a prefix of 1 to 25",
 		field: field{
 			set: func(m *Merged, texts []string) error { return assign(&m.CIDR, subnet.Parse, texts) },

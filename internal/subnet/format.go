@@ -9,20 +9,19 @@ import (
 // The values are made of digits, letters, '.', ':' and '/' only, so none of the formats for
 // shells needs to quote anything.
 
-// Text returns a table: one line for each value, its name first.
-func (v Values) Text() string {
-	return v.lines(func(name, value string) string { return fmt.Sprintf("%-11s %s", name, value) })
-}
-
 // Env returns lines like SLIRP_GUEST=10.0.2.100, fit for eval in sh, bash, dash and zsh, and
 // for an environment file.
-func (v Values) Env() string {
-	return v.lines(func(name, value string) string { return envName(name) + "=" + value })
-}
+func Env(values []Value) string { return lines(values, "", "=") }
 
 // Fish returns lines like "set -gx SLIRP_GUEST 10.0.2.100", fit for fish's source.
-func (v Values) Fish() string {
-	return v.lines(func(name, value string) string { return "set -gx " + envName(name) + " " + value })
+func Fish(values []Value) string { return lines(values, "set -gx ", " ") }
+
+func lines(values []Value, before, between string) string {
+	var b strings.Builder
+	for _, v := range values {
+		fmt.Fprintf(&b, "%sSLIRP_%s%s%s\n", before, strings.ToUpper(strings.ReplaceAll(v.Name, "-", "_")), between, v.Text)
+	}
+	return b.String()
 }
 
 // ResolvConf returns a resolv.conf that names the built-in DNS forwarder; it is empty where
@@ -45,17 +44,6 @@ func (v Values) Hosts(name string) string {
 	return b.String()
 }
 
-// lines renders every known value as a line.
-func (v Values) lines(line func(name, value string) string) string {
-	var b strings.Builder
-	for _, f := range v.list() {
-		if s := f.String(); s != "" {
-			b.WriteString(line(f.name, s) + "\n")
-		}
-	}
-	return b.String()
-}
-
 // both returns the valid ones of v4 and the address that pick takes from the IPv6 values.
 func (v Values) both(v4 netip.Addr, pick func(*Values6) netip.Addr) []netip.Addr {
 	var addrs []netip.Addr
@@ -68,8 +56,4 @@ func (v Values) both(v4 netip.Addr, pick func(*Values6) netip.Addr) []netip.Addr
 		}
 	}
 	return addrs
-}
-
-func envName(name string) string {
-	return "SLIRP_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 }

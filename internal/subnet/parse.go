@@ -29,7 +29,8 @@ const reasonIPv6 = "IPv6, but only the IPv4 network can be chosen (the IPv6 one 
 
 // Parse reads a network in CIDR notation, such as 10.0.2.0/24. It accepts what slirp4netns's
 // --cidr accepts, except a prefix length with a leading zero (/08, which slirp4netns takes as /8)
-// and networks whose addresses no interface can have (see [New]). Errors are of type [*CIDRError].
+// and networks in which guest, gateway and DNS would have addresses that no interface can have: in 0.0.0.0/8,
+// 127.0.0.0/8 and 224.0.0.0/4. Errors are of type [*CIDRError].
 func Parse(cidr string) (Network, error) {
 	fail := func(meant netip.Prefix, format string, a ...any) (Network, error) {
 		return Network{}, &CIDRError{CIDR: cidr, Reason: fmt.Sprintf(format, a...), Meant: meant}

@@ -13,9 +13,6 @@ import (
 	"net/netip"
 )
 
-// DefaultCIDR is the network that slirp4netns uses when it is told none.
-const DefaultCIDR = "10.0.2.0/24"
-
 // MinBits and MaxBits bound the prefix length of a network (NETWORK_PREFIX_MIN and
 // NETWORK_PREFIX_MAX of slirp4netns's main.c). With 26 bits the guest address, the
 // network's + 100, would lie outside.
@@ -36,25 +33,10 @@ const (
 
 // Network is an IPv4 network that slirp4netns accepts. Every address its methods return is
 // inside the network. The zero Network has no addresses: its methods return invalid ones.
+// [Parse] makes one; from then on it is passed as it is, and written as text only where it leaves slirpctl.
 type Network struct{ prefix netip.Prefix }
 
-// New returns the network of p. It fails with a [*CIDRError] where slirp4netns would refuse
-// p: when it isn't IPv4, isn't 1 to 25 bits long, or has host bits; and where guest, gateway and DNS
-// would have addresses that no interface can have: in 0.0.0.0/8, 127.0.0.0/8 and 224.0.0.0/4.
-func New(p netip.Prefix) (Network, error) {
-	switch {
-	case !p.IsValid():
-		return Network{}, &CIDRError{CIDR: p.String(), Reason: "not a network"}
-	case !p.Addr().Is4():
-		return Network{}, &CIDRError{CIDR: p.String(), Reason: reasonIPv6}
-	}
-	if err := check(p); err != nil {
-		return Network{}, err
-	}
-	return Network{p}, nil
-}
-
-// Default returns the network of [DefaultCIDR].
+// Default returns the network that slirp4netns uses when it is told none.
 func Default() Network {
 	return Network{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 2, 0}), 24)}
 }

@@ -59,7 +59,7 @@ func TestAddresses(t *testing.T) {
 }
 
 func TestDefault(t *testing.T) {
-	if got, want := subnet.Default(), mustNetwork(t, subnet.DefaultCIDR); got != want {
+	if got, want := subnet.Default(), mustNetwork(t, "10.0.2.0/24"); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
@@ -167,7 +167,7 @@ func TestParseErrors(t *testing.T) {
 	}
 }
 
-func TestNewErrors(t *testing.T) {
+func TestPrefixErrors(t *testing.T) {
 	for _, p := range []netip.Prefix{
 		{},
 		netip.MustParsePrefix("fd00::/64"),
@@ -178,7 +178,7 @@ func TestNewErrors(t *testing.T) {
 		netip.MustParsePrefix("127.0.0.0/8"),
 		netip.MustParsePrefix("224.0.0.0/4"),
 	} {
-		n, err := subnet.New(p)
+		n, err := subnet.Parse(p.String())
 		var ce *subnet.CIDRError
 		if !errors.As(err, &ce) {
 			t.Errorf("%s: got %v and the error %v, want a *CIDRError", p, n, err)

@@ -1,7 +1,9 @@
 package subnet
 
 import (
+	"encoding"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -9,14 +11,14 @@ import (
 // known, or does not exist (DNS when it is disabled), is the zero value; JSON has "" for it, and
 // the other outputs leave it out. Its JSON is what `slirpctl ip --json` prints.
 type Values struct {
-	CIDR      netip.Prefix `json:"cidr"`
-	Guest     netip.Addr   `json:"guest"`
-	Gateway   netip.Addr   `json:"gateway"`
-	DNS       netip.Addr   `json:"dns"`
-	DHCPBegin netip.Addr   `json:"dhcpBegin"`
-	DHCPEnd   netip.Addr   `json:"dhcpEnd"`
-	Netmask   netip.Addr   `json:"netmask"`
-	Broadcast netip.Addr   `json:"broadcast"`
+	CIDR      Network    `json:"cidr"`
+	Guest     netip.Addr `json:"guest"`
+	Gateway   netip.Addr `json:"gateway"`
+	DNS       netip.Addr `json:"dns"`
+	DHCPBegin netip.Addr `json:"dhcpBegin"`
+	DHCPEnd   netip.Addr `json:"dhcpEnd"`
+	Netmask   netip.Addr `json:"netmask"`
+	Broadcast netip.Addr `json:"broadcast"`
 	// IPv6 is nil where the namespace has no IPv6.
 	IPv6 *Values6 `json:"ipv6"`
 }
@@ -35,7 +37,7 @@ type Values6 struct {
 // Values returns the values of n, without IPv6.
 func (n Network) Values() Values {
 	return Values{
-		CIDR: n.CIDR(), Guest: n.Guest(), Gateway: n.Gateway(), DNS: n.DNS(),
+		CIDR: n, Guest: n.Guest(), Gateway: n.Gateway(), DNS: n.DNS(),
 		DHCPBegin: n.DHCPBegin(), DHCPEnd: n.DHCPEnd(),
 		Netmask: n.Netmask(), Broadcast: n.Broadcast(),
 	}
@@ -47,67 +49,44 @@ func NewValues6(guest netip.Addr) *Values6 {
 	return &Values6{CIDR: CIDR6(), Guest: guest, Gateway: Gateway6(), DNS: DNS6(), Router: Router6()}
 }
 
-// A value is one line of the text form: the name that the user gives and reads, and where the
-// value is kept. Exactly one of addr and prefix is set.
-type value struct {
-	name   string
-	addr   *netip.Addr
-	prefix *netip.Prefix
+// A Value is one of [Values] as text.
+type Value struct{ Name, Text string }
+
+// List returns the values that are known, in the order of printing.
+func (v Values) List() []Value {
+	return slices.DeleteFunc(v.all(), func(v Value) bool { return v.Text == "" })
 }
 
-// list returns every value of v in the order of printing. Those of IPv6 are missing where v
-// has none.
-func (v *Values) list() []value {
-	l := []value{
-		{name: "cidr", prefix: &v.CIDR},
-		{name: "guest", addr: &v.Guest},
-		{name: "gateway", addr: &v.Gateway},
-		{name: "dns", addr: &v.DNS},
-		{name: "dhcp-begin", addr: &v.DHCPBegin},
-		{name: "dhcp-end", addr: &v.DHCPEnd},
-		{name: "netmask", addr: &v.Netmask},
-		{name: "broadcast", addr: &v.Broadcast},
+func (v Values) all() []Value {
+	l := []Value{
+		{"cidr", text(v.CIDR)},
+		{"guest", text(v.Guest)},
+		{"gateway", text(v.Gateway)},
+		{"dns", text(v.DNS)},
+		{"dhcp-begin", text(v.DHCPBegin)},
+		{"dhcp-end", text(v.DHCPEnd)},
+		{"netmask", text(v.Netmask)},
+		{"broadcast", text(v.Broadcast)},
 	}
 	if v6 := v.IPv6; v6 != nil {
-		l = append(
-			l,
-			value{name: "cidr6", prefix: &v6.CIDR},
-			value{name: "guest6", addr: &v6.Guest},
-			value{name: "gateway6", addr: &v6.Gateway},
-			value{name: "dns6", addr: &v6.DNS},
-			value{name: "router6", addr: &v6.Router},
-		)
+		l = append(l, Value{"cidr6", text(v6.CIDR)}, Value{"guest6", text(v6.Guest)}, Value{"gateway6", text(v6.Gateway)},
+			Value{"dns6", text(v6.DNS)}, Value{"router6", text(v6.Router)})
 	}
 	return l
 }
 
-// String returns the value, or "" where it isn't known.
-func (v value) String() string {
-	switch {
-	case v.prefix != nil && v.prefix.IsValid():
-		return v.prefix.String()
-	case v.addr != nil && v.addr.IsValid():
-		return v.addr.String()
-	}
-	return ""
-}
-
-// clear makes the value unknown.
-func (v value) clear() {
-	if v.prefix != nil {
-		*v.prefix = netip.Prefix{}
-	} else {
-		*v.addr = netip.Addr{}
-	}
+// text is "" for what is not known.
+func text(v encoding.TextMarshaler) string {
+	b, _ := v.MarshalText() // addresses and networks have no error
+	return string(b)
 }
 
 // Names returns the names of all values, in the order they are printed, those of IPv6 (which
 // end in 6) last.
 func Names() []string {
-	v := Values{IPv6: &Values6{}}
 	var names []string
-	for _, f := range v.list() {
-		names = append(names, f.name)
+	for _, v := range (Values{IPv6: &Values6{}}).all() {
+		names = append(names, v.Name)
 	}
 	return names
 }
@@ -115,10 +94,9 @@ func Names() []string {
 // Get returns the value of that name as text, and false if there is none: the name is not one
 // of [Names], or the value isn't known.
 func (v Values) Get(name string) (string, bool) {
-	for _, f := range v.list() {
-		if f.name == name {
-			s := f.String()
-			return s, s != ""
+	for _, value := range v.List() {
+		if value.Name == name {
+			return value.Text, true
 		}
 	}
 	return "", false
@@ -137,21 +115,4 @@ func (v Values) Object(name string) map[string]any {
 		object = map[string]any{"ipv6": object}
 	}
 	return object
-}
-
-// Only returns v with nothing but the value of that name left.
-func (v Values) Only(name string) Values {
-	if v.IPv6 != nil {
-		copied := *v.IPv6
-		v.IPv6 = &copied
-	}
-	for _, f := range v.list() {
-		if f.name != name {
-			f.clear()
-		}
-	}
-	if v.IPv6 != nil && *v.IPv6 == (Values6{}) {
-		v.IPv6 = nil
-	}
-	return v
 }

@@ -17,7 +17,7 @@ func (s *supervisor) setState() {
 		Target:        instance.TargetState{PID: s.tgt.PID, Netns: s.tgt.NetnsPath, Userns: s.tgt.UsernsPath, Command: s.req.Command},
 		SupervisorPID: os.Getpid(), SlirpPID: s.proc.PID(),
 		Tap: o.TapName, MTU: o.MTU,
-		CIDR: s.net.CIDR(), Guest: s.net.Guest(), Gateway: s.net.Gateway(),
+		CIDR: s.net, Guest: s.net.Guest(), Gateway: s.net.Gateway(),
 		PortHandler: string(o.PortHandler), Ports: []hostfwd.Status{},
 		StateDir: s.inst.Dir(), ControlSocket: s.inst.Path(instance.ControlSocket), Log: s.inst.Path(instance.LogFile),
 		Slirp:     instance.SlirpState{Path: s.bin.Path, Version: s.bin.Version.Version},

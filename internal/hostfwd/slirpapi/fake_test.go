@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
+	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
 func asErr[T error](err error, target *T) bool { return errors.As(err, target) }
@@ -64,6 +65,14 @@ func answer(t *testing.T, reply string) string {
 		}
 		io.WriteString(c, reply)
 	})
+}
+
+func network(cidr string) (netip.Prefix, netip.Addr) {
+	n := subnet.Default()
+	if cidr != "" {
+		n, _ = subnet.Parse(cidr)
+	}
+	return n.CIDR(), n.Guest()
 }
 
 func TestDocumentedShape(t *testing.T) {
@@ -127,7 +136,7 @@ func TestNeverAnswers(t *testing.T) {
 	if _, err := c.List(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
-	f := &Foreign{Client: Client{Path: path, Timeout: 50 * time.Millisecond}}
+	f := &Foreign{Client: Client{Path: path, Timeout: 50 * time.Millisecond}, Network: network}
 	if _, err := f.Add(t.Context(), nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("foreign: %v", err)
 	}
@@ -236,7 +245,7 @@ func TestLongList(t *testing.T) {
 		fmt.Fprintf(&b, `{"id":%d,"proto":"tcp","host_addr":"0.0.0.0","host_port":%d,"guest_addr":"10.0.2.100","guest_port":80}`, i+1, 20000+i)
 	}
 	b.WriteString(`]}`)
-	f := &Foreign{Client: Client{Path: answer(t, b.String())}}
+	f := &Foreign{Client: Client{Path: answer(t, b.String())}, Network: network}
 	list, err := f.List(t.Context())
 	if err != nil || len(list) != 1100 || list[1099].HostPort != 21099 {
 		t.Errorf("%d, %v", len(list), err)
@@ -295,7 +304,7 @@ func TestForeignUnknownNetwork(t *testing.T) {
 			io.WriteString(c, `{"entries":[{"id":4,"proto":"tcp","host_addr":"0.0.0.0","host_port":8080,"guest_addr":"10.44.0.100","guest_port":80}]}`)
 		}
 	})
-	f := &Foreign{Client: Client{Path: path}}
+	f := &Foreign{Client: Client{Path: path}, Network: network}
 	list, err := f.Add(t.Context(), forwards(t, "8080:80"))
 	if err != nil || len(list) != 1 || list[0].ID != 4 || list[0].GuestIP != netip.MustParseAddr("10.44.0.100") {
 		t.Errorf("got %v, %v", list, err)
@@ -318,7 +327,12 @@ func TestCidrOf(t *testing.T) {
 		{"nginx --cidr=10.1.0.0/16", "invalid Prefix"},
 		{"", "invalid Prefix"},
 	} {
-		if got := cidrOf(strings.Split(tt.line, " ")).String(); got != tt.want {
+		got := "invalid Prefix"
+		if cidr, ok := cidrOf(strings.Split(tt.line, " ")); ok {
+			n, _ := network(cidr)
+			got = n.String()
+		}
+		if got != tt.want {
 			t.Errorf("%s: %s, want %s", tt.line, got, tt.want)
 		}
 	}

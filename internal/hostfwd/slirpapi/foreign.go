@@ -13,10 +13,9 @@ import (
 // slirp4netns makes them.
 type Foreign struct {
 	Client Client
-	// Network is the namespace's IPv4 network. If invalid, it is read from the command line
-	// of the process behind the socket; where that can't be seen, guest addresses are not
-	// checked against it.
-	Network netip.Prefix
+	// Network returns the IPv4 network and guest address of a slirp4netns that was given this --cidr, "" for none.
+	// Where the command line of the process behind the socket can't be seen, guest addresses are not checked.
+	Network func(cidr string) (network netip.Prefix, guest netip.Addr)
 }
 
 // ErrNetworkUnknown is returned by [Foreign.Set], which has to know the default guest address.
@@ -105,13 +104,12 @@ func (f *Foreign) session(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	network := f.Network
-	if !network.IsValid() {
-		network = networkOf(pid)
-	}
+	var network netip.Prefix
 	guest := noGuest
-	if network.IsValid() {
-		guest = defaultGuest(network)
+	if cidr, ok := cidrOf(commandLine(pid)); ok {
+		if n, g := f.Network(cidr); n.IsValid() {
+			network, guest = n, g
+		}
 	}
 	h := &foreignHandler{
 		Handler: NewHandler(Config{Path: f.Client.Path, Timeout: f.Client.Timeout, Network: network}),

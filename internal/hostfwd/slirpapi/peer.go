@@ -3,7 +3,6 @@ package slirpapi
 import (
 	"bytes"
 	"fmt"
-	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -23,16 +22,6 @@ func commandLine(pid int) []string {
 	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
 }
 
-// networkOf reads a slirp4netns's network from its command line; invalid if that can't be
-// seen or is not slirp4netns's.
-func networkOf(pid int) netip.Prefix {
-	args := commandLine(pid)
-	if args == nil {
-		return netip.Prefix{}
-	}
-	return cidrOf(args)
-}
-
 // barsLoopback reports whether a slirp4netns was told not to let the namespace reach the host's
 // loopback. --no-host-loopback is a hidden alias.
 func barsLoopback(args []string) bool {
@@ -46,13 +35,12 @@ func barsLoopback(args []string) bool {
 	return false
 }
 
-// cidrOf finds --cidr in a command line, as getopt_long does: abbreviated, and the last one
-// counts. slirp4netns's default is 10.0.2.0/24.
-func cidrOf(args []string) netip.Prefix {
-	if !strings.Contains(args[0], "slirp4netns") {
-		return netip.Prefix{}
+// cidrOf finds --cidr in a slirp4netns's command line, as getopt_long does: abbreviated, and the last one
+// counts. It is "" without one; ok is false for another program's or none.
+func cidrOf(args []string) (cidr string, ok bool) {
+	if len(args) == 0 || !strings.Contains(args[0], "slirp4netns") {
+		return "", false
 	}
-	cidr := "10.0.2.0/24"
 	for i, a := range args[1:] {
 		name, value, inline := strings.Cut(a, "=")
 		if len(name) < len("--ci") || !strings.HasPrefix("--cidr", name) {
@@ -65,18 +53,7 @@ func cidrOf(args []string) netip.Prefix {
 			cidr = args[i+2]
 		}
 	}
-	p, err := netip.ParsePrefix(cidr)
-	if err != nil || !p.Addr().Is4() {
-		return netip.Prefix{}
-	}
-	return p.Masked()
-}
-
-// defaultGuest is network +100, where slirp4netns forwards to unless told otherwise.
-func defaultGuest(network netip.Prefix) netip.Addr {
-	b := network.Masked().Addr().As4()
-	b[3] += 100 // a prefix of at most 25 bits, as slirp4netns demands, leaves room
-	return netip.AddrFrom4(b)
+	return cidr, true
 }
 
 // filesExhausted returns a [*hostfwd.FileLimitError] if pid can't open two more files: the

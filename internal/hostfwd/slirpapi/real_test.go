@@ -71,7 +71,7 @@ func TestRealNeverSent(t *testing.T) {
 	if err := c.Remove(t.Context(), -1); err == nil {
 		t.Error("id -1: no error")
 	}
-	foreign := &Foreign{Client: *c}
+	foreign := &Foreign{Client: *c, Network: network}
 	for _, f := range []hostfwd.Forward{
 		{HostPort: 20000, GuestPort: 80},
 		{Proto: "x", HostPort: 20000, GuestPort: 80},
@@ -200,7 +200,7 @@ func TestRealOpenFileLimit(t *testing.T) {
 
 func TestRealForeign(t *testing.T) {
 	s := startReal(t, "--cidr=10.9.0.0/16")
-	f := &Foreign{Client: Client{Path: s.path}}
+	f := &Foreign{Client: Client{Path: s.path}, Network: network}
 	ctx := t.Context()
 	port := freePort(t)
 	spec := func(format string, add int) string { return fmt.Sprintf(format, port+add) }
@@ -268,7 +268,7 @@ func TestRealForeignOddPorts(t *testing.T) {
 	if !strings.Contains(string(reply), "return") {
 		t.Fatalf("%s", reply)
 	}
-	f := &Foreign{Client: Client{Path: s.path}}
+	f := &Foreign{Client: Client{Path: s.path}, Network: network}
 	list, err := f.List(t.Context())
 	if err != nil || len(list) != 1 || list[0].HostPort != port || list[0].GuestPort != 80 || !listens(list[0].Forward) {
 		t.Fatalf("got %v, %v", list, err)
@@ -286,7 +286,7 @@ func TestReal1100(t *testing.T) {
 	if _, err := m.Add(t.Context(), forwards(t, ownLoopback()+":20000-21099:1-1100")); err != nil {
 		t.Fatal(err)
 	}
-	f := &Foreign{Client: Client{Path: s.path}}
+	f := &Foreign{Client: Client{Path: s.path}, Network: network}
 	list, err := f.List(t.Context())
 	if err != nil || len(list) != 1100 || list[1099].ID != 1100 || list[1099].HostPort != 21099 {
 		t.Fatalf("%d listed, %v", len(list), err)
@@ -317,7 +317,7 @@ func BenchmarkList1000(b *testing.B) {
 	if _, err := m.Add(b.Context(), forwards(b, ownLoopback()+":20000-20999:1-1000")); err != nil {
 		b.Fatal(err)
 	}
-	f := &Foreign{Client: Client{Path: s.path}}
+	f := &Foreign{Client: Client{Path: s.path}, Network: network}
 	for b.Loop() {
 		if _, err := f.List(b.Context()); err != nil {
 			b.Fatal(err)
