@@ -146,9 +146,14 @@ func TestAttackExecContainer(t *testing.T) {
 func childOf(t *testing.T, pid int) (child int) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d has a child", pid), func() bool {
-		data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
-		_, err := fmt.Sscan(string(data), &child)
-		return err == nil
+		lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // any thread's
+		for _, list := range lists {
+			data, _ := os.ReadFile(list)
+			if _, err := fmt.Sscan(string(data), &child); err == nil {
+				return true
+			}
+		}
+		return false
 	})
 	return child
 }

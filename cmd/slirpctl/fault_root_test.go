@@ -100,7 +100,7 @@ func TestRootsPrivileges(t *testing.T) {
 	}
 	// A new user namespace gives every capability there is.
 	plain := statusOf(t, sleeping(t, l.startTarget("sleep", "1000").Process.Pid))
-	command := statusOf(t, sleeping(t, st.Target.PID))
+	command := statusOf(t, sleeping(t, childOf(t, st.Target.PID)))
 	for _, field := range []string{"NoNewPrivs", "Seccomp", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"} {
 		if command[field] != plain[field] {
 			t.Errorf("COMMAND: %s %s, want %s as without slirpctl", field, command[field], plain[field])

@@ -195,11 +195,7 @@ func TestWrapper(t *testing.T) {
 			t.Errorf("the log has\n%s", log)
 		}
 		echoes(t, port)
-		real := func() int { // the wrapper's child
-			children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", l.state("x").SlirpPID))
-			pid, _ := strconv.Atoi(strings.TrimSpace(string(children)))
-			return pid
-		}
+		real := func() int { return childOf(t, l.state("x").SlirpPID) } // the wrapper's
 		for i, victim := range []func() int{func() int { return l.state("x").SlirpPID }, real} {
 			old, oldReal := l.state("x").SlirpPID, real()
 			_ = syscall.Kill(victim(), syscall.SIGKILL)

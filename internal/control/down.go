@@ -143,7 +143,8 @@ func end(ctx context.Context, e instance.Entry, supervisor *watched) error {
 	short, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	err := NewClient(e.Socket()).Down(short)
-	if e, ok := errorAs[*Error](err); ok && e.Refused {
+	// One that is below cannot look at its callers above, who can signal it.
+	if refused, ok := errorAs[*Error](err); ok && refused.Refused && !e.Holder.Elsewhere() {
 		return err
 	}
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -255,10 +256,13 @@ func isTap(fd int) bool {
 func withDescendants(pid int) []int {
 	list := []int{pid}
 	for i := 0; i < len(list); i++ {
-		children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", list[i]))
-		for field := range strings.FieldsSeq(string(children)) {
-			if n, err := strconv.Atoi(field); err == nil {
-				list = append(list, n)
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", list[i]))
+		for _, thread := range threads {
+			children, _ := os.ReadFile(thread)
+			for field := range strings.FieldsSeq(string(children)) {
+				if n, err := strconv.Atoi(field); err == nil {
+					list = append(list, n)
+				}
 			}
 		}
 	}

@@ -127,6 +127,9 @@ func start(cfg StartConfig) (*Process, error) {
 		readyR.Close()
 		exitW.Close()
 		words.Close()
+		if cfg.OwnMounts && errors.Is(err, unix.EPERM) { // the caller's right to it is known
+			return nil, &StartError{Problem: SandboxFailed, Exit: "not started", Words: "unshare(CLONE_NEWNS): " + unix.EPERM.Error()}
+		}
 		return nil, fmt.Errorf("start slirp4netns: %w", err)
 	}
 	if cfg.Ban != nil {

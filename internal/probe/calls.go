@@ -27,27 +27,26 @@ type call struct {
 // calls are the system calls that `up` makes and that system call filters are known to forbid, with
 // arguments for which the kernel does nothing.
 var calls = [...]call{
-	{"unshare", func() error { return unix.Unshare(0) }, ""},
 	{"setns", func() error { return unix.Setns(-1, 0) }, ""},
 	{"pidfd_open", func() error { _, err := unix.PidfdOpen(-1, 0); return err }, ""},
+	{"unshare", func() error { return unix.Unshare(0) }, "slirp4netns and the helper in the namespace have no root directory of their own"},
 	{"pidfd_send_signal", func() error { return unix.PidfdSendSignal(-1, 0, nil, 0) }, "down can't end an instance that does not answer"},
 	{"pidfd_getfd", func() error { _, err := unix.PidfdGetfd(-1, 0, 0); return err }, "the host's loopback is open to frames that programs inside make themselves"},
-}
-
-// needed are the calls that `up` can't do without.
-func needed() (names []string) {
-	for _, c := range calls {
-		if c.lost == "" {
-			names = append(names, c.name)
-		}
-	}
-	return names
 }
 
 // Denied is a system call that the host does not let us make.
 type Denied struct {
 	Call  string     `json:"call"`
 	Errno unix.Errno `json:"errno"` // EPERM, EACCES or ENOSYS; 0: who makes it is killed
+}
+
+// lost says what does not work without the call; "": up.
+func (d Denied) lost() string {
+	if d.Errno == 0 { // whoever makes the call is killed
+		return ""
+	}
+	i := slices.IndexFunc(calls[:], func(c call) bool { return c.name == d.Call })
+	return calls[i].lost
 }
 
 // reason says who denies it.
@@ -99,8 +98,8 @@ func tryCalls(ctx context.Context) ([]Denied, error) {
 	return all, nil
 }
 
-// denied returns the calls that are denied, of those named, or of all.
-func (e *Env) denied(ctx context.Context, names ...string) ([]Denied, error) {
+// denied returns the calls that are denied.
+func (e *Env) denied(ctx context.Context) ([]Denied, error) {
 	if e.TryCalls == nil {
 		return nil, nil
 	}
@@ -109,7 +108,7 @@ func (e *Env) denied(ctx context.Context, names ...string) ([]Denied, error) {
 		defer cancel()
 		e.calls, e.callsErr = e.TryCalls(ctx)
 	})
-	return slices.DeleteFunc(slices.Clone(e.calls), func(d Denied) bool { return len(names) > 0 && !slices.Contains(names, d.Call) }), e.callsErr
+	return e.calls, e.callsErr
 }
 
 // SystemCalls makes the system calls of `up` that filters are known to forbid.
@@ -128,8 +127,7 @@ func SystemCalls(ctx context.Context, env *Env) Result {
 	var reasons []string
 	for _, d := range denied {
 		reason := d.reason(env.filtered())
-		i := slices.IndexFunc(calls[:], func(c call) bool { return c.name == d.Call })
-		if lost := calls[i].lost; lost != "" {
+		if lost := d.lost(); lost != "" {
 			reason += ": " + lost
 		} else {
 			r.Status = Failed
@@ -156,8 +154,7 @@ func (e *Env) allowCalls() string {
 func DeniedCall(ctx context.Context, env *Env, err error) (hint string) {
 	all, _ := env.denied(ctx)
 	for _, d := range all {
-		// os/exec names no call: it unshares between fork and exec.
-		if strings.Contains(err.Error(), d.Call) || d.Call == "unshare" && strings.Contains(err.Error(), "fork/exec") {
+		if strings.Contains(err.Error(), d.Call) {
 			return Result{Name: "system-calls", Reason: d.reason(env.filtered()), Remedy: env.allowCalls()}.Hint()
 		}
 	}

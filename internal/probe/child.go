@@ -83,6 +83,7 @@ func trySandbox() (step string, errno unix.Errno) {
 		name string
 		do   func() error
 	}{
+		{"unshare", func() error { return unix.Unshare(unix.CLONE_NEWNS) }},
 		{"make the mounts private", func() error { return unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, "") }},
 		{"mount a tmpfs on /tmp", func() error { return unix.Mount("tmpfs", root, "tmpfs", flags, "size=1k") }},
 		{"bind /etc", bind("/etc")},

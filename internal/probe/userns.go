@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -16,8 +17,9 @@ import (
 func UserNamespaces(ctx context.Context, env *Env) Result {
 	r := Result{Name: "user-namespaces"}
 	// Without these none can be used, and a filter that kills would take the trial's parent too.
-	if denied, err := env.denied(ctx, needed()...); err == nil && len(denied) > 0 {
-		r.Status, r.Reason, r.Remedy = Failed, denied[0].reason(env.filtered()), env.allowCalls()
+	denied, _ := env.denied(ctx)
+	if i := slices.IndexFunc(denied, func(d Denied) bool { return d.lost() == "" }); i >= 0 {
+		r.Status, r.Reason, r.Remedy = Failed, denied[i].reason(env.filtered()), env.allowCalls()
 		return r
 	}
 	_, err := env.trial(ctx, Rootless)
