@@ -20,7 +20,11 @@ func TestOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := options.Defaults()
+	m, err := options.Load(nil, options.Sources{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := m.Options
 	o.Publish, o.PIDFile, o.Slirp4netnsPath, o.IPv6 = []hostfwd.Spec{spec}, "pid\xff", "\xfe/slirp4netns", true
 	o.OutboundAddr.Addr = netip.MustParseAddr("192.0.2.1")
 	if o.CIDR, err = subnet.Parse("10.7.0.0/16"); err != nil {

@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/slirpctl/slirpctl/internal/mangen"
 )
 
 // update is `make generate`.
@@ -32,7 +30,7 @@ func generatedFiles(t *testing.T) map[string]string {
 		}
 		files["completions/"+s.file] = out.String()
 	}
-	pages, err := mangen.Pages(newRootCmd(buildTree(t)))
+	pages, err := manPages(newRootCmd(buildTree(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,12 +42,12 @@ func generatedFiles(t *testing.T) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, rest, ok1 := strings.Cut(string(data), mangen.TableBegin)
-	_, after, ok2 := strings.Cut(rest, mangen.TableEnd)
+	before, rest, ok1 := strings.Cut(string(data), keysBegin)
+	_, after, ok2 := strings.Cut(rest, keysEnd)
 	if !ok1 || !ok2 {
 		t.Fatalf("%s lacks the marks around the table of keys", path)
 	}
-	files[path] = before + mangen.TableBegin + "\n" + mangen.ConfigTable() + "\n" + mangen.TableEnd + after
+	files[path] = before + keysBegin + "\n" + keysTable() + "\n" + keysEnd + after
 	return files
 }
 

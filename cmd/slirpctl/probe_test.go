@@ -114,7 +114,7 @@ func compareGolden(t *testing.T, file, got string) {
 func terminalFixture() probe.Report {
 	b := launcher.Binary{
 		Path: "/usr/bin/slirp4netns", Version: launcher.Version{Version: "1.0.0", Commit: "a3be729", Libslirp: "4.7.0"},
-		Features: launcher.Features(launcher.CIDR, launcher.MTU),
+		Features: launcher.ParseFeatures("--cidr=CIDR x\n--mtu=MTU x\n"),
 	}
 	return probe.Report{
 		Slirp4netns: probe.NewBinary(b, nil),

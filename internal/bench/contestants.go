@@ -46,8 +46,6 @@ type slirpctlState struct {
 	Name          string `json:"name"`
 	SupervisorPID int    `json:"supervisorPid"`
 	SlirpPID      int    `json:"slirp4netnsPid"`
-	APISocket     string `json:"apiSocket"`
-	ControlSocket string `json:"controlSocket"`
 }
 
 // rootlesskitFlags are its counterpart of what slirpctl does by itself.

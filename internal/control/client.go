@@ -18,14 +18,11 @@ import (
 )
 
 // Client speaks to one instance's control socket.
-type Client struct {
-	path string
-	http *http.Client
-}
+type Client struct{ http *http.Client }
 
 // NewClient returns a client of the socket at path. It connects when it is used.
 func NewClient(path string) *Client {
-	return &Client{path, &http.Client{Transport: &http.Transport{
+	return &Client{&http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", path)

@@ -36,6 +36,7 @@ func (listener) Close() error               { return nil }
 type backend struct {
 	m    *hostfwd.Manager
 	down chan struct{}
+	path string // of the socket
 }
 
 func (b backend) State() instance.State {
@@ -55,10 +56,11 @@ func (b backend) Explain(err error) (string, int) {
 func serve(t *testing.T) (*Client, backend) {
 	t.Helper()
 	b := backend{
-		hostfwd.NewManager(handler{}, hostfwd.Config{Guest: netip.MustParseAddr("10.0.2.100")}),
-		make(chan struct{}),
+		m:    hostfwd.NewManager(handler{}, hostfwd.Config{Guest: netip.MustParseAddr("10.0.2.100")}),
+		down: make(chan struct{}),
 	}
-	return NewClient(serveBackend(t, b)), b
+	b.path = serveBackend(t, b)
+	return NewClient(b.path), b
 }
 
 func serveBackend(t *testing.T, b Backend) (path string) {

@@ -46,7 +46,7 @@ func serveSlowly(t *testing.T) (path string, h *slowHandler, m *hostfwd.Manager)
 	t.Helper()
 	h = &slowHandler{opening: make(chan struct{}), open: make(chan struct{})}
 	m = hostfwd.NewManager(h, hostfwd.Config{Guest: netip.MustParseAddr("10.0.2.100")})
-	return serveBackend(t, backend{m, make(chan struct{})}), h, m
+	return serveBackend(t, backend{m: m, down: make(chan struct{})}), h, m
 }
 
 // raw sends a request and returns the connection.
@@ -147,8 +147,8 @@ func TestNobodyWaits(t *testing.T) {
 
 // TestBounds: nobody may say too much on any route, nor too slowly, nor what makes no sense.
 func TestBounds(t *testing.T) {
-	c, b := serve(t)
-	path := c.path
+	_, b := serve(t)
+	path := b.path
 	big := strings.Repeat(" ", maxSpec+1)
 	for _, r := range []struct {
 		method, route, body string
@@ -213,8 +213,8 @@ func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 // TestHeaderTime: who connects and doesn't say all of a header is not waited for.
 func TestHeaderTime(t *testing.T) {
 	t.Parallel()
-	c, _ := serve(t)
-	conn, err := net.Dial("unix", c.path)
+	_, b := serve(t)
+	conn, err := net.Dial("unix", b.path)
 	if err != nil {
 		t.Fatal(err)
 	}

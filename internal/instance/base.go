@@ -100,9 +100,6 @@ func (b Base) CacheDir() string {
 	return dir
 }
 
-// Dir returns the directory's absolute path.
-func (b Base) Dir() string { return b.dir }
-
 // verifyParents refuses a directory above dir in which another user could put something else in
 // dir's place: one that belongs to neither the caller nor root, or that others may write to
 // without the sticky bit, which keeps them from renaming what is not theirs (inode(7)). Links on

@@ -24,7 +24,7 @@ func TestCacheDir(t *testing.T) {
 	if err := os.Remove(base.CacheDir()); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(t.TempDir(), filepath.Join(base.Dir(), ".cache")); err != nil {
+	if err := os.Symlink(t.TempDir(), filepath.Join(base.dir, ".cache")); err != nil {
 		t.Fatal(err)
 	}
 	if dir := base.CacheDir(); dir != "" {

@@ -110,7 +110,7 @@ func TestDeadOnesAreSweptAway(t *testing.T) {
 		if _, err := os.Lstat(i.Path("left")); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s left the dead one there: %v", name, err)
 		}
-		if left, _ := filepath.Glob(filepath.Join(b.Dir(), ".gone-*")); len(left) > 0 {
+		if left, _ := filepath.Glob(filepath.Join(b.dir, ".gone-*")); len(left) > 0 {
 			t.Errorf("%s left %q", name, left)
 		}
 	}
@@ -259,7 +259,7 @@ func TestUnsafeBases(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if fi, err := os.Stat(b.Dir()); err != nil || fi.Mode().Perm() != 0o700 {
+		if fi, err := os.Stat(b.dir); err != nil || fi.Mode().Perm() != 0o700 {
 			t.Errorf("%s: %v, %v", name, fi.Mode(), err)
 		}
 	}

@@ -38,7 +38,7 @@ func init() {
 func TestNameOfTheDying(t *testing.T) {
 	b := base(t)
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), envDying+"="+b.Dir())
+	cmd.Env = append(os.Environ(), envDying+"="+b.dir)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +50,7 @@ func TestNameOfTheDying(t *testing.T) {
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "<nil>\n" {
 		t.Fatalf("%q, %v", line, err)
 	}
-	dir := b.Dir() + "/x"
+	dir := b.dir + "/x"
 	for held := true; held && !readHolder(dir).dying(); time.Sleep(time.Millisecond) {
 		if held, err = alive(dir); err != nil {
 			t.Fatal(err)

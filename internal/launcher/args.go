@@ -14,7 +14,6 @@ import (
 const (
 	DefaultTap    = "tap0"
 	builtinMTU    = 1500
-	maxTapName    = 15  // bytes (IFNAMSIZ less the NUL); slirp4netns cuts longer ones silently
 	MaxSocketPath = 107 // bytes (sun_path less the NUL); before 0.4.3 longer ones were cut silently
 )
 
@@ -77,25 +76,12 @@ func (e *MissingFeatureError) Error() string {
 	return fmt.Sprintf("%s needs a slirp4netns with %s (upstream has it since %s); %s does not have it", wanted, option, e.Since, have)
 }
 
-// SocketPathError says that the API socket's path does not fit into a socket address.
-type SocketPathError struct {
-	Path string
-}
-
-// Error gives one line.
-func (e *SocketPathError) Error() string {
-	return fmt.Sprintf("the API socket's path is %d bytes long, %d are possible: %s", len(e.Path), MaxSocketPath, e.Path)
-}
-
 // Args returns slirp4netns's arguments (without the program) for plan, using only what features
 // has. It looks at nothing else, so equal inputs give equal lists. What the binary does by
 // itself needs no feature: the network 10.0.2.0/24 needs no --cidr. What it can't do is a
-// [*MissingFeatureError], never left out. A path that is too long is a [*SocketPathError].
+// [*MissingFeatureError], never left out.
 // Every list has -c, which 0.2 and 0.3 demand with -r.
 func Args(plan Plan, features FeatureSet) ([]string, error) {
-	if err := plan.check(); err != nil {
-		return nil, err
-	}
 	l := argList{features: features}
 	l.add(plan.DisableHostLoopback, DisableHostLoopback, "", "keeping the namespace off the host's loopback")
 	l.add(plan.MTU != 0 && (plan.MTU != builtinMTU || features.Has(MTU)), MTU, strconv.Itoa(plan.MTU), fmt.Sprintf("the MTU %d", plan.MTU))
@@ -136,33 +122,6 @@ func (p Plan) tap() string {
 		return DefaultTap
 	}
 	return p.Tap
-}
-
-// check refuses what slirp4netns would cut, misread, or die of without a word.
-func (p Plan) check() error {
-	t := p.Target
-	switch {
-	case t.PID < 0 || (t.PID == 0) == (t.NetnsPath == ""):
-		return fmt.Errorf("a target is a process or a network namespace's path, have PID %d and path %q", t.PID, t.NetnsPath)
-	case t.UsernsPath != "" && t.NetnsPath == "":
-		return fmt.Errorf("a user namespace's path goes with a network namespace's path")
-	case len(p.tap()) > maxTapName:
-		return fmt.Errorf("the interface name %q is longer than %d bytes", p.Tap, maxTapName)
-	case p.APISocket != "" && len(p.APISocket) > MaxSocketPath:
-		return &SocketPathError{Path: p.APISocket}
-	case p.OutboundAddr.IsValid() && !p.OutboundAddr.Is4():
-		return fmt.Errorf("the outbound address %s is not an IPv4 address", p.OutboundAddr)
-	case p.OutboundAddr6.IsValid() && !(p.OutboundAddr6.Is6() && !p.OutboundAddr6.Is4In6()):
-		return fmt.Errorf("the outbound address %s is not an IPv6 address", p.OutboundAddr6)
-	case len(p.MAC) != 0 && len(p.MAC) != 6:
-		return fmt.Errorf("the hardware address %s does not have 6 bytes", p.MAC)
-	}
-	for _, fd := range []int{p.ExitFD, p.ReadyFD} {
-		if fd < 0 || fd == 1 || fd == 2 {
-			return fmt.Errorf("file descriptor %d can't be given to slirp4netns", fd)
-		}
-	}
-	return nil
 }
 
 // argList collects arguments and the first thing that is missing.

@@ -151,37 +151,6 @@ func TestArgsMissingFeature(t *testing.T) {
 	}
 }
 
-func TestArgsRefused(t *testing.T) {
-	all := Features(AllFeatures()...)
-	pid := Target{PID: 1}
-	for name, plan := range map[string]Plan{
-		"no target":          {},
-		"two targets":        {Target: Target{PID: 1, NetnsPath: "/x"}},
-		"negative PID":       {Target: Target{PID: -1}},
-		"userns with PID":    {Target: Target{PID: 1, UsernsPath: "/x"}},
-		"long tap":           {Tap: "sixteen-letters-", Target: pid},
-		"stdout as ready fd": {ReadyFD: 1, Target: pid},
-		"negative exit fd":   {ExitFD: -1, Target: pid},
-		"IPv6 for IPv4":      {OutboundAddr: netip.MustParseAddr("::1"), Target: pid},
-		"IPv4 for IPv6":      {OutboundAddr6: netip.MustParseAddr("::ffff:192.0.2.1"), Target: pid},
-		"EUI-64":             {MAC: make(net.HardwareAddr, 8), Target: pid},
-	} {
-		if args, err := Args(plan, all); err == nil {
-			t.Errorf("%s: gave %q", name, args)
-		}
-	}
-	fits := Plan{APISocket: "/" + strings.Repeat("a", MaxSocketPath-1), Target: pid}
-	if _, err := Args(fits, all); err != nil {
-		t.Error(err)
-	}
-	long := fits
-	long.APISocket += "a"
-	var path *SocketPathError
-	if _, err := Args(long, all); !errors.As(err, &path) || path.Path != long.APISocket {
-		t.Errorf("a socket path of 108 bytes gave %v", err)
-	}
-}
-
 func TestQuoteIsReadBackByTheShell(t *testing.T) {
 	words := []string{"plain", "", "it's", "a b", "$HOME", "`x`", `\`, "\n", "a=b", "--mtu=1500", "*", "é", "~", "#", "!", "a\tb", "'", "''", "-", ";&|<>(){}[]?\""}
 	out, err := exec.Command("sh", "-c", `printf '%s\0' `+Quote(words)).Output()

@@ -93,15 +93,6 @@ func (f Feature) bit() FeatureSet {
 // FeatureSet is the set of features that one slirp4netns has. The zero value is empty.
 type FeatureSet uint32
 
-// Features makes a set.
-func Features(list ...Feature) FeatureSet {
-	var s FeatureSet
-	for _, f := range list {
-		s |= f.bit()
-	}
-	return s
-}
-
 // Has reports whether the set has f.
 func (s FeatureSet) Has(f Feature) bool { return s&f.bit() != 0 }
 

@@ -124,6 +124,14 @@ func TestFeatureSetJSON(t *testing.T) {
 	}
 }
 
+func Features(list ...Feature) FeatureSet {
+	var s FeatureSet
+	for _, f := range list {
+		s |= f.bit()
+	}
+	return s
+}
+
 func FuzzParseFeatures(f *testing.F) {
 	for _, text := range texts(f, "help") {
 		f.Add(text)

@@ -5,9 +5,6 @@ import "github.com/slirpctl/slirpctl/internal/fault"
 // What kind of failure each error is, and what helps; see package fault.
 
 // Is says which kind of failure it is.
-func (*SocketPathError) Is(target error) bool { return target == fault.Usage }
-
-// Is says which kind of failure it is.
 func (*OutboundError) Is(target error) bool { return target == fault.Usage }
 
 // Is says which kind of failure it is.

@@ -285,9 +285,6 @@ var table = []Key{
 	},
 }
 
-// Defaults returns the options that hold where nothing else is said.
-func Defaults() Options { return defaults().Options }
-
 func defaults() Merged {
 	var m Merged
 	for i := range table {

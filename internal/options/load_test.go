@@ -179,7 +179,7 @@ func TestDefaults(t *testing.T) {
 		Timeout: 10 * time.Second, WaitNetns: 500 * time.Millisecond, ReadyFD: -1, ExitFD: -1,
 		PIDNamespace: Auto,
 	}
-	if diff := cmp.Diff(want, Defaults(), cmpAddrs); diff != "" {
+	if diff := cmp.Diff(want, defaults().Options, cmpAddrs); diff != "" {
 		t.Error(diff)
 	}
 	m := newWorld(t).mustLoad()

@@ -13,7 +13,7 @@ import (
 func reportFixture() Report {
 	b := launcher.Binary{
 		Path: "/usr/bin/slirp4netns", Version: launcher.Version{Version: "1.0.0"},
-		Features: launcher.Features(launcher.CIDR, launcher.MTU),
+		Features: launcher.ParseFeatures("--cidr=CIDR x\n--mtu=MTU x\n"),
 	}
 	return Report{Slirp4netns: NewBinary(b, nil), Host: []Result{
 		{Name: "user-namespaces", Status: Failed, Reason: "forbidden", Remedy: "sysctl"},

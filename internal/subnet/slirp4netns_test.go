@@ -270,10 +270,7 @@ func TestGuest6AgainstSlirp4netns(t *testing.T) {
 	}
 	pid := newNamespace(t)
 	mac := net.HardwareAddr{0x52, 0x54, 0x00, 0xab, 0xcd, 0xef}
-	want, err := subnet.Guest6(mac)
-	if err != nil {
-		t.Fatal(err)
-	}
+	want := netip.MustParseAddr("fd00::5054:ff:feab:cdef") // the modified EUI-64 of mac
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

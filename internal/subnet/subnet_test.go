@@ -2,7 +2,6 @@ package subnet_test
 
 import (
 	"errors"
-	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -196,23 +195,5 @@ func TestIPv6(t *testing.T) {
 		if tc.got != tc.want {
 			t.Errorf("%s: got %s, want %s", tc.name, tc.got, tc.want)
 		}
-	}
-}
-
-func TestGuest6(t *testing.T) {
-	for _, tc := range []struct{ mac, want string }{
-		{"02:00:00:12:34:56", "fd00::ff:fe12:3456"},
-		{"52:55:0a:00:02:02", "fd00::5055:aff:fe00:202"},
-	} {
-		mac, err := net.ParseMAC(tc.mac)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := subnet.Guest6(mac); err != nil || got.String() != tc.want {
-			t.Errorf("%s: got %s, %v; want %s", tc.mac, got, err, tc.want)
-		}
-	}
-	if got, err := subnet.Guest6(make(net.HardwareAddr, 8)); err == nil {
-		t.Errorf("a MAC of 8 bytes gives %s", got)
 	}
 }

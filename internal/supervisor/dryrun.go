@@ -50,6 +50,9 @@ func DryRun(ctx context.Context, req Request) (string, error) {
 			name = "pid-PID"
 		}
 	}
+	if err := instance.CheckPath(req.Base, name); err != nil {
+		return "", err
+	}
 	if bin.Features.Has(launcher.APISocket) {
 		plan.APISocket = filepath.Join(req.Base, name, instance.APISocket)
 	}

@@ -98,29 +98,6 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-func TestCheck(t *testing.T) {
-	h := New(Config{})
-	v4, v6 := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")
-	for _, tt := range []struct {
-		f    hostfwd.Forward
-		want string
-	}{
-		{hostfwd.Forward{Proto: hostfwd.TCP, HostIP: v4, GuestPort: 80}, ""},
-		{hostfwd.Forward{Proto: hostfwd.UDP, HostIP: v6, GuestPort: 80}, ""},
-		{hostfwd.Forward{Proto: hostfwd.TCP6, GuestPort: 80}, ""},
-		{hostfwd.Forward{Proto: hostfwd.TCP4, HostIP: v6, GuestPort: 80}, "can't listen on IPv6"},
-		{hostfwd.Forward{Proto: hostfwd.UDP6, HostIP: v4, GuestPort: 80}, "can't listen on IPv4"},
-		{hostfwd.Forward{Proto: "sctp", HostIP: v4, GuestPort: 80}, "unknown protocol"},
-		{hostfwd.Forward{HostIP: v4, GuestPort: 80}, "unknown protocol"},
-		{hostfwd.Forward{Proto: hostfwd.TCP, HostIP: v4}, "guest port"},
-	} {
-		err := h.Check(tt.f)
-		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("Check(%v) = %v, want %q", tt.f, err, tt.want)
-		}
-	}
-}
-
 func TestNothingBeforeFirstForward(t *testing.T) {
 	ns := newNetns(t)
 	before := openFDs(t)

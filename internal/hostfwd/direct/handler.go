@@ -3,7 +3,6 @@ package direct
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"runtime"
 	"sync"
@@ -103,47 +102,15 @@ func (h *Handler) Name() string { return h.cfg.Name }
 
 func (h *Handler) log(format string, args ...any) { h.cfg.Log(h.cfg.Name+": "+format, args...) }
 
-// Check refuses a forward whose protocol is unknown or does not fit its host address.
-func (h *Handler) Check(f hostfwd.Forward) error {
-	switch f.Proto {
-	case hostfwd.TCP, hostfwd.UDP:
-	case hostfwd.TCP4, hostfwd.UDP4:
-		if f.HostIP.IsValid() && !f.HostIP.Unmap().Is4() {
-			return fmt.Errorf("protocol %s can't listen on IPv6 address %s", f.Proto, f.HostIP)
-		}
-	case hostfwd.TCP6, hostfwd.UDP6:
-		if f.HostIP.IsValid() && f.HostIP.Unmap().Is4() {
-			return fmt.Errorf("protocol %s can't listen on IPv4 address %s", f.Proto, f.HostIP)
-		}
-	default:
-		return fmt.Errorf("unknown protocol %q", f.Proto)
-	}
-	if f.GuestPort == 0 {
-		return errors.New("guest port is 0")
-	}
-	return nil
-}
+// Check accepts what the manager has resolved.
+func (h *Handler) Check(hostfwd.Forward) error { return nil }
 
 // Open listens for f. An error of the system (EADDRINUSE, EACCES, EADDRNOTAVAIL, EMFILE) is
 // wrapped.
 func (h *Handler) Open(ctx context.Context, f hostfwd.Forward) (hostfwd.Listener, error) {
-	if err := h.Check(f); err != nil {
-		return nil, err
-	}
-	if !f.GuestIP.IsValid() {
-		return nil, errors.New("no guest address")
-	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if !f.HostIP.IsValid() {
-		f.HostIP = netip.IPv4Unspecified()
-		if f.Proto == hostfwd.TCP6 || f.Proto == hostfwd.UDP6 {
-			f.HostIP = netip.IPv6Unspecified()
-		}
-	}
-	f.HostIP, f.GuestIP = f.HostIP.Unmap(), f.GuestIP.Unmap()
-
 	h.openMu.Lock()
 	defer h.openMu.Unlock()
 	if h.closed {
