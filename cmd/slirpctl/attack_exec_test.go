@@ -16,8 +16,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/slirpctl/slirpctl/internal/guest"
 )
 
 // The attacks on `exec`: root runs a command among the processes of somebody else, whose programs it
@@ -179,6 +177,31 @@ func TestAttackExecGroups(t *testing.T) {
 	}
 }
 
+// TestAttackExecDescriptors: what the caller has open beyond its standard streams stays out, and none of
+// those is a directory.
+func TestAttackExecDescriptors(t *testing.T) {
+	t.Parallel()
+	l, uid, dir := rootLab(t)
+	tgt := l.hostile(uid, "exec unshare --user --map-root-user --net sh -c 'echo ready; exec sleep 1000'")
+	l.up("--name", "x", strconv.Itoa(tgt.Process.Pid))
+	secret, err := os.Open(dir + "/secret")
+	must(t, err)
+	defer secret.Close()
+	cmd := l.command("exec", "x", "--", "sh", "-c", "echo ran; ls /proc/self/fd; cat <&3")
+	cmd.ExtraFiles = []*os.File{secret}
+	if r := l.finish(cmd); r.out != "ran\n0\n1\n2\n3\n" { // 3 is ls's own, of the directory
+		t.Errorf("%s%s", r.out, r.err)
+	}
+	root, err := os.Open("/")
+	must(t, err)
+	defer root.Close()
+	cmd = l.command("exec", "x", "--", "true")
+	cmd.Stdin = root
+	if r := l.finish(cmd); r.code != 125 || !strings.Contains(r.err, "descriptor 0 is a directory") {
+		t.Errorf("exit status %d: %s", r.code, r.err)
+	}
+}
+
 // TestAttackExecTerminal: what runs inside can't type into the caller's terminal, through none of its
 // files and not through /dev/tty.
 func TestAttackExecTerminal(t *testing.T) {
@@ -307,23 +330,25 @@ func TestAttackExecTraced(t *testing.T) {
 func TestAttackExecInterpreter(t *testing.T) {
 	t.Parallel()
 	l, _, dir := rootLab(t)
-	// The helper's part waits for a request.
 	script := dir + "/script"
-	must(t, noForks(func() error { return os.WriteFile(script, []byte("#!/proc/self/exe "+guest.Command+"\n"), 0o755) }))
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
+	must(t, noForks(func() error { return os.WriteFile(script, []byte("#!/proc/self/exe --help\n"), 0o755) }))
+	// It waits for somebody to read what it says.
+	r, w, err := os.Pipe()
+	must(t, err)
+	defer r.Close()
+	defer w.Close()
+	full := int(w.Fd())
+	for must(t, unix.SetNonblock(full, true)); err == nil; {
+		_, err = unix.Write(full, []byte("."))
 	}
-	request, end := os.NewFile(uintptr(pair[0]), "request"), os.NewFile(uintptr(pair[1]), "request")
-	defer request.Close()
-	defer end.Close()
+	must(t, unix.SetNonblock(full, false))
 	tgt := l.hostile(0, "exec unshare --net --mount sh -c 'echo ready; exec sleep 1000'")
 	l.up("--name", "x", strconv.Itoa(tgt.Process.Pid))
 	var mine unix.Stat_t
 	must(t, unix.Stat(l.bin, &mine))
 	cmd := l.command("exec", "x", "--", script)
-	cmd.ExtraFiles = []*os.File{end}
 	var said bytes.Buffer
+	cmd.Stdout = w
 	cmd.Stderr = &said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	l.keep(cmd)
@@ -337,7 +362,7 @@ func TestAttackExecInterpreter(t *testing.T) {
 		for _, exe := range exes {
 			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(exe)))
 			line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-			if bytes.Contains(line, []byte(guest.Command+"\x00"+script)) && descends(pid, cmd.Process.Pid) && unix.Stat(exe, &seen) == nil {
+			if bytes.Contains(line, []byte("--help\x00"+script)) && descends(pid, cmd.Process.Pid) && unix.Stat(exe, &seen) == nil {
 				found = true
 			}
 		}

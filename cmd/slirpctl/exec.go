@@ -14,9 +14,16 @@ func newExecCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "exec NAME -- COMMAND [ARG...]",
 		Short: "Run a command in an instance's namespaces",
-		Long: `Run a command in an instance's user, network and mount namespaces. Where the
-target sees the host's /etc/resolv.conf, the command sees one that points at the
-instance's DNS.
+		Long: `Run a command as one of the target's own processes: in each of its namespaces (user,
+mount, network, PID, IPC, UTS, cgroup, time) and its root directory, with its user and
+group id, its bounding set of capabilities and its no_new_privs, without supplementary
+groups. Not taken over are its seccomp filter, its security label (SELinux, AppArmor),
+its control group and its resource limits: the command keeps the caller's.
+
+It gets the caller's environment, working directory (where there is one of that name),
+and standard input, output and error; no other open files. In the place of a terminal
+it gets one of its own, so that it can't type into the caller's. Where it would see the
+host's /etc/resolv.conf, it sees one that points at the instance's DNS.
 
 The exit status is COMMAND's own (128+N for signal N); 125 when slirpctl failed,
 also for wrong usage or configuration; 126 when COMMAND can't be run, 127 when it
@@ -60,7 +67,7 @@ func runExec(ctx context.Context, a *app, name string, argv []string) error {
 		return err
 	}
 	status, err := enter.Exec(ctx, base, name, argv, enter.Caller{
-		Stdio: [3]*os.File{a.in, fileOf(a.out), fileOf(a.err)}, KeepFDs: inheritedFDs(), Terminal: inForeground,
+		Stdio: [3]*os.File{a.in, fileOf(a.out), fileOf(a.err)}, Terminal: inForeground,
 	})
 	if err != nil {
 		return err

@@ -16,7 +16,6 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-	"golang.org/x/term"
 
 	"github.com/slirpctl/slirpctl/internal/control"
 	"github.com/slirpctl/slirpctl/internal/instance"
@@ -29,7 +28,6 @@ import (
 // Caller is what a command gets of the caller's.
 type Caller struct {
 	Stdio    [3]*os.File
-	KeepFDs  []int       // descriptors above 2
 	Terminal func() bool // reports whether the caller has the terminal (is in its foreground)
 }
 
@@ -47,6 +45,9 @@ func (e *Error) Hint() string { return e.hint }
 //
 // Errors: [instance.ErrNotFound], [target.ErrGone], [*nscommand.ExecError], [*Error].
 func Exec(ctx context.Context, base instance.Base, name string, argv []string, caller Caller) (int, error) {
+	if err := checkStdio(caller.Stdio); err != nil {
+		return 0, err
+	}
 	e, err := base.Find(ctx, name)
 	if err != nil {
 		return 0, err
@@ -60,7 +61,7 @@ func Exec(ctx context.Context, base instance.Base, name string, argv []string, c
 	}
 	s := &nsexec.Session{
 		Paths: candidates(argv[0], os.Getenv("PATH")), Args: argv, Env: os.Environ(),
-		Files: caller.Stdio, KeepFDs: harmless(caller.KeepFDs), ResolvConf: resolvConf(st),
+		Files: caller.Stdio, ResolvConf: resolvConf(st),
 	}
 	s.Dir, _ = os.Getwd()
 	if e.Holder.Elsewhere() {
@@ -134,17 +135,15 @@ func candidates(name, path string) []string {
 	return out
 }
 
-// harmless returns the descriptors that a command may have: a directory would lead out of its root
-// directory, and a terminal is the caller's.
-func harmless(fds []int) []int {
-	var out []int
-	for _, fd := range fds {
+// checkStdio refuses a directory, which would lead out of the command's root directory.
+func checkStdio(stdio [3]*os.File) error {
+	for i, f := range stdio {
 		var st unix.Stat_t
-		if unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR && !term.IsTerminal(fd) {
-			out = append(out, fd)
+		if f != nil && unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			return &Error{fmt.Sprintf("descriptor %d is a directory, which the command could leave its root directory by", i), ""}
 		}
 	}
-	return out
+	return nil
 }
 
 // explain makes of the command's not being executed what it would be to a shell.

@@ -36,12 +36,11 @@ type Namespace struct {
 // The monitor is what keeps job control working: a process group whose members all have their
 // parents in other sessions can't be stopped from the keyboard (setpgid(2), "orphaned").
 type Session struct {
-	Paths   []string // executed in turn until one can be, as a shell goes along PATH
-	Args    []string
-	Env     []string
-	Dir     string // the command's directory if there is one of this name, else the root
-	Files   [3]*os.File
-	KeepFDs []int
+	Paths []string // executed in turn until one can be, as a shell goes along PATH
+	Args  []string
+	Env   []string
+	Dir   string      // the command's directory if there is one of this name, else the root
+	Files [3]*os.File // every other descriptor is closed in the command
 
 	TTY        *os.File // becomes the controlling terminal; nil: none
 	Foreground bool     // the command starts as TTY's foreground process group
@@ -215,7 +214,7 @@ func (r *Running) Signal(sig syscall.Signal, group bool) {
 
 // prepare lays out what the copies need, before the fork.
 func (s *Session) prepare() (p *sessionPlan, cleanup func(), err error) {
-	cmd := Cmd{Path: "/", Args: s.Args, Env: s.Env, Dir: s.Dir, Files: s.Files[:], KeepFDs: s.KeepFDs, Pdeathsig: syscall.SIGKILL}
+	cmd := Cmd{Path: "/", Args: s.Args, Env: s.Env, Dir: s.Dir, Files: s.Files[:], Pdeathsig: syscall.SIGKILL}
 	plan, cleanup, err := cmd.prepare()
 	if err != nil {
 		return nil, nil, err

@@ -41,17 +41,17 @@ func Name(flag int) string {
 // Identity is what a process may do, as far as another one can take it on.
 type Identity struct {
 	// UID and GID are the real ids as numbers of its own user namespace, -1 where they have none.
-	UID int `json:"uid"`
-	GID int `json:"gid"`
+	UID int
+	GID int
 	// OuterUID, OuterGID and Groups are as numbers of the user namespace of who looked.
-	OuterUID   int    `json:"outerUID"`
-	OuterGID   int    `json:"outerGID"`
-	Groups     []int  `json:"groups"`
-	Bounding   uint64 `json:"bounding"`
-	Permitted  uint64 `json:"permitted"`
-	NoNewPrivs bool   `json:"noNewPrivs"`
+	OuterUID   int
+	OuterGID   int
+	Groups     []int
+	Bounding   uint64
+	Permitted  uint64
+	NoNewPrivs bool
 	// UIDMap is its user namespace's, "" where that is the one of who looked.
-	UIDMap string `json:"uidMap"`
+	UIDMap string
 }
 
 // MayBe reports whether who is inside may have the rights of a user outside.
