@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/instance"
+	"github.com/slirpctl/slirpctl/internal/target"
 )
 
 // downPatience is how long an instance gets to end by itself: COMMAND's ten seconds between
@@ -143,8 +145,8 @@ func end(ctx context.Context, e instance.Entry, supervisor *watched) error {
 	short, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	err := NewClient(e.Socket()).Down(short)
-	// One that is below cannot look at its callers above, who can signal it.
-	if refused, ok := errorAs[*Error](err); ok && refused.Refused && !e.Holder.Elsewhere() {
+	// One that is in a user namespace below cannot look at its callers above, who can signal it.
+	if refused, ok := errorAs[*Error](err); ok && refused.Refused && !above(supervisor.id.PID) {
 		return err
 	}
 	if err != nil {
@@ -155,6 +157,20 @@ func end(ctx context.Context, e instance.Entry, supervisor *watched) error {
 		supervisor.signal(unix.SIGKILL)
 	}
 	return nil
+}
+
+// above reports whether the caller's user namespace is above that of a process.
+func above(pid int) bool {
+	user, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", pid))
+	if err != nil {
+		return false
+	}
+	defer user.Close()
+	below, err := target.Ancestors(user, "/proc/self/ns/user")
+	for _, f := range below {
+		f.Close()
+	}
+	return err == nil && len(below) > 0
 }
 
 // watched is a process held by a pidfd, so that no other can be mistaken for it.
