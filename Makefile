@@ -104,7 +104,7 @@ bench: bench-deps build ## measure against every peer that can be had, into docs
 
 .PHONY: build
 build: ## build bin/slirpctl, a static binary
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(OUT) ./cmd/slirpctl
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -E github.com/slirpctl/slirpctl/internal/rlimit.entry' -o $(OUT) ./cmd/slirpctl
 	$(GIVE_BACK)
 
 # Under sudo, what `make build` left is taken: root has another PATH, often without Go, and would

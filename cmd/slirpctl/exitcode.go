@@ -117,6 +117,9 @@ func hintOf(err error) string {
 	if hint := deniedHint(err); hint != "" {
 		return hint
 	}
+	if errors.Is(err, syscall.EMFILE) {
+		return (&launcher.StartError{Problem: launcher.FileLimit}).Hint()
+	}
 	se, isStart := errorAs[*launcher.StartError](err)
 	if isStart && se.Problem == launcher.ProcessLimit || errors.Is(err, syscall.EAGAIN) { // of fork(2); else it doesn't get here
 		return "raise the limit: ulimit -u (RLIMIT_NPROC), or that of the cgroup (pids.max; TasksMax in systemd)"

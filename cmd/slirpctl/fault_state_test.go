@@ -86,6 +86,7 @@ mount --bind $base $base # what is open for writing would stand in the way
 mount -o remount,bind,ro $base
 if ctl up -d --name y $target >$base.out 2>&1; then fail "up on a read-only disk"; fi
 grep -qi 'read-only' $base.out || fail "$(cat $base.out)"
+grep -q 'hint: .*--state-dir' $base.out || fail "$(cat $base.out)"
 [ "$(ctl list x --format '{{.State}}')" = running ] || fail "not listed"
 sup=$(ctl list x --format '{{.SupervisorPID}}')
 ctl down x

@@ -76,7 +76,7 @@ func (p *scriptPrograms) make() (err error) {
 	if built := os.Getenv(envBinary); built != "" {
 		err = os.Symlink(built, slirpctl)
 	} else {
-		build := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-X main.version=v0.0.0-test", "-o", slirpctl, ".")
+		build := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-X main.version=v0.0.0-test -E github.com/slirpctl/slirpctl/internal/rlimit.entry", "-o", slirpctl, ".")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		var out []byte
 		if out, err = build.CombinedOutput(); err != nil {

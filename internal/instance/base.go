@@ -38,9 +38,18 @@ func (e *UnsafeDirError) Error() string {
 }
 
 // Hint says what to do about it.
-func (e *UnsafeDirError) Hint() string {
-	return "name a directory of your own with --state-dir, or set XDG_RUNTIME_DIR"
-}
+func (e *UnsafeDirError) Hint() string { return otherDir }
+
+const otherDir = "name a directory of your own with --state-dir, or set XDG_RUNTIME_DIR"
+
+// WriteError: nothing can be made in the state directory.
+type WriteError struct{ Err error }
+
+func (e *WriteError) Error() string { return "write to the state directory: " + e.Err.Error() }
+func (e *WriteError) Unwrap() error { return e.Err }
+
+// Hint says what to do about it.
+func (e *WriteError) Hint() string { return otherDir }
 
 // DefaultBase returns the base directory for this user, without creating it: /run/slirpctl for
 // root where it can be written, else $XDG_RUNTIME_DIR/slirpctl, else slirpctl-UID below the
@@ -66,20 +75,20 @@ type Base struct{ dir string }
 
 // OpenBase makes dir if it is missing (mode 0700; missing parents too) and verifies that it
 // is a directory, not a link, that belongs to the caller and that nobody else can enter.
-// Errors: [*UnsafeDirError], or the file system's own.
+// Errors: [*UnsafeDirError], [*WriteError], or the file system's own.
 func OpenBase(dir string) (Base, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return Base{}, err
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return Base{}, fmt.Errorf("make state directory: %w", err)
+		return Base{}, &WriteError{err}
 	}
 	if err := verifyParents(dir); err != nil {
 		return Base{}, err
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return Base{}, fmt.Errorf("make state directory: %w", err)
+		return Base{}, &WriteError{err}
 	}
 	if err := verifyPrivate(dir); err != nil {
 		return Base{}, err

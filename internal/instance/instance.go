@@ -103,7 +103,7 @@ func (b Base) Create(ctx context.Context, name string) (*Instance, error) {
 	// Made aside and moved into place with its lock held: what has the name has a lock.
 	fresh := filepath.Join(b.dir, fmt.Sprintf(".new-%s-%d", name, os.Getpid()))
 	if err := os.Mkdir(fresh, 0o700); err != nil {
-		return nil, fmt.Errorf("make instance directory: %w", err)
+		return nil, &WriteError{err}
 	}
 	i := &Instance{base: b, name: name}
 	if i.lock, err = newLock(filepath.Join(fresh, lockFile)); err == nil {
@@ -115,7 +115,7 @@ func (b Base) Create(ctx context.Context, name string) (*Instance, error) {
 	if err != nil {
 		i.close()
 		os.RemoveAll(fresh)
-		return nil, fmt.Errorf("make instance directory: %w", err)
+		return nil, &WriteError{err}
 	}
 	return i, nil
 }

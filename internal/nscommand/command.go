@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -40,8 +41,11 @@ func start(ctx context.Context, cfg Config, pidNS bool) (*Command, error) {
 	conn, child := os.NewFile(uintptr(pair[0]), "init"), os.NewFile(uintptr(pair[1]), "init")
 	defer child.Close()
 
-	// Init's end gets a number above all that the caller handed on to COMMAND.
-	num := highestFD() + 1
+	// Init's end gets a number that the caller did not hand on to COMMAND.
+	num := 3
+	for slices.Contains(cfg.KeepFDs, num) {
+		num++
+	}
 	files := make([]*os.File, num)
 	copy(files, cfg.Stdio[:])
 	cmd := nsexec.Cmd{
@@ -184,16 +188,4 @@ func (c *Command) Kill() {
 	}
 	_ = c.proc.Kill()
 	<-c.done
-}
-
-// highestFD returns the highest descriptor in use, at least 9.
-func highestFD() int {
-	highest := 9
-	des, _ := os.ReadDir("/proc/self/fd")
-	for _, de := range des {
-		if n, err := strconv.Atoi(de.Name()); err == nil {
-			highest = max(highest, n)
-		}
-	}
-	return highest
 }

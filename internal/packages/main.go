@@ -79,7 +79,7 @@ func (j *job) pack(stage, arch string) error {
 		return err
 	}
 	binary := filepath.Join(stage, "slirpctl")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X main.version="+j.version, "-o", binary, "./cmd/slirpctl")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -E github.com/slirpctl/slirpctl/internal/rlimit.entry -X main.version="+j.version, "-o", binary, "./cmd/slirpctl")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOAMD64=v1", "GOARM64=v8.0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, out)

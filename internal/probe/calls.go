@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -179,8 +180,8 @@ func CheckProc() error {
 	if err := unix.Statfs("/proc", &st); err != nil || st.Type != unix.PROC_SUPER_MAGIC {
 		return fault.New(fault.Unsupported, "/proc is not mounted, and slirpctl finds processes and namespaces there", mountProc)
 	}
-	if _, err := os.Readlink("/proc/self"); err != nil {
-		return fault.New(fault.Unsupported, "/proc is that of another PID namespace: it does not show this process", mountProc)
+	if pid, _ := os.Readlink("/proc/self"); pid != strconv.Itoa(os.Getpid()) {
+		return fault.New(fault.Unsupported, "/proc is that of another PID namespace, where processes have other numbers", mountProc+", or unshare --mount-proc")
 	}
 	return nil
 }

@@ -25,11 +25,11 @@ func (s *supervisor) newHandler() (hostfwd.Handler, error) {
 		}
 		return slirpapi.NewHandler(slirpapi.Config{Path: s.inst.Path(instance.APISocket), Network: s.net.CIDR()}), nil
 	case options.HandlerDirect:
-		return direct.New(direct.Config{Sockets: agentSockets{s, new(sync.Once)}, Log: s.log.Warnf}), nil
+		return direct.New(direct.Config{Sockets: agentSockets{s, new(sync.Once)}, Log: s.warnWhileUp}), nil
 	case options.HandlerRootlessKit:
 		return rootlesskit.New(rootlesskit.Config{
 			Dir: s.inst.Path(instance.RootlessKitDir), RunChild: s.runChildDriver,
-			SourceIPTransparent: o.SourceIPTransparent, Log: s.log.Warnf,
+			SourceIPTransparent: o.SourceIPTransparent, Log: s.warnWhileUp,
 		}), nil
 	}
 	return nil, fmt.Errorf("port handler %q is not known", o.PortHandler)
@@ -65,4 +65,11 @@ func (b backend) PortDriverExtra() map[string]string {
 		return h.Extra()
 	}
 	return nil
+}
+
+// warnWhileUp is for those who don't know that the end has begun, and that what fails now does so for that.
+func (s *supervisor) warnWhileUp(format string, args ...any) {
+	if !s.stopping.Load() {
+		s.log.Warnf(format, args...)
+	}
 }
