@@ -89,6 +89,38 @@ func TestAttackControlSocket(t *testing.T) {
 	}
 }
 
+// TestAttackFromCommand: COMMAND, which has the caller's user id and is root inside, finds the state directory
+// empty, and when it has taken away what hides it the socket refuses it.
+func TestAttackFromCommand(t *testing.T) {
+	t.Parallel()
+	labs(t, func(t *testing.T, l *lab) {
+		l.copyBinary()
+		l.up("--name", "other", strconv.Itoa(l.target()))
+		script := `dir=$1 bin=$2
+			slirpctl() { "$bin" --state-dir "$dir" "$@" 2>&1; }
+			echo "hidden: $(ls -A "$dir")"
+			slirpctl forward add other 127.0.0.1::81; slirpctl forward add own 127.0.0.1::81; slirpctl down own
+			umount "$dir" && echo "shown: $(ls "$dir")"
+			slirpctl forward add other 127.0.0.1::81; slirpctl forward add own 127.0.0.1::81; slirpctl down other; slirpctl down own
+			echo end`
+		r := l.run("up", "--name", "own", "--", "sh", "-c", script, "sh", l.base, l.bin)
+		lines := strings.Split(strings.TrimSpace(r.out), "\n")
+		if r.code != 0 || lines[0] != "hidden: " || lines[len(lines)-1] != "end" {
+			t.Fatalf("exit status %d: %s%s", r.code, r.out, r.err)
+		}
+		if n := strings.Count(r.out, "no such instance"); n != 3 {
+			t.Errorf("%d of 3 instances are not to be found: %s", n, r.out)
+		}
+		if n := strings.Count(r.out, "refuses this caller"); !strings.Contains(r.out, "shown: ") || n != 4 {
+			t.Errorf("%d of 4 requests are refused: %s", n, r.out)
+		}
+		if now := l.state("other"); now.State != "running" || len(now.Ports) != 0 {
+			t.Errorf("other is %s, with %v", now.State, now.Ports)
+		}
+		l.must("down", "other")
+	})
+}
+
 // copyBinary gives slirpctl a path that means something in every namespace.
 func (l *lab) copyBinary() {
 	l.t.Helper()
@@ -150,34 +182,56 @@ func TestStoppedSupervisorForgets(t *testing.T) {
 	}
 }
 
-// TestFrozenSupervisor: a supervisor in a frozen cgroup, which can't be killed: `up` of its name does not wait
-// for its end.
+// TestFrozenSupervisor: `up` of the name of a supervisor in a frozen cgroup, which does nothing, does not wait for it.
+// One of version 1 can't be killed either, and that is said.
 func TestFrozenSupervisor(t *testing.T) {
 	t.Parallel()
-	const freezer = "/sys/fs/cgroup/freezer"
-	if os.Geteuid() != 0 || !exists(freezer+"/tasks") {
-		t.Skip("this test needs root, and the freezer of version 1 cgroups")
+	if os.Geteuid() != 0 {
+		lacking(t, "this test needs root, to freeze a cgroup")
 	}
-	l := newLab(t)
-	pid := strconv.Itoa(l.target())
-	st := l.up("--name", "x", pid)
-	group, err := os.MkdirTemp(freezer, "slirpctl")
-	must(t, err)
-	write := func(file, text string) { must(t, os.WriteFile(filepath.Join(group, file), []byte(text), 0)) }
-	defer func() {
-		write("freezer.state", "THAWED")
+	const (
+		v1, v2 = "/sys/fs/cgroup/freezer", "/sys/fs/cgroup"
+		hybrid = v2 + "/unified"
+	)
+	frozen := false
+	for dir, kind := range map[string]struct{ file, frozen, thawed, state, is string }{
+		v1:     {"freezer.state", "FROZEN", "THAWED", "freezer.state", "FROZEN\n"},
+		v2:     {"cgroup.freeze", "1", "0", "cgroup.events", "frozen 1\n"},
+		hybrid: {"cgroup.freeze", "1", "0", "cgroup.events", "frozen 1\n"},
+	} {
+		group, err := os.MkdirTemp(dir, "slirpctl")
+		if err != nil || !exists(filepath.Join(group, kind.file)) {
+			_ = os.Remove(group)
+			continue // no such hierarchy
+		}
+		frozen = true
+		l := newLab(t)
+		pid := strconv.Itoa(l.target())
+		st := l.up("--name", "x", pid)
+		write := func(file, text string) { must(t, os.WriteFile(filepath.Join(group, file), []byte(text), 0)) }
+		write("cgroup.procs", strconv.Itoa(st.SupervisorPID))
+		write(kind.file, kind.frozen)
+		eventually(t, "it is frozen", func() bool {
+			state, _ := os.ReadFile(filepath.Join(group, kind.state))
+			return strings.Contains(string(state), kind.is)
+		})
+		says := "already running"
+		if dir == v1 {
+			must(t, syscall.Kill(st.SupervisorPID, syscall.SIGKILL)) // as a failed down leaves it
+			says = fmt.Sprintf("(pid %d) was killed and can't end", st.SupervisorPID)
+		}
+		r := l.run("up", "-d", "--timeout", "2s", "--name", "x", pid)
+		if r.code != exitConflict || !strings.Contains(r.err, says) {
+			t.Errorf("%s: exit status %d: %s", dir, r.code, r.err)
+		}
+		write(kind.file, kind.thawed)
+		if dir != v1 {
+			l.must("down", "x")
+		}
 		l.noneLeft()
 		eventually(t, "the cgroup can be removed", func() bool { return os.Remove(group) == nil })
-	}()
-	write("cgroup.procs", strconv.Itoa(st.SupervisorPID))
-	write("freezer.state", "FROZEN")
-	eventually(t, "it is frozen", func() bool {
-		state, _ := os.ReadFile(filepath.Join(group, "freezer.state"))
-		return string(state) == "FROZEN\n"
-	})
-	must(t, syscall.Kill(st.SupervisorPID, syscall.SIGKILL)) // as a failed down leaves it
-	r := l.run("up", "-d", "--timeout", "2s", "--name", "x", pid)
-	if r.code != exitConflict || !strings.Contains(r.err, fmt.Sprintf("(pid %d) was killed and can't end", st.SupervisorPID)) {
-		t.Errorf("exit status %d: %s", r.code, r.err)
+	}
+	if !frozen {
+		lacking(t, "this test needs a cgroup hierarchy with a freezer, of version 1 or 2, that it may make a group in")
 	}
 }

@@ -46,7 +46,7 @@ type request struct {
 	Type     int               `json:"type,omitempty"`
 	Protocol int               `json:"protocol,omitempty"`
 	Count    int               `json:"count,omitempty"`
-	Opaque   map[string]string `json:"opaque,omitempty"`
+	Opaque   map[string][]byte `json:"opaque,omitempty"`
 }
 
 type reply struct {
@@ -136,9 +136,8 @@ func Start(cfg Config) (*Agent, error) {
 		cmd.Confine = &nsexec.Confine{Root: "/", Caps: toolCaps}
 	}
 	proc, err := cmd.Start()
-	var exposed error
-	if nsexec.IsRootError(err) {
-		exposed = err
+	exposed := nsexec.RootError(err)
+	if exposed != nil {
 		cmd.Confine.Root = "/"
 		proc, err = cmd.Start()
 	}
@@ -300,12 +299,12 @@ func (a *Agent) sockets(ctx context.Context, family, typ, protocol, n int) ([]in
 
 // RunChildDriver starts RootlessKit's builtin child driver in the namespace.
 func (a *Agent) RunChildDriver(ctx context.Context, opaque map[string]string) error {
-	seen := map[string]string{}
+	seen := map[string][]byte{} // which JSON leaves as they are, other than strings
 	for k, v := range opaque {
 		if below, ok := strings.CutPrefix(v, a.dir+"/"); ok && a.dir != "" {
 			v = "/" + below
 		}
-		seen[k] = v
+		seen[k] = []byte(v)
 	}
 	_, _, err := a.call(ctx, request{Op: "rootlesskit", Opaque: seen})
 	return err

@@ -60,7 +60,11 @@ func serve(req request) (fds []int, err error) {
 	case "sockets":
 		fds, err = sockets(req.Family, req.Type, req.Protocol, min(req.Count, maxBatch))
 	case "rootlesskit":
-		go runChild(req.Opaque, os.Stderr)
+		settings := map[string]string{}
+		for k, v := range req.Opaque {
+			settings[k] = string(v)
+		}
+		go runChild(settings, os.Stderr)
 	default:
 		err = fmt.Errorf("unknown request")
 	}

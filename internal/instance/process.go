@@ -107,8 +107,9 @@ func (p ProcessState) Alive() bool {
 // dying reports whether the process has been killed and still has threads, which hold what it held; not
 // where they don't get to notice, in a frozen cgroup for example.
 // Source: proc(5), /proc/PID/status, "State", "SigPnd" and "ShdPnd".
-func (p ProcessState) dying() bool {
-	threads := p.threads()
+func (p ProcessState) dying() bool { return dying(p.threads()) }
+
+func dying(threads []thread) bool {
 	for _, t := range threads {
 		switch {
 		case t.state == 'Z' || t.state == 'X':
@@ -122,15 +123,22 @@ func (p ProcessState) dying() bool {
 
 // stuck says why the process does nothing, or "".
 func (p ProcessState) stuck() string {
-	for _, t := range p.threads() {
+	if why := stuck(p.threads()); why != "" {
+		return fmt.Sprintf("its supervisor (pid %d) %s", p.PID, why)
+	}
+	return ""
+}
+
+func stuck(threads []thread) string {
+	for _, t := range threads {
 		switch {
 		case !t.stuck():
 		case t.killed:
-			return fmt.Sprintf("its supervisor (pid %d) was killed and can't end: it is frozen, or waits for a device", p.PID)
+			return "was killed and can't end: it is frozen, or waits for a device"
 		case t.state == 'D':
-			return fmt.Sprintf("its supervisor (pid %d) is frozen, or waits for a device", p.PID)
+			return "is frozen, or waits for a device"
 		default:
-			return fmt.Sprintf("its supervisor (pid %d) is stopped", p.PID)
+			return "is stopped"
 		}
 	}
 	return ""

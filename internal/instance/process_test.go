@@ -66,3 +66,37 @@ func TestDying(t *testing.T) {
 		}
 	}
 }
+
+// TestStuck: what /proc/PID/task/TID/status says of processes that were killed or do nothing.
+func TestStuck(t *testing.T) {
+	const none, kill = "0000000000000000", "0000000000000100"
+	status := func(state, own, shared string) thread {
+		return parseThread("Name:\tslirpctl\nState:\t" + state + "\nTgid:\t7\nSigQ:\t0/1\nSigPnd:\t" + own + "\nShdPnd:\t" + shared + "\nSigBlk:\t" + kill + "\n")
+	}
+	sleeping := status("S (sleeping)", none, none)
+	for name, c := range map[string]struct {
+		threads []thread
+		dying   bool
+		stuck   string
+	}{
+		"sleeping":                 {threads: []thread{sleeping}},
+		"killed":                   {threads: []thread{sleeping, status("S (sleeping)", kill, kill)}, dying: true},
+		"killed, shared":           {threads: []thread{status("R (running)", none, kill), sleeping}, dying: true},
+		"another signal":           {threads: []thread{status("S (sleeping)", none, "0000000000004000")}},
+		"leader ended":             {threads: []thread{status("Z (zombie)", none, none), sleeping}, dying: true},
+		"ended":                    {threads: []thread{status("Z (zombie)", none, none)}},
+		"gone":                     {},
+		"stopped":                  {threads: []thread{status("T (stopped)", none, none)}, stuck: "is stopped"},
+		"traced":                   {threads: []thread{sleeping, status("t (tracing stop)", none, none)}, stuck: "is stopped"},
+		"frozen (version 1)":       {threads: []thread{status("D (disk sleep)", none, none)}, stuck: "is frozen, or waits for a device"},
+		"killed and frozen, first": {threads: []thread{status("D (disk sleep)", kill, none), sleeping}, stuck: "was killed and can't end: it is frozen, or waits for a device"},
+		"killed and frozen, all":   {threads: []thread{status("D (disk sleep)", none, kill)}, stuck: "was killed and can't end: it is frozen, or waits for a device"},
+	} {
+		if got := dying(c.threads); got != c.dying {
+			t.Errorf("%s: dying: %v", name, got)
+		}
+		if got := stuck(c.threads); got != c.stuck {
+			t.Errorf("%s: stuck: %q, want %q", name, got, c.stuck)
+		}
+	}
+}

@@ -37,12 +37,20 @@ type confinement struct {
 	data                   [2]unix.CapUserData
 }
 
-// IsRootError reports whether a start failed for [Confine.Root]: no mount namespace could be had or changed, or
-// the program needs files to run, because it is linked dynamically.
-func IsRootError(err error) bool {
+// RootError says why a start failed for [Confine.Root], nil if it is for something else: no mount namespace could
+// be had or changed, or the program needs files to run.
+func RootError(err error) error {
 	var e *Error
-	return errors.As(err, &e) && (e.Step == stepNames[stepPivot] || e.Step == stepNames[stepUnshare] ||
-		e.Step == stepNames[stepExec] && errors.Is(e, syscall.ENOENT))
+	if !errors.As(err, &e) {
+		return nil
+	}
+	switch {
+	case e.Step == stepNames[stepPivot], e.Step == stepNames[stepUnshare]:
+		return err
+	case e.Step == stepNames[stepExec] && errors.Is(e, syscall.ENOENT):
+		return errors.New("this slirpctl is linked dynamically, built with cgo: CGO_ENABLED=0 or make build makes one that needs no files")
+	}
+	return nil
 }
 
 func (c *Confine) prepare() (*confinement, error) {
