@@ -298,9 +298,10 @@ func (l *lab) startTarget(name string, args ...string) *exec.Cmd {
 		if err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the target has its namespace", func() bool {
+		eventually(t, "the target has its namespace, and ids in it", func() bool {
 			to, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid))
-			return err == nil && to != own
+			ids, _ := os.ReadFile(fmt.Sprintf("/proc/%d/gid_map", cmd.Process.Pid)) // written last
+			return err == nil && to != own && len(ids) > 0
 		})
 		l.targets = append(l.targets, cmd.Process.Pid)
 		return cmd

@@ -104,7 +104,12 @@ func notAProcess(id int) error {
 	return &goneError{msg: fmt.Sprintf("there is no process %d", id)}
 }
 
-// pin opens the namespaces of t.PID, again and again while it shares ours and wait lasts.
+// errUnmapped: the process is in a user namespace that was just made, perhaps: it has no ids yet. slirp4netns
+// would be nobody in there.
+var errUnmapped = errors.New("its user namespace has no ids")
+
+// pin opens the namespaces of t.PID, again and again while it shares ours, or has no ids in its own, and wait
+// lasts.
 func (t *Target) pin(ctx context.Context, wait time.Duration) error {
 	gone := &goneError{msg: fmt.Sprintf("process %d has ended", t.PID)}
 	deadline := time.Now().Add(wait)
@@ -113,15 +118,19 @@ func (t *Target) pin(ctx context.Context, wait time.Duration) error {
 		if err == nil {
 			err = t.compareUserns()
 		}
+		if err == nil && wait > 0 && t.unmapped() {
+			err = errUnmapped
+		}
 		if t.Gone() { // what was opened may be another process's
 			return gone
 		}
+		late := time.Now().After(deadline)
 		switch {
-		case err == nil:
+		case err == nil, err == errUnmapped && late:
 			return nil
 		case errors.Is(err, ErrGone), errors.Is(err, unix.ESRCH):
 			return gone
-		case !errors.Is(err, ErrOwnNetns) || time.Now().After(deadline):
+		case err != errUnmapped && !errors.Is(err, ErrOwnNetns), late:
 			return err
 		}
 		t.closeNamespaces()
@@ -131,6 +140,19 @@ func (t *Target) pin(ctx context.Context, wait time.Duration) error {
 		case <-time.After(2 * time.Millisecond): // nothing tells of an unshare(2)
 		}
 	}
+}
+
+// unmapped reports whether the user namespace of the process has no user or no group id.
+func (t *Target) unmapped() bool {
+	if t.Userns == nil || !t.ofPID {
+		return false
+	}
+	for _, name := range []string{"uid_map", "gid_map"} {
+		if ids, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", t.PID, name)); err == nil && len(ids) == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // compareUserns tells whether the process still lives in the user namespace that owns its

@@ -3,6 +3,7 @@ package target
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -112,6 +113,51 @@ func TestFromPIDWaits(t *testing.T) {
 	go func() { _ = short.Wait() }()
 	if _, err := FromPID(t.Context(), short.Process.Pid, time.Hour); !errors.Is(err, ErrGone) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestFromPIDWaitsForIDs: unshare(1), bwrap(1) and newuidmap(1) write the id maps after the namespaces were made.
+func TestFromPIDWaitsForIDs(t *testing.T) {
+	cmd := exec.Command("unshare", "--user", "--net", "sh", "-c", "echo ready; exec sleep 1000")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { end(cmd) })
+	if _, err := io.ReadFull(out, make([]byte, len("ready\n"))); err != nil {
+		t.Fatal(err)
+	}
+	// Nobody has an id in there, and nobody will: that is a target, too.
+	tgt, err := FromPID(t.Context(), cmd.Process.Pid, time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tgt.Close()
+	file := func(name string) string { return fmt.Sprintf("/proc/%d/%s", cmd.Process.Pid, name) }
+	mapped := make(chan error, 1)
+	time.AfterFunc(20*time.Millisecond, func() {
+		err := os.WriteFile(file("uid_map"), fmt.Appendf(nil, "0 %d 1", os.Getuid()), 0)
+		if err == nil {
+			err = os.WriteFile(file("setgroups"), []byte("deny"), 0)
+		}
+		if err == nil {
+			err = os.WriteFile(file("gid_map"), fmt.Appendf(nil, "0 %d 1", os.Getgid()), 0)
+		}
+		mapped <- err
+	})
+	tgt, err = FromPID(t.Context(), cmd.Process.Pid, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tgt.Close()
+	if ids, err := os.ReadFile(file("gid_map")); err != nil || len(ids) == 0 {
+		t.Errorf("it did not wait: the map is %q, %v", ids, err)
+	}
+	if err := <-mapped; err != nil {
+		t.Fatal(err)
 	}
 }
 
