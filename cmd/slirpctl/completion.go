@@ -54,7 +54,7 @@ for every shell; otherwise load them from the shell's start-up file.`,
 			if near := options.Nearest(args[0], names); near != "" {
 				hint = "did you mean " + near + "?"
 			}
-			return &usageError{fmt.Sprintf("no completions for %q", args[0]), hint}
+			return wrongUsage(fmt.Sprintf("no completions for %q", args[0]), hint)
 		},
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
@@ -93,9 +94,8 @@ func TestConfigFormat(t *testing.T) {
 }
 
 func TestConfigErrors(t *testing.T) {
-	var usage *usageError
 	for _, args := range [][]string{{"--format", "{{"}, {"--format", "{{.Nothing}}"}, {"--json", "--format", "x"}} {
-		if out, err := config(t, args...); !errors.As(err, &usage) || out != "" {
+		if out, err := config(t, args...); !errors.Is(err, fault.Usage) || out != "" {
 			t.Errorf("%q: got %v and %q, want a usage error and no output", args, err, out)
 		}
 	}

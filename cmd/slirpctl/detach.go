@@ -146,7 +146,7 @@ func runDetached() int {
 	send := func(r report) error { return gob.NewEncoder(conn).Encode(r) }
 	sent := false
 	_, err = supervisor.Run(ctx, o.Request, supervisor.Env{
-		Log: log, LogLevel: o.FileLevel, LogJSON: o.LogFormat == "json", Session: true, ExitFD: exit, Explain: explain,
+		Log: log, LogLevel: o.FileLevel, LogJSON: o.LogFormat == "json", Session: true, ExitFD: exit,
 		Ready: func(st instance.State) error {
 			// First, so that nothing is left to do once the caller goes on.
 			screen.left.Store(true)
@@ -166,9 +166,9 @@ func runDetached() int {
 	if err == nil {
 		return exitOK
 	}
+	err = diagnose(err)
 	if !sent {
-		hint, code := explain(err)
-		_ = send(report{Error: &control.Error{Message: err.Error(), HintStr: hint, Code: code}})
+		_ = send(report{Error: control.NewError(err)})
 	}
 	return exitCode(err)
 }

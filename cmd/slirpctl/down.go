@@ -58,7 +58,7 @@ func runDown(ctx context.Context, a *app, o *downOptions) error {
 	case o.all && len(o.names) > 0:
 		return usagef("names and --all exclude each other")
 	case !o.all && len(o.names) == 0:
-		return &usageError{"no instance named", "slirpctl down NAME, or slirpctl down --all; slirpctl list shows the names"}
+		return wrongUsage("no instance named", "slirpctl down NAME, or slirpctl down --all; slirpctl list shows the names")
 	}
 	base, err := a.openBase()
 	if err != nil {

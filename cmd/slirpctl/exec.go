@@ -32,10 +32,10 @@ isn't found.`,
   slirpctl exec web -- curl http://localhost/`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return &usageError{"no instance named", "slirpctl exec NAME -- COMMAND; slirpctl list shows the names"}
+				return wrongUsage("no instance named", "slirpctl exec NAME -- COMMAND; slirpctl list shows the names")
 			}
 			if len(execCommand(args)) == 0 {
-				return &usageError{"no COMMAND", "slirpctl exec " + args[0] + " -- COMMAND"}
+				return wrongUsage("no COMMAND", "slirpctl exec "+args[0]+" -- COMMAND")
 			}
 			return nil
 		},

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,11 +9,10 @@ import (
 	"testing"
 
 	"github.com/slirpctl/slirpctl/internal/control"
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/launcher"
-	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/probe"
 	"github.com/slirpctl/slirpctl/internal/selftest"
-	"github.com/slirpctl/slirpctl/internal/supervisor"
 )
 
 // A program that we ran has its own exit status, which is never ours.
@@ -30,17 +28,10 @@ func TestExitCodes(t *testing.T) {
 		{nil, exitOK},
 		{errors.New("anything"), exitFailure},
 		{exit5, exitFailure},
-		{&nscommand.MapError{What: "newuidmap", Err: exit5}, exitUnsupported},
+		{&fault.Error{Kind: fault.Unsupported, Err: exit5}, exitUnsupported},
 		{&launcher.BinaryError{Problem: launcher.BinaryForeign, Err: exit5}, exitUnsupported},
-		{&control.Error{Message: "x", Code: exitConflict}, exitConflict},
+		{&control.Error{Message: "x", Kind: fault.Conflict}, exitConflict},
 		{&control.Error{Message: "x"}, exitFailure},
-		{&probe.MissingError{}, exitUnsupported},
-		{&supervisor.NoUsernsError{Err: fs.ErrPermission}, exitUnsupported},
-		// A step of the self-test failed, or this host can't do it.
-		{&selftest.Error{Err: errors.New("no answer in time")}, exitFailure},
-		{&selftest.Error{Err: &control.Error{Code: exitUnsupported}}, exitUnsupported},
-		{&selftest.Error{Err: &control.Error{Code: exitConflict}}, exitFailure},
-		{&selftest.Error{Err: context.DeadlineExceeded}, exitFailure},
 		{selftest.ErrInterrupted, exitFailure},
 	} {
 		if got := exitCode(tc.err); got != tc.want {
@@ -72,12 +63,11 @@ func TestHostChecks(t *testing.T) {
 		{start(launcher.InterfaceExists), ""},
 		{start(launcher.StartTimeout), ""},
 		{start(launcher.StartOther), ""},
-		{&supervisor.NoUsernsError{Err: fs.ErrPermission}, "user-namespaces"},
-		{&nscommand.MapError{Err: fs.ErrPermission}, "user-namespaces"},
+		{&fault.Error{Checks: []string{"user-namespaces", "subid-ranges", "id-map-tools"}, Err: fs.ErrPermission}, "user-namespaces"},
 		{errors.New("anything"), ""},
 		{nil, ""},
 	} {
-		got := hostChecks(tc.err)
+		got := fault.Checks(tc.err)
 		if tc.want == "" && len(got) > 0 || tc.want != "" && (len(got) == 0 || got[0] != tc.want) {
 			t.Errorf("%v: %q, want %q", tc.err, got, tc.want)
 		}

@@ -65,7 +65,7 @@ func (t *forwardTarget) split(args []string) (name string, rest []string, err er
 		return "", args, nil
 	}
 	if len(args) == 0 {
-		return "", nil, &usageError{"no instance named", "give its NAME, which slirpctl list shows, or --api-socket PATH"}
+		return "", nil, wrongUsage("no instance named", "give its NAME, which slirpctl list shows, or --api-socket PATH")
 	}
 	return args[0], args[1:], nil
 }
@@ -228,19 +228,6 @@ func parseSpecs(args []string) (fs []hostfwd.Forward, from []int, err error) {
 	return fs, from, nil
 }
 
-// batchError names the port spec, of several, that can't be had.
-type batchError struct {
-	spec  string
-	n, of int
-	err   error
-}
-
-func (e *batchError) Error() string {
-	return fmt.Sprintf("port spec %q (%d of %d): %v", e.spec, e.n, e.of, e.err)
-}
-
-func (e *batchError) Unwrap() error { return e.err }
-
 // inBatch adds to an error which of the specs it is about.
 func inBatch(err error, specs []string, from []int) error {
 	index := -1
@@ -252,5 +239,5 @@ func inBatch(err error, specs []string, from []int) error {
 	if index < 0 || index >= len(from) || len(specs) < 2 {
 		return err
 	}
-	return &batchError{specs[from[index]], from[index] + 1, len(specs), err}
+	return fmt.Errorf("port spec %q (%d of %d): %w", specs[from[index]], from[index]+1, len(specs), err)
 }

@@ -29,7 +29,7 @@ A bare number is an id. A SPEC finds every forward that has what it says, so
 				return err
 			}
 			if len(which) == 0 {
-				return &usageError{"neither id nor port spec", "slirpctl forward list shows both"}
+				return wrongUsage("neither id nor port spec", "slirpctl forward list shows both")
 			}
 			return runForwardRemove(cmd.Context(), a, opts, name, which)
 		},

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/launcher"
@@ -20,15 +21,15 @@ func TestHints(t *testing.T) {
 		target.ErrGone, target.ErrOwnNetns, instance.ErrNotFound, instance.ErrInUse,
 		&launcher.BinaryError{Path: "slirp4netns"}, &launcher.MissingFeatureError{}, &launcher.StartError{Problem: launcher.StartOther},
 		&launcher.StartError{Problem: launcher.TunDenied}, &launcher.StartError{Problem: launcher.SandboxFailed},
-		&hostfwd.SpecError{}, &hostfwd.NotFoundError{ID: 3}, &hostfwd.ConflictError{}, &options.Error{},
-		&options.Error{Hint: "did you mean --mtu?"},
+		&hostfwd.SpecError{}, &hostfwd.NotFoundError{ID: 3}, &options.Error{},
+		&options.Error{Help: "did you mean --mtu?"},
 	} {
-		hint := hintOf(fmt.Errorf("outer: %w", err))
+		hint := fault.Hint(diagnose(fmt.Errorf("outer: %w", err)))
 		if hint == "" || !slices.ContainsFunc([]string{"slirpctl", "--", "sudo ", "8080:80"}, func(w string) bool { return strings.Contains(hint, w) }) {
 			t.Errorf("%T %v: hint %q", err, err, hint)
 		}
 	}
-	if got := hintOf(errors.New("anything")); got != "" {
+	if got := fault.Hint(diagnose(errors.New("anything"))); got != "" {
 		t.Errorf("%q", got)
 	}
 }

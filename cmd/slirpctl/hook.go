@@ -62,7 +62,7 @@ configuration and the state directory of who runs this command.`,
 
 func runHook(a *app, fs *pflag.FlagSet, o *hookOptions) error {
 	if o.bundle == "" {
-		return &usageError{"no bundle named", "slirpctl hook --bundle DIR"}
+		return wrongUsage("no bundle named", "slirpctl hook --bundle DIR")
 	}
 	for _, name := range notForHooks {
 		if fs.Changed(name) {

@@ -117,7 +117,7 @@ func runIP(ctx context.Context, opts *ipOptions, stdout io.Writer) error {
 		if near := options.Nearest(opts.value, subnet.Names()); near != "" {
 			hint = "did you mean " + near + "? Otherwise " + hint
 		}
-		return &usageError{fmt.Sprintf("unknown value %q", opts.value), hint}
+		return wrongUsage(fmt.Sprintf("unknown value %q", opts.value), hint)
 	case p.tmpl != nil || p.format == formatResolvConf || p.format == formatHosts:
 		return usagef("--format %s and the value %s exclude each other", opts.output.format, opts.value)
 	}
@@ -175,10 +175,7 @@ func missingValue(opts *ipOptions) error {
 	if opts.name != "" {
 		return fmt.Errorf("instance %s has no %s", opts.name, opts.value)
 	}
-	return &usageError{
-		msg:  fmt.Sprintf("%s can't be told without a running instance", opts.value),
-		hint: "it is made from the tap's MAC address, give --name",
-	}
+	return wrongUsage(opts.value+" can't be told without a running instance", "it is made from the tap's MAC address, give --name")
 }
 
 // valuesText is what the formats of `slirpctl ip` make of values, of which list is to be printed.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
@@ -206,12 +207,11 @@ func TestIPErrors(t *testing.T) {
 			if msg := err.Error(); !strings.Contains(msg, tc.want) || strings.Contains(msg, "\n") {
 				t.Errorf("got %q, want one line with %q", msg, tc.want)
 			}
-			var ue *usageError
-			if errors.As(err, &ue) != tc.usage {
+			if errors.Is(err, fault.Usage) != tc.usage {
 				t.Errorf("a usage error: %v, want %v", !tc.usage, tc.usage)
 			}
-			if ue != nil && !strings.Contains(ue.Hint(), tc.hint) {
-				t.Errorf("hint: got %q, want %q in it", ue.Hint(), tc.hint)
+			if tc.usage && !strings.Contains(fault.Hint(err), tc.hint) {
+				t.Errorf("hint: got %q, want %q in it", fault.Hint(err), tc.hint)
 			}
 		})
 	}
@@ -230,8 +230,7 @@ func TestIPWriteError(t *testing.T) {
 		cmd.SilenceErrors, cmd.SilenceUsage = true, true
 		cmd.SetArgs(args)
 		cmd.SetOut(fullDisk{})
-		var ue *usageError
-		if err := cmd.ExecuteContext(t.Context()); !errors.Is(err, io.ErrShortWrite) || errors.As(err, &ue) {
+		if err := cmd.ExecuteContext(t.Context()); !errors.Is(err, io.ErrShortWrite) || errors.Is(err, fault.Usage) {
 			t.Errorf("%q: got %v", args, err)
 		}
 	}

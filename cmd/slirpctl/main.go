@@ -34,7 +34,7 @@ func main() {
 			}
 			os.Exit(0)
 		case selftest.UpCommand:
-			os.Exit(selftest.Up(explain))
+			os.Exit(selftest.Up(diagnose))
 		case selftest.Command:
 			os.Exit(selftest.Guest())
 		case superviseCommand:

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/slirpctl/slirpctl/internal/control"
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/oci"
 	"github.com/slirpctl/slirpctl/internal/options"
@@ -26,7 +26,7 @@ func (a *app) readState(file string) (*oci.State, error) {
 	}
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, &usageError{"--oci-state: " + err.Error(), "runc state ID prints the state of a container"}
+		return nil, wrongUsage("--oci-state: "+err.Error(), "runc state ID prints the state of a container")
 	}
 	defer f.Close()
 	return oci.ReadState(f)
@@ -56,13 +56,11 @@ func aimAtContainer(req *supervisor.Request, st *oci.State) error {
 		return err
 	}
 	if st.PID == 0 {
-		return &containerError{fmt.Errorf("container %s %w", st.ID, oci.ErrNoProcess), "create it first, or call slirpctl in a createRuntime hook"}
+		return fault.Errorf(0, "create it first, or call slirpctl in a createRuntime hook", "container %s %w", st.ID, oci.ErrNoProcess)
 	}
 	if target.IsOwnNetns(st.PID) {
-		return &containerError{
-			fmt.Errorf("the network namespace of container %s %w", st.ID, target.ErrOwnNetns),
-			"give the container a network namespace: slirpctl hook --bundle DIR adds one",
-		}
+		return fault.Errorf(0, "give the container a network namespace: slirpctl hook --bundle DIR adds one",
+			"the network namespace of container %s %w", st.ID, target.ErrOwnNetns)
 	}
 	req.PID, req.DefaultName = st.PID, name
 	req.Container = &instance.Container{ID: st.ID, Bundle: st.Bundle}
@@ -76,16 +74,6 @@ func aimAtContainer(req *supervisor.Request, st *oci.State) error {
 	}
 	return nil
 }
-
-// containerError is an error with a hint for containers.
-type containerError struct {
-	err  error
-	hint string
-}
-
-func (e *containerError) Error() string { return e.err.Error() }
-func (e *containerError) Unwrap() error { return e.err }
-func (e *containerError) Hint() string  { return e.hint }
 
 // waitForOld waits for the end of an instance of that name whose container is dead: a container
 // that is started again at once may be quicker than the network of the one before.

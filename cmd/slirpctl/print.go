@@ -74,7 +74,7 @@ func newPrinter[T any](w io.Writer, o *printing) (*printer, error) {
 		if near := options.Nearest(p.format, o.formats); near != "" {
 			hint = "did you mean " + near + "? Otherwise " + hint
 		}
-		return nil, &usageError{fmt.Sprintf("--format: unknown format %q", p.format), hint}
+		return nil, wrongUsage(fmt.Sprintf("--format: unknown format %q", p.format), hint)
 	}
 	return p, nil
 }

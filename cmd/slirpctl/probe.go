@@ -146,7 +146,7 @@ func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // selfTest adds the self-test to the report.
 func selfTest(ctx context.Context, o options.Options, binary launcher.Binary, report *probe.Report) error {
-	steps, err := selftest.Run(ctx, selftest.Config{Options: o, Binary: binary, Hint: hintOf})
+	steps, err := selftest.Run(ctx, selftest.Config{Options: o, Binary: binary, Diagnose: diagnose})
 	report.AddSelfTest(steps)
 	return err
 }
@@ -166,7 +166,7 @@ func requirements(names []string) ([]string, error) {
 			if near := options.Nearest(name, known); near != "" {
 				hint = fmt.Sprintf("the nearest name is %s", near)
 			}
-			return nil, &usageError{msg: "--require: " + err.Error(), hint: hint}
+			return nil, wrongUsage("--require: "+err.Error(), hint)
 		}
 	}
 	return checked, nil

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/launcher"
 	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/probe"
@@ -256,8 +257,7 @@ func TestProbeRequire(t *testing.T) {
 		}
 	}
 	out, err := runProbeCmd(t, "--slirp4netns-path", path, "--require", "cidr,macaddress,disable-dns")
-	var missing *probe.MissingError
-	if !errors.As(err, &missing) || err.Error() != "missing: disable-dns (upstream has it since 1.1.0, installed is 1.0.0); macaddress (upstream has it since 1.1.9, installed is 1.0.0)" {
+	if !errors.Is(err, fault.Unsupported) || err.Error() != "missing: disable-dns (upstream has it since 1.1.0, installed is 1.0.0); macaddress (upstream has it since 1.1.9, installed is 1.0.0)" {
 		t.Errorf("got %v", err)
 	}
 	if !strings.Contains(out, "macaddress\tno\tsince 1.1.9\n") {
@@ -284,9 +284,8 @@ func TestProbeUsage(t *testing.T) {
 		{[]string{"--slirp4netns-path", ""}, "--slirp4netns-path is empty", ""},
 	} {
 		out, err := runProbeCmd(t, tc.args...)
-		var usage *usageError
-		if !errors.As(err, &usage) || !strings.Contains(usage.msg, tc.msg) || !strings.HasPrefix(usage.hint, tc.hint) || out != "" {
-			t.Errorf("%q: got %v (%+v), printed %q", tc.args, err, usage, out)
+		if !errors.Is(err, fault.Usage) || !strings.Contains(err.Error(), tc.msg) || !strings.HasPrefix(fault.Hint(err), tc.hint) || out != "" {
+			t.Errorf("%q: got %v (%q), printed %q", tc.args, err, fault.Hint(err), out)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/launcher"
 	"github.com/slirpctl/slirpctl/internal/nscommand"
@@ -64,6 +65,7 @@ func run(ctx context.Context, args []string, std streams) int {
 	if err == nil {
 		return exitOK
 	}
+	err = diagnose(err)
 	a.printError(args, err)
 	if passesStatusOn(cmd, args) {
 		if ee, ok := errorAs[*nscommand.ExecError](err); ok {
@@ -175,7 +177,7 @@ the namespace, and say what this host can do.`,
 // printError prints one line for the error, and one for the hint, or one JSON object. Quoted words of
 // others can't break out of their line or steer the terminal.
 func (a *app) printError(args []string, err error) {
-	hint := hintOf(err)
+	hint := fault.Hint(err)
 	if a.jsonLog(args) {
 		data := logrus.Fields{}
 		if hint != "" {

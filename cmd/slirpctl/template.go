@@ -4,7 +4,6 @@ import (
 	"encoding"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"reflect"
 	"strings"
@@ -261,16 +260,14 @@ func noField(ident string, typ reflect.Type) error {
 			}
 		}
 	}
-	e := &usageError{msg: fmt.Sprintf("--format: there is no field %s", ident)}
+	hint := "that value has no fields"
 	switch near := options.Nearest(ident, append(names, goNames...)); {
 	case near != "":
-		e.hint = "did you mean " + near + "?"
+		hint = "did you mean " + near + "?"
 	case len(names) > 0:
-		e.hint = "the fields there are " + strings.Join(names, ", ")
-	default:
-		e.hint = "that value has no fields"
+		hint = "the fields there are " + strings.Join(names, ", ")
 	}
-	return e
+	return wrongUsage("--format: there is no field "+ident, hint)
 }
 
 // element is the type of what a range over typ, or an index into it, gives.

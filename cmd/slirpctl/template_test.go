@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/options"
@@ -94,9 +95,8 @@ func TestTemplatesChecked(t *testing.T) {
 		o.addFlags(fs, "array")
 		_ = fs.Set("format", tc.text)
 		_, err := newPrinter[instance.State](io.Discard, o)
-		var usage *usageError
-		if !errors.As(err, &usage) || !strings.Contains(usage.msg, tc.want) || !strings.Contains(usage.hint, tc.hint) {
-			t.Errorf("%q: %v (%+v), want %q and %q", tc.text, err, usage, tc.want, tc.hint)
+		if !errors.Is(err, fault.Usage) || !strings.Contains(err.Error(), tc.want) || !strings.Contains(fault.Hint(err), tc.hint) {
+			t.Errorf("%q: %v (%q), want %q and %q", tc.text, err, fault.Hint(err), tc.want, tc.hint)
 		}
 	}
 }
@@ -108,13 +108,11 @@ func TestTemplateFails(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		err := printTo[instance.State](&out, []instance.State{templateSample()}, "--format", text)
-		var usage *usageError
-		if !errors.As(err, &usage) || usage.msg != want || out.Len() > 0 {
+		if !errors.Is(err, fault.Usage) || err.Error() != want || out.Len() > 0 {
 			t.Errorf("%s: %v, printed %q", text, err, out.String())
 		}
 	}
-	var usage *usageError
-	if err := printTo[instance.State](fullDisk{}, templateSample(), "--format", "{{.name}}"); !errors.Is(err, io.ErrShortWrite) || errors.As(err, &usage) {
+	if err := printTo[instance.State](fullDisk{}, templateSample(), "--format", "{{.name}}"); !errors.Is(err, io.ErrShortWrite) || errors.Is(err, fault.Usage) {
 		t.Errorf("a full disk: %v", err)
 	}
 }

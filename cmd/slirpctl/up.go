@@ -124,20 +124,20 @@ func (o *upOptions) setTarget(cmd *cobra.Command, args []string) error {
 	}
 	switch {
 	case kinds == 0:
-		return &usageError{"no target", "name one: slirpctl up PID, slirpctl up --netns NAME, or slirpctl up -- COMMAND"}
+		return wrongUsage("no target", "name one: slirpctl up PID, slirpctl up --netns NAME, or slirpctl up -- COMMAND")
 	case kinds > 1:
-		return &usageError{"more than one target", "give a PID, or --netns, or --oci-state, or -- COMMAND"}
+		return wrongUsage("more than one target", "give a PID, or --netns, or --oci-state, or -- COMMAND")
 	case o.userns != "" && o.netns == "":
 		return usagef("--userns goes with --netns")
 	case len(before) > 1:
-		return &usageError{fmt.Sprintf("unexpected argument %q", before[1]), "a command goes behind two dashes: slirpctl up -- COMMAND"}
+		return wrongUsage(fmt.Sprintf("unexpected argument %q", before[1]), "a command goes behind two dashes: slirpctl up -- COMMAND")
 	}
 	if len(before) == 0 {
 		return nil
 	}
 	pid, err := strconv.Atoi(before[0])
 	if err != nil || pid <= 0 || pid > 1<<22 { // PID_MAX_LIMIT, proc(5)
-		return &usageError{fmt.Sprintf("%q is not a process id", before[0]), "a command goes behind two dashes: slirpctl up -- COMMAND"}
+		return wrongUsage(fmt.Sprintf("%q is not a process id", before[0]), "a command goes behind two dashes: slirpctl up -- COMMAND")
 	}
 	o.pid = pid
 	return nil
@@ -223,7 +223,7 @@ func runUp(ctx context.Context, a *app, o *upOptions) error {
 	closeOnExec(inherited)
 	status, err := supervisor.Run(ctx, req, supervisor.Env{
 		Log: a.log, LogLevel: a.fileLevel(), LogJSON: a.cfg.LogFormat == "json", Stdio: [3]*os.File{a.in, fileOf(a.out), fileOf(a.err)}, KeepFDs: inherited,
-		ExitFD: exit, Ready: onReady, Explain: explain, Terminal: inForeground,
+		ExitFD: exit, Ready: onReady, Terminal: inForeground,
 	})
 	if err != nil {
 		return err
@@ -279,7 +279,7 @@ func openWrapperFDs(o *options.Options) (ready, exit *os.File, err error) {
 		}
 		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 		if err != nil {
-			return nil, &usageError{fmt.Sprintf("--%s %d: the descriptor is not open", flag, fd), fmt.Sprintf("open it for slirpctl, as in: slirpctl up --%s 3 … 3>FILE", flag)}
+			return nil, wrongUsage(fmt.Sprintf("--%s %d: the descriptor is not open", flag, fd), fmt.Sprintf("open it for slirpctl, as in: slirpctl up --%s 3 … 3>FILE", flag))
 		}
 		if flag == "ready-fd" && (flags&unix.O_ACCMODE == unix.O_RDONLY || flags&unix.O_PATH != 0) {
 			return nil, usagef("--ready-fd %d: the descriptor is not open for writing", fd)

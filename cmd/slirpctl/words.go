@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
@@ -17,11 +18,11 @@ func takes(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		usage := "usage: " + cmd.UseLine()
 		if len(args) > len(names) {
-			return &usageError{fmt.Sprintf("unexpected argument %q", args[len(names)]), usage}
+			return wrongUsage(fmt.Sprintf("unexpected argument %q", args[len(names)]), usage)
 		}
 		for i, name := range names {
 			if i >= len(args) && !strings.HasPrefix(name, "[") {
-				return &usageError{"no " + name + " given", usage}
+				return wrongUsage("no "+name+" given", usage)
 			}
 		}
 		return nil
@@ -41,11 +42,11 @@ func unknownCommand(cmd *cobra.Command, word string) error {
 			full[name] = sub.CommandPath()
 		}
 	}
-	e := &usageError{fmt.Sprintf("unknown command %q", cmd.CommandPath()+" "+word), cmd.CommandPath() + " --help shows the commands"}
+	hint := cmd.CommandPath() + " --help shows the commands"
 	if near := options.Nearest(word, names); near != "" {
-		e.hint = "did you mean " + full[near] + "?"
+		hint = "did you mean " + full[near] + "?"
 	}
-	return e
+	return wrongUsage(fmt.Sprintf("unknown command %q", cmd.CommandPath()+" "+word), hint)
 }
 
 // flagError says what is wrong with a flag on the command line of cmd. The flags of the configuration take
@@ -54,26 +55,26 @@ func flagError(cmd *cobra.Command, err error) error {
 	if args := cmd.Flags().Args(); cmd.HasSubCommands() && len(args) > 0 {
 		return unknownCommand(cmd, args[0]) // whose flags nobody knows
 	}
-	e := &usageError{hint: cmd.CommandPath() + " --help shows the flags"}
+	e := &fault.Error{Kind: fault.Usage, Help: cmd.CommandPath() + " --help shows the flags"}
 	var unknown *pflag.NotExistError
 	var missing *pflag.ValueRequiredError
 	var invalid *pflag.InvalidValueError
 	var syntax *pflag.InvalidSyntaxError
 	switch {
 	case errors.As(err, &unknown):
-		e.msg = "unknown flag --" + unknown.GetSpecifiedName()
+		e.Msg = "unknown flag --" + unknown.GetSpecifiedName()
 		word := unknown.GetSpecifiedName()
 		if letters := unknown.GetSpecifiedShortnames(); letters != "" {
-			e.msg = "unknown flag -" + unknown.GetSpecifiedName()
+			e.Msg = "unknown flag -" + unknown.GetSpecifiedName()
 			if word = letters; len(letters) > 1 {
-				e.msg += " in -" + letters
+				e.Msg += " in -" + letters
 			}
 		}
 		if near := nearestFlag(cmd, word); near != "" {
-			e.hint = "did you mean --" + near + "?"
+			e.Help = "did you mean --" + near + "?"
 		}
 	case errors.As(err, &missing):
-		e.msg = "flag --" + missing.GetFlag().Name + " needs a value"
+		e.Msg = "flag --" + missing.GetFlag().Name + " needs a value"
 	case errors.As(err, &invalid):
 		reason := map[string]string{
 			"int": "not a whole number", "bool": "neither true nor false", "duration": "not a duration such as 500ms, 10s or 1m30s",
@@ -81,9 +82,9 @@ func flagError(cmd *cobra.Command, err error) error {
 		if reason == "" {
 			reason = "not a " + invalid.GetFlag().Value.Type()
 		}
-		e.msg = fmt.Sprintf("flag --%s: %q: %s", invalid.GetFlag().Name, invalid.GetValue(), reason)
+		e.Msg = fmt.Sprintf("flag --%s: %q: %s", invalid.GetFlag().Name, invalid.GetValue(), reason)
 	case errors.As(err, &syntax):
-		e.msg = fmt.Sprintf("%s is not a flag", syntax.GetSpecifiedFlag())
+		e.Msg = fmt.Sprintf("%s is not a flag", syntax.GetSpecifiedFlag())
 	default:
 		return err
 	}
@@ -130,7 +131,7 @@ func newHelpCmd() *cobra.Command {
 			case len(rest) > 0 && at.HasSubCommands():
 				return unknownCommand(at, rest[0])
 			case len(rest) > 0:
-				return &usageError{fmt.Sprintf("unexpected argument %q", rest[0]), at.CommandPath() + " has no commands below it"}
+				return wrongUsage(fmt.Sprintf("unexpected argument %q", rest[0]), at.CommandPath()+" has no commands below it")
 			}
 			at.InitDefaultHelpFlag()
 			at.InitDefaultVersionFlag()

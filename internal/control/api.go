@@ -14,7 +14,12 @@
 //	POST   /v1/slirpctl/down      end the instance
 package control
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
+)
 
 const prefix = "/v1/slirpctl"
 
@@ -22,17 +27,28 @@ type reloadRequest struct {
 	GuestIP netip.Addr `json:"guestIP"`
 }
 
-// Error is a failure as it travels: message and hint for people, code for the exit status (0 if
-// unknown).
+// Error is a failure as it travels: message and hint for people, its kind for the exit status.
 type Error struct {
-	Message string `json:"message"`
-	HintStr string `json:"hint,omitempty"`
-	Code    int    `json:"code,omitempty"`
-	Refused bool   `json:"refused,omitempty"` // by who is asked, whatever is asked for
-	Index   *int   `json:"index,omitempty"`   // which forward of a batch it is about, from 0
+	Message string     `json:"message"`
+	HintStr string     `json:"hint,omitempty"`
+	Kind    fault.Kind `json:"code,omitempty"`    // 0: none
+	Refused bool       `json:"refused,omitempty"` // by who is asked, whatever is asked for
+	Index   *int       `json:"index,omitempty"`   // which forward of a batch it is about, from 0
+}
+
+// NewError returns err as it travels.
+func NewError(err error) *Error {
+	e := &Error{Message: err.Error(), HintStr: fault.Hint(err), Kind: fault.Of(err)}
+	if add, ok := errorAs[*hostfwd.AddError](err); ok {
+		e.Index = &add.Index
+	}
+	return e
 }
 
 func (e *Error) Error() string { return e.Message }
+
+// Is says which kind of failure it is.
+func (e *Error) Is(target error) bool { return e.Kind != 0 && target == e.Kind }
 
 // Hint says what to do about it.
 func (e *Error) Hint() string { return e.HintStr }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/instance"
 )
@@ -23,7 +24,7 @@ func (handler) Check(hostfwd.Forward) error { return nil }
 func (handler) Close() error                { return nil }
 func (handler) Open(_ context.Context, f hostfwd.Forward) (hostfwd.Listener, error) {
 	if f.HostPort == 22 {
-		return nil, &hostfwd.PortInUseError{Forward: f}
+		return nil, &fault.Error{Kind: fault.Conflict, Msg: "in use", Help: "take another", Err: syscall.EADDRINUSE}
 	}
 	return listener(f), nil
 }
@@ -46,12 +47,6 @@ func (b backend) Forwards() *hostfwd.Manager         { return b.m }
 func (b backend) PortDriverExtra() map[string]string { return nil }
 func (b backend) Down()                              { close(b.down) }
 func (b backend) Traffic() (instance.Traffic, error) { return instance.Traffic{}, nil }
-func (b backend) Explain(err error) (string, int) {
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return "take another", 5
-	}
-	return "", 1
-}
 
 func serve(t *testing.T) (*Client, backend) {
 	t.Helper()
@@ -139,7 +134,7 @@ func TestErrors(t *testing.T) {
 	if !errors.As(err, &e) {
 		t.Fatalf("add: %v", err)
 	}
-	if e.Hint() != "take another" || e.Code != 5 || e.Index == nil || *e.Index != 1 {
+	if e.Hint() != "take another" || e.Kind != fault.Conflict || e.Index == nil || *e.Index != 1 {
 		t.Errorf("add: %+v", e)
 	}
 	if got, err := c.Ports(t.Context()); err != nil || len(got) != 0 {

@@ -33,17 +33,15 @@ func guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		refuse := func(status int, err error) {
 			w.Header().Set("Connection", "close")
-			e := &Error{Message: err.Error(), Code: 1}
-			if no, ok := errorAs[*RefusedError](err); ok {
-				e.HintStr, e.Refused = no.Hint(), true
-			}
+			e := NewError(err)
+			e.Refused = errors.Is(err, errRefused)
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(status)
 			_ = json.NewEncoder(w).Encode(e)
 		}
 		p, ok := r.Context().Value(peerKey{}).(*peer)
 		if !ok {
-			refuse(http.StatusForbidden, &RefusedError{"it can't be told who it is"})
+			refuse(http.StatusForbidden, refused("it can't be told who it is"))
 			return
 		}
 		if p.refused != nil {

@@ -7,16 +7,16 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
-// RefusedError: the caller is not where callers have to be.
-type RefusedError struct{ Reason string }
+// errRefused: the caller is not where callers have to be.
+var errRefused = fault.New(0, "the control socket refuses this caller",
+	"call it from where the instance was started: the same user namespace and network namespace")
 
-func (e *RefusedError) Error() string { return "the control socket refuses this caller: " + e.Reason }
-
-// Hint says what to do about it.
-func (*RefusedError) Hint() string {
-	return "call it from where the instance was started: the same user namespace and network namespace"
+func refused(format string, a ...any) error {
+	return fmt.Errorf("%w: %s", errRefused, fmt.Sprintf(format, a...))
 }
 
 // namespaces are those whose processes may use the socket. Who is inside the instance's network is in
@@ -67,7 +67,7 @@ func (n namespaces) check(c *net.UnixConn) (err error) {
 
 func (n namespaces) checkSocket(fd int) error {
 	if n.cookie != 0 && netnsCookie(fd) != n.cookie {
-		return &RefusedError{"it is in another network namespace"}
+		return refused("it is in another network namespace")
 	}
 	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
@@ -81,7 +81,7 @@ func (n namespaces) checkSocket(fd int) error {
 		pidfd, err = unix.PidfdOpen(int(cred.Pid), 0)
 	}
 	if err != nil {
-		return &RefusedError{"it can't be told which process it is: " + err.Error()}
+		return refused("it can't be told which process it is: %v", err)
 	}
 	defer unix.Close(pidfd)
 	for _, ns := range []struct {
@@ -92,9 +92,9 @@ func (n namespaces) checkSocket(fd int) error {
 		same, err := sameNamespace(pidfd, int(cred.Pid), ns.name, ns.get, ns.own)
 		switch full := map[string]string{"user": "user", "net": "network"}[ns.name]; {
 		case err != nil:
-			return &RefusedError{fmt.Sprintf("it can't be told which %s namespace it is in: %v", full, err)}
+			return refused("it can't be told which %s namespace it is in: %v", full, err)
 		case !same:
-			return &RefusedError{fmt.Sprintf("it is in another %s namespace", full)}
+			return refused("it is in another %s namespace", full)
 		}
 	}
 	return nil

@@ -29,8 +29,6 @@ type Backend interface {
 	Down()
 	// Traffic returns what the namespace's tap has carried.
 	Traffic() (instance.Traffic, error)
-	// Explain gives an error the hint and exit code that the command line would.
-	Explain(err error) (hint string, code int)
 }
 
 // Bounds of a request, whoever sends it.
@@ -114,12 +112,7 @@ func addRoutes(mux *http.ServeMux, b Backend) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			out, err := f(r)
 			if err != nil {
-				hint, code := b.Explain(err)
-				e := &Error{Message: err.Error(), HintStr: hint, Code: code}
-				if add, ok := errorAs[*hostfwd.AddError](err); ok {
-					e.Index = &add.Index
-				}
-				out = e
+				out = NewError(err)
 				w.WriteHeader(http.StatusBadRequest)
 			}
 			_ = json.NewEncoder(w).Encode(out)

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/control"
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/nsexec"
@@ -31,19 +32,11 @@ type Caller struct {
 	Terminal func() bool // reports whether the caller has the terminal (is in its foreground)
 }
 
-// Error says why a command can't be run like the target's own.
-type Error struct{ msg, hint string }
-
-func (e *Error) Error() string { return e.msg }
-
-// Hint says what to do about it.
-func (e *Error) Hint() string { return e.hint }
-
 // Exec runs argv in the namespaces of the instance of that name, and returns its status (its
 // exit code, or 128+N for signal N). A command that would see the caller's /etc/resolv.conf there
 // sees the instance's in its place, by a mount namespace of its own.
 //
-// Errors: [instance.ErrNotFound], [target.ErrGone], [*nscommand.ExecError], [*Error].
+// Errors: [instance.ErrNotFound], [target.ErrGone], [*nscommand.ExecError].
 func Exec(ctx context.Context, base instance.Base, name string, argv []string, caller Caller) (int, error) {
 	if err := checkStdio(caller.Stdio); err != nil {
 		return 0, err
@@ -96,10 +89,8 @@ func resolvConf(st *instance.State) string {
 func asSeenHere(e instance.Entry, st *instance.State) (*instance.State, error) {
 	supervisor := control.Supervisor(e.Socket())
 	here := *st
-	unseen := &Error{
-		fmt.Sprintf("instance %s runs in another PID namespace, whose processes can't be seen from this one", e.Name),
-		"run exec where it was started, or in a PID namespace above that",
-	}
+	unseen := fault.New(0, fmt.Sprintf("instance %s runs in another PID namespace, whose processes can't be seen from this one", e.Name),
+		"run exec where it was started, or in a PID namespace above that")
 	if supervisor == 0 {
 		return nil, unseen
 	}
@@ -140,7 +131,7 @@ func checkStdio(stdio [3]*os.File) error {
 	for i, f := range stdio {
 		var st unix.Stat_t
 		if f != nil && unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
-			return &Error{fmt.Sprintf("descriptor %d is a directory, which the command could leave its root directory by", i), ""}
+			return fmt.Errorf("descriptor %d is a directory, which the command could leave its root directory by", i)
 		}
 	}
 	return nil
@@ -222,7 +213,7 @@ func aimAtPath(s *nsexec.Session, st *instance.State) (closeAll func(), err erro
 // closed once s runs.
 func aimAt(s *nsexec.Session, in *target.Inside, pid int) (files []*os.File, err error) {
 	refuse := func(format string, a ...any) ([]*os.File, error) {
-		return files, &Error{fmt.Sprintf("a command can't be run as one of process %d's own: ", pid) + fmt.Sprintf(format, a...), ""}
+		return files, fmt.Errorf("a command can't be run as one of process %d's own: %s", pid, fmt.Sprintf(format, a...))
 	}
 	if user := in.Namespaces[unix.CLONE_NEWUSER]; user != nil {
 		if s.Users, err = target.Ancestors(user, "/proc/self/ns/user"); err != nil {

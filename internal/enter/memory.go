@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/target"
 )
 
@@ -36,10 +37,8 @@ func fromMemory(in *target.Inside) error {
 	if err == nil {
 		err = syscall.Exec(fmt.Sprintf("/proc/self/fd/%d", copied.Fd()), os.Args, os.Environ())
 	}
-	return &Error{
-		fmt.Sprintf("programs in there could change %s, and it can't be executed from a copy in memory: %v", os.Args[0], err),
-		"install slirpctl for all, as root: nobody else can change it then",
-	}
+	return fault.Errorf(0, "install slirpctl for all, as root: nobody else can change it then",
+		"programs in there could change %s, and it can't be executed from a copy in memory: %w", os.Args[0], err)
 }
 
 func sealedCopy(file *os.File) (*os.File, error) {

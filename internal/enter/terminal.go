@@ -8,6 +8,8 @@ import (
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
 // terminal stands between the caller's terminal and the command, which gets another one: who has
@@ -68,7 +70,8 @@ func openTerminal(stdio [3]*os.File) (t *terminal, files [3]*os.File, eager bool
 	}
 	if t.master, t.slave, err = pty.Open(); err != nil {
 		t.close()
-		return nil, stdio, false, &Error{"no terminal for the command: " + err.Error(), "without one it works: slirpctl exec NAME -- COMMAND </dev/null 2>&1 | cat"}
+		return nil, stdio, false, fault.Errorf(0, "without one it works: slirpctl exec NAME -- COMMAND </dev/null 2>&1 | cat",
+			"no terminal for the command: %w", err)
 	}
 	t.resize()
 	t.leaveOutput()

@@ -1,8 +1,12 @@
 package fault
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
 	"testing"
 )
 
@@ -27,5 +31,33 @@ func TestKindAndHint(t *testing.T) {
 	}
 	if Hint(nil) != "" || Hint(errors.New("x")) != "" {
 		t.Error("a hint out of nothing")
+	}
+}
+
+func TestCauseAndChecks(t *testing.T) {
+	cause := &Error{Msg: "the port is taken", Help: "another", Err: fs.ErrExist}
+	outer := Errorf(Conflict, "", "forward: %w", cause)
+	if outer.Error() != "forward: the port is taken" || !errors.Is(outer, fs.ErrExist) || Hint(outer) != "another" || Of(outer) != Conflict {
+		t.Errorf("%v, %q, %v", outer, Hint(outer), Of(outer))
+	}
+	asks := fmt.Errorf("x: %w", &Error{Err: &Error{Err: cause, Checks: []string{"a", "b"}}})
+	if got := Checks(asks); len(got) != 2 || got[0] != "a" {
+		t.Errorf("checks %q", got)
+	}
+	for _, err := range []error{nil, cause, outer} {
+		if got := Checks(err); got != nil {
+			t.Errorf("%v: checks %q", err, got)
+		}
+	}
+	for err, want := range map[error]Kind{
+		syscall.EADDRINUSE: Conflict, os.ErrDeadlineExceeded: Timeout, context.DeadlineExceeded: Timeout, syscall.EAGAIN: 0,
+		fmt.Errorf("%w: %w", New(Unsupported, "u", ""), syscall.EAGAIN): 0,
+	} {
+		if got := Of(err); got != want {
+			t.Errorf("%v: kind %d, want %d", err, got, want)
+		}
+	}
+	if Of(nil) != 0 || Of(cause) != 0 || Of(errors.Join(New(Conflict, "c", ""), New(Usage, "u", ""))) != Usage {
+		t.Error("the wrong kind")
 	}
 }

@@ -28,6 +28,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/childlog"
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/nsexec"
 )
 
@@ -52,21 +53,6 @@ type request struct {
 type reply struct {
 	Error string `json:"error,omitempty"`
 	Errno int    `json:"errno,omitempty"`
-}
-
-// RemoteError is a failure inside the namespace.
-type RemoteError struct {
-	Op, Msg string
-	Errno   syscall.Errno // 0: none
-}
-
-func (e *RemoteError) Error() string { return "in the namespace: " + e.Op + ": " + e.Msg }
-
-func (e *RemoteError) Unwrap() error {
-	if e.Errno == 0 {
-		return nil
-	}
-	return e.Errno
 }
 
 // Agent is a running helper. Its methods may be called concurrently.
@@ -224,7 +210,11 @@ func (a *Agent) call(ctx context.Context, req request) (reply, []int, error) {
 	}
 	if rep.Error != "" {
 		closeAll(fds)
-		return reply{}, nil, &RemoteError{req.Op, rep.Error, syscall.Errno(rep.Errno)}
+		remote := &fault.Error{Msg: "in the namespace: " + req.Op + ": " + rep.Error}
+		if rep.Errno != 0 {
+			remote.Err = syscall.Errno(rep.Errno)
+		}
+		return reply{}, nil, remote
 	}
 	return rep, fds, nil
 }

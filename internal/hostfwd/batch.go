@@ -50,14 +50,14 @@ func (m *Manager) plan(fs []Forward, have int) ([]*job, error) {
 func (m *Manager) resolve(f Forward, guest netip.Addr) (*entry, error) {
 	e := &entry{f: f, auto: f.HostPort == 0, defGuest: !f.GuestIP.IsValid()}
 	if !f.Proto.Valid() {
-		return nil, &ForwardError{"proto", fmt.Sprintf("%q is not one of tcp, udp, tcp4, tcp6, udp4, udp6", string(f.Proto))}
+		return nil, badField("proto", "%q is not one of tcp, udp, tcp4, tcp6, udp4, udp6", string(f.Proto))
 	}
 	if !f.HostIP.IsValid() {
 		e.f.HostIP = unspecified(f.Proto == TCP6 || f.Proto == UDP6)
 	}
 	e.f.HostIP = e.f.HostIP.Unmap()
 	if !f.Proto.fits(e.f.HostIP) {
-		return nil, &ForwardError{"host address", fmt.Sprintf("%s does not fit %s", e.f.HostIP, f.Proto)}
+		return nil, badField("host address", "%s does not fit %s", e.f.HostIP, f.Proto)
 	}
 	if e.defGuest {
 		e.f.GuestIP = guest
@@ -67,11 +67,11 @@ func (m *Manager) resolve(f Forward, guest netip.Addr) (*entry, error) {
 		return nil, err
 	}
 	if f.GuestPort == 0 {
-		return nil, &ForwardError{"guest port", "must be 1 to 65535"}
+		return nil, badField("guest port", "must be 1 to 65535")
 	}
 	if f.HostPortEnd != 0 {
 		if f.HostPort == 0 || f.HostPortEnd < f.HostPort {
-			return nil, &ForwardError{"host port", fmt.Sprintf("range %d-%d is none", f.HostPort, f.HostPortEnd)}
+			return nil, badField("host port", "range %d-%d is none", f.HostPort, f.HostPortEnd)
 		}
 		e.f.HostPort, e.f.HostPortEnd = 0, 0 // until one is picked
 	}
@@ -81,9 +81,9 @@ func (m *Manager) resolve(f Forward, guest netip.Addr) (*entry, error) {
 func checkGuest(a netip.Addr) error {
 	switch {
 	case !a.IsValid():
-		return &ForwardError{"guest address", "is missing"}
+		return badField("guest address", "is missing")
 	case a.IsUnspecified() || a.IsMulticast() || a.Zone() != "":
-		return &ForwardError{"guest address", a.String() + " can't be one"}
+		return badField("guest address", "%s can't be one", a)
 	}
 	return nil
 }

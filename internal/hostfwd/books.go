@@ -74,7 +74,7 @@ func (b books) rivals(f Forward) iter.Seq[*entry] {
 // take enters e, unless another entry has its host port.
 func (b books) take(e *entry) error {
 	if other := b.conflict(e.f); other != nil {
-		return &ConflictError{With: other.status()}
+		return conflict(other.status())
 	}
 	k := keyOf(e.f)
 	if b[k] == nil {

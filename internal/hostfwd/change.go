@@ -15,8 +15,8 @@ import (
 // not touched and keeps its id: one that is the same, or the same but for a host port that is
 // in the range asked for, or 0 then and now. New ones are opened before old ones are closed,
 // except where the two want the same host port. If a new one can't be had, the error is an
-// [*AddError] and the forwards are what they were; one that could not be put back leads to a
-// [*DownError].
+// [*AddError] and the forwards are what they were; the error names one that could
+// not be put back.
 func (m *Manager) Set(ctx context.Context, fs []Forward) ([]Status, error) {
 	if err := m.lock(ctx); err != nil {
 		return nil, err
@@ -211,8 +211,8 @@ func (m *Manager) swap(ctx context.Context, old []*entry, jobs []*job) error {
 // Reload closes and opens every forward again, with the same ids and host ports. Those
 // without a guest address of their own go to guest from now on, and so do later ones; an
 // invalid guest means no change. If one can't be had, the error is an [*AddError] (Index
-// counts by id) and all are what they were; one that could not be put back leads to a
-// [*DownError].
+// counts by id) and all are what they were; the error names one that could
+// not be put back.
 func (m *Manager) Reload(ctx context.Context, guest netip.Addr) error {
 	if err := m.lock(ctx); err != nil {
 		return err
@@ -270,7 +270,7 @@ func (m *Manager) Reload(ctx context.Context, guest netip.Addr) error {
 
 // Reopen opens every forward again, with the same ids and host ports, after whatever made
 // them listen has been lost, say because slirp4netns was started again. It does as many as
-// it can; the others are down and named by a [*DownError]. Calling it again tries all again.
+// it can; the others are down, and the error names them. Calling it again tries all again.
 func (m *Manager) Reopen(ctx context.Context) error {
 	if err := m.lock(ctx); err != nil {
 		return err
@@ -310,8 +310,8 @@ func (m *Manager) revive(ctx context.Context, es []*entry) error {
 	return m.openDown(ctx, es)
 }
 
-// Revive opens the forwards that ought to listen and don't, after a [*DownError]; without any it
-// does nothing. The error is a [*DownError] again, unless ctx ended first or m is closed.
+// Revive opens the forwards that ought to listen and don't, for example
+// after [Manager.Reopen]; without any it does nothing. The error names those that still don't, unless ctx ended first or m is closed.
 func (m *Manager) Revive(ctx context.Context) error {
 	if err := m.lock(ctx); err != nil {
 		return err
@@ -328,15 +328,16 @@ func (m *Manager) Revive(ctx context.Context) error {
 
 // openDown opens those of es that don't listen, as many as it can.
 func (m *Manager) openDown(ctx context.Context, es []*entry) error {
-	var down DownError
+	var down []Status
+	var why []error
 	for _, e := range es {
 		if e.l == nil {
 			if err := m.openEntry(ctx, e); err != nil {
-				down.add(e.status(), err)
+				down, why = append(down, e.status()), append(why, err)
 			}
 		}
 	}
-	return down.orNil()
+	return downError(down, why)
 }
 
 func (m *Manager) openEntry(ctx context.Context, e *entry) error {

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
 func set(t *testing.T, m *Manager, specs ...string) []Status {
@@ -74,7 +77,7 @@ func TestSetFails(t *testing.T) {
 			h.takeLog()
 			h.refuse = func(f Forward) error {
 				if f.GuestPort == 82 || f.HostPort == tt.bad {
-					return &PortInUseError{Forward: f}
+					return portInUse(f, Process{}, holdsOpen)
 				}
 				return nil
 			}
@@ -94,8 +97,7 @@ func TestSetCannotRestore(t *testing.T) {
 	mustAdd(t, m, "8080:80", "9090:90")
 	h.refuse = refusePort(8080)
 	_, err := m.Set(t.Context(), forwards(t, "8080:81"))
-	var de *DownError
-	if !errors.As(err, &de) || len(de.Down) != 1 || de.Down[0].ID != 1 {
+	if err == nil || !strings.Contains(err.Error(), "forward 1 (0.0.0.0:8080:10.0.2.100:80/tcp) is down: ") || strings.Count(err.Error(), "is down") != 1 {
 		t.Fatalf("got %v", err)
 	}
 	wantAddError(t, err, 0, inUse)
@@ -159,8 +161,7 @@ func TestReopen(t *testing.T) {
 	before := mustAdd(t, m, "8080:80", "81", "8082:82")
 	h.loseAll()
 	h.refuse = refusePort(8082)
-	var de *DownError
-	if err := m.Reopen(t.Context()); !errors.As(err, &de) || len(de.Down) != 1 || de.Down[0].ID != 3 || !errors.Is(err, inUse) {
+	if err := m.Reopen(t.Context()); !errors.Is(err, inUse) || !strings.HasPrefix(err.Error(), "forward 3 ") || strings.Count(err.Error(), "is down") != 1 {
 		t.Fatalf("got %v", err)
 	}
 	wantLines(t, m.List(), append(lines(before[:2]), lines(before[2:])[0]+": 0.0.0.0:8082/tcp is in use by nginx (pid 7)")...)
@@ -222,8 +223,7 @@ func TestMatch(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := Match(list, s)
-		var nm *NoMatchError
-		if !slices.Equal(got, tt.want) || errors.As(err, &nm) != (tt.want == nil) {
+		if !slices.Equal(got, tt.want) || errors.Is(err, fault.NotFound) != (tt.want == nil) {
 			t.Errorf("%s: got %v, %v; want %v", tt.spec, got, err, tt.want)
 		}
 	}

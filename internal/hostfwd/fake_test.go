@@ -57,7 +57,7 @@ func (h *fakeHandler) Open(ctx context.Context, f Forward) (Listener, error) {
 		}
 	}
 	if h.open[side(f)] != nil {
-		return nil, &PortInUseError{Forward: f}
+		return nil, portInUse(f, Process{}, holdsOpen)
 	}
 	l := &fakeListener{h, f}
 	h.open[side(f)] = l
@@ -120,7 +120,7 @@ func (h *fakeHandler) loseAll() {
 func refusePort(port uint16) func(Forward) error {
 	return func(f Forward) error {
 		if f.HostPort == port {
-			return &PortInUseError{Forward: f, By: Process{7, "nginx"}}
+			return portInUse(f, Process{7, "nginx"}, holdsOpen)
 		}
 		return nil
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
 func TestAddListRemove(t *testing.T) {
@@ -137,12 +139,11 @@ func TestConflicts(t *testing.T) {
 					mustAdd(t, m, tt.have)
 					_, err = m.Add(t.Context(), forwards(t, tt.want))
 				}
-				var ce *ConflictError
-				if got := errors.As(err, &ce); got != tt.conflict || (got && !errors.Is(err, inUse)) {
+				if got := errors.Is(err, fault.Conflict); got != tt.conflict || got != errors.Is(err, inUse) {
 					t.Errorf("together %v: %v", together, err)
 				}
-				if ce != nil && ce.With.ID != map[bool]int{true: 0, false: 1}[together] {
-					t.Errorf("conflict with %v", ce.With)
+				if with := map[bool]string{true: "asked for twice", false: "forwarded by 1 "}[together]; err != nil && !strings.Contains(err.Error(), with) {
+					t.Errorf("%v, want %q", err, with)
 				}
 			}
 		})
@@ -162,7 +163,7 @@ func TestPortZero(t *testing.T) {
 	// The first pick is taken for udp: both move on.
 	h.refuse = func(f Forward) error {
 		if f.Proto == UDP && f.HostPort%2 == 1 {
-			return &PortInUseError{Forward: f}
+			return portInUse(f, Process{}, holdsOpen)
 		}
 		return nil
 	}
@@ -174,7 +175,7 @@ func TestPortZero(t *testing.T) {
 	// No number is free for both: each gets its own.
 	h.refuse = func(f Forward) error {
 		if (f.Proto == UDP) == (f.HostPort%2 == 0) {
-			return &PortInUseError{Forward: f}
+			return portInUse(f, Process{}, holdsOpen)
 		}
 		return nil
 	}

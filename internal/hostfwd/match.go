@@ -3,25 +3,22 @@ package hostfwd
 import (
 	"fmt"
 	"slices"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
-// NoMatchError is a forward of a spec that is not in a list.
-type NoMatchError struct {
-	Spec    Spec
-	Forward Forward // the first one that is not there
-}
-
-func (e *NoMatchError) Error() string {
-	if e.Spec.Total() == 1 {
-		return fmt.Sprintf("there is no forward %s", e.Spec)
+// noMatch says that f, one of s, is not in a list.
+func noMatch(s Spec, f Forward) error {
+	if s.Total() == 1 {
+		return fault.New(fault.NotFound, fmt.Sprintf("there is no forward %s", s), "")
 	}
-	return fmt.Sprintf("there is no forward %s (of %s)", e.Forward, e.Spec)
+	return fault.New(fault.NotFound, fmt.Sprintf("there is no forward %s (of %s)", f, s), "")
 }
 
 // Match returns the ids of the forwards in list that s means, sorted. What s does not give
 // (host address, host port, guest address) may be anything; tcp also means tcp4 and tcp6,
 // and udp likewise. So a spec finds what was added with it, and "80" finds every TCP forward
-// to the guest's port 80. The error is a [*NoMatchError] if a port of s finds none.
+// to the guest's port 80. It is an error if a port of s finds none.
 func Match(list []Status, s Spec) ([]int, error) {
 	type key struct {
 		network   string
@@ -42,7 +39,7 @@ func Match(list []Status, s Spec) ([]int, error) {
 			}
 		}
 		if !found {
-			return nil, &NoMatchError{Spec: s, Forward: f}
+			return nil, noMatch(s, f)
 		}
 	}
 	slices.Sort(ids)

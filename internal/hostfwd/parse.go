@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
 // SpecError says which part of a port spec is wrong.
@@ -21,6 +23,14 @@ func (e *SpecError) Error() string {
 		return fmt.Sprintf("port spec %q: %s", e.Spec, e.Reason)
 	}
 	return fmt.Sprintf("port spec %q: %q: %s", e.Spec, part, e.Reason)
+}
+
+// Is says which kind of failure it is.
+func (*SpecError) Is(target error) bool { return target == fault.Usage }
+
+// Hint says what to do about it.
+func (*SpecError) Hint() string {
+	return "a port spec is [HOSTIP:][HOSTPORT]:[GUESTIP:]GUESTPORT[/PROTO], for example 8080:80"
 }
 
 // ParseSpec parses

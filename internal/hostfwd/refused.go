@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
 // Process is a process of this host. PID 0 means one that can't be seen.
@@ -14,107 +16,57 @@ type Process struct {
 	Name string // as in /proc/PID/comm, at most 15 bytes
 }
 
-// PortInUseError is a host port that another socket has. It unwraps to syscall.EADDRINUSE.
-type PortInUseError struct {
-	Forward Forward
-	By      Process // PID 0 if it belongs to somebody else and the caller may not look
-	kind    holding
-}
-
-func (e *PortInUseError) Error() string {
-	by := "a process that you can't see"
-	if e.By.PID != 0 {
-		by = fmt.Sprintf("%s (pid %d)", e.By.Name, e.By.PID)
+// portInUse is a host port that somebody else has; by.PID is 0 if the caller may not look.
+func portInUse(f Forward, by Process, kind holding) error {
+	e := &fault.Error{Kind: fault.Conflict, Err: syscall.EADDRINUSE, Help: "take another host port, or 0 for a free one"}
+	who := "a process that you can't see"
+	if by.PID != 0 {
+		who = fmt.Sprintf("%s (pid %d)", by.Name, by.PID)
 	}
-	switch e.kind {
+	switch kind {
 	case holdsConn:
-		by = "a connection of " + by
+		who = "a connection of " + who
 	case holdsEnded:
-		by = "a connection that has just ended"
+		who, e.Help = "a connection that has just ended", "wait a minute, or take another host port"
 	}
-	return hostSide(e.Forward) + " is in use by " + by
+	e.Msg = hostSide(f) + " is in use by " + who
+	return e
 }
 
-func (e *PortInUseError) Unwrap() error { return syscall.EADDRINUSE }
-
-// Hint says what the user can do.
-func (e *PortInUseError) Hint() string {
-	if e.kind == holdsEnded {
-		return "wait a minute, or take another host port"
+// PrivilegedPort is the error of a host port that needs privilege. start is net.ipv4.ip_unprivileged_port_start:
+// ports below it are privileged, for IPv6 too; -1 if it can't be read.
+func PrivilegedPort(f Forward, start int) error {
+	e := &fault.Error{Kind: fault.Unsupported, Err: syscall.EACCES, Help: "take another host port"}
+	switch {
+	case start < 0:
+		e.Msg = hostSide(f) + " needs privilege"
+	case int(f.HostPort) >= start:
+		e.Msg = hostSide(f) + " is forbidden by this host's security policy"
+	default:
+		e.Msg = fmt.Sprintf("%s is a privileged port: below net.ipv4.ip_unprivileged_port_start, which is %d", hostSide(f), start)
+		e.Help = fmt.Sprintf("take a host port from %d on, or let everybody have this one: sudo sysctl net.ipv4.ip_unprivileged_port_start=%d", start, f.HostPort)
 	}
-	return "take another host port, or 0 for a free one"
+	return e
 }
 
-// PrivilegedPortError is a host port that needs a privilege which the caller lacks. It
-// unwraps to syscall.EACCES.
-type PrivilegedPortError struct {
-	Forward Forward
-	// Start is net.ipv4.ip_unprivileged_port_start: ports below it are privileged, for IPv6
-	// too. -1 if it can't be read.
-	Start int
-}
-
-func (e *PrivilegedPortError) Error() string {
-	if e.Start < 0 {
-		return fmt.Sprintf("%s needs privilege", hostSide(e.Forward))
+func notLocal(f Forward) error {
+	return &fault.Error{
+		Kind: fault.Unsupported, Msg: fmt.Sprintf("%s is not an address of this host", f.HostIP), Err: syscall.EADDRNOTAVAIL,
+		Help: "\"ip addr\" lists this host's addresses; without an address, all are listened on",
 	}
-	if int(e.Forward.HostPort) >= e.Start {
-		return fmt.Sprintf("%s is forbidden by this host's security policy", hostSide(e.Forward))
+}
+
+func noIPv6(f Forward) error {
+	return &fault.Error{
+		Kind: fault.Unsupported, Msg: fmt.Sprintf("can't listen on [%s]: this host has no IPv6", f.HostIP), Err: syscall.EAFNOSUPPORT,
+		Help: "use an IPv4 host address",
 	}
-	return fmt.Sprintf("%s is a privileged port: below net.ipv4.ip_unprivileged_port_start, which is %d", hostSide(e.Forward), e.Start)
 }
 
-func (e *PrivilegedPortError) Unwrap() error { return syscall.EACCES }
-
-// Hint says what the user can do.
-func (e *PrivilegedPortError) Hint() string {
-	if e.Start < 0 || int(e.Forward.HostPort) >= e.Start {
-		return "take another host port"
-	}
-	return fmt.Sprintf("take a host port from %d on, or let everybody have this one: sudo sysctl net.ipv4.ip_unprivileged_port_start=%d",
-		e.Start, e.Forward.HostPort)
-}
-
-// NotLocalAddrError is a host address that no interface of this host has. It unwraps to
-// syscall.EADDRNOTAVAIL.
-type NotLocalAddrError struct{ Forward Forward }
-
-func (e *NotLocalAddrError) Error() string {
-	return fmt.Sprintf("%s is not an address of this host", e.Forward.HostIP)
-}
-
-func (e *NotLocalAddrError) Unwrap() error { return syscall.EADDRNOTAVAIL }
-
-// Hint says what the user can do.
-func (e *NotLocalAddrError) Hint() string {
-	return "\"ip addr\" lists this host's addresses; without an address, all are listened on"
-}
-
-// NoIPv6Error is an IPv6 host address on a host without IPv6. It unwraps to
-// syscall.EAFNOSUPPORT.
-type NoIPv6Error struct{ Forward Forward }
-
-func (e *NoIPv6Error) Error() string {
-	return fmt.Sprintf("can't listen on [%s]: this host has no IPv6", e.Forward.HostIP)
-}
-
-func (e *NoIPv6Error) Unwrap() error { return syscall.EAFNOSUPPORT }
-
-// Hint says what the user can do.
-func (e *NoIPv6Error) Hint() string { return "use an IPv4 host address" }
-
-// FileLimitError is an open-file limit that is too low for what is wanted.
-type FileLimitError struct {
-	Need, Limit uint64 // open files
-}
-
-func (e *FileLimitError) Error() string {
-	return fmt.Sprintf("%d open files are needed, and the limit is %d", e.Need, e.Limit)
-}
-
-// Hint says what the user can do.
-func (e *FileLimitError) Hint() string {
-	return "raise the limit (ulimit -n, LimitNOFILE= of systemd), or forward fewer ports"
+// FileLimit is the error of a handler that may not open as many files as it needs.
+func FileLimit(need, limit uint64) error {
+	return fault.New(fault.Unsupported, fmt.Sprintf("%d open files are needed, and the limit is %d", need, limit),
+		"raise the limit (ulimit -n, LimitNOFILE= of systemd), or forward fewer ports")
 }
 
 // UnprivilegedPortStart returns net.ipv4.ip_unprivileged_port_start, the first port that

@@ -8,13 +8,14 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
 // Diagnose tells why this host would refuse to listen for f, by binding f's host address and
 // port for a moment, in the network namespace and with the privileges of the calling
 // process. It does not listen, so no client ever meets it. nil means that binding works. The
-// error is a [*PortInUseError], [*PrivilegedPortError], [*NotLocalAddrError] or
-// [*NoIPv6Error], or else wraps the system's. With host port 0 it tells about the address only.
+// error wraps the system's. With host port 0 it tells about the address only.
 func Diagnose(f Forward) error {
 	_, err := trialBind(f)
 	return err
@@ -24,21 +25,16 @@ func Diagnose(f Forward) error {
 // if anything. Other errors, and explained ones, are returned as they are.
 func Explain(f Forward, err error) error {
 	for _, e := range []error{syscall.EADDRINUSE, syscall.EACCES, syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT} {
-		if errors.Is(err, e) && !explained(err) {
+		if errors.Is(err, e) && fault.Hint(err) == "" {
 			if why := Diagnose(f); why != nil {
 				return why
 			}
 			if h, ok := holderOf(f, true); ok && e == syscall.EADDRINUSE {
-				return &PortInUseError{f, h.by, h.kind} // the handler needs more than this address
+				return portInUse(f, h.by, h.kind) // the handler needs more than this address
 			}
 		}
 	}
 	return err
-}
-
-func explained(err error) bool {
-	var hinted interface{ Hint() string }
-	return errors.As(err, &hinted)
 }
 
 // FreePort returns a host port that is free for f's protocol and host address now. Another
@@ -69,13 +65,13 @@ func trialBind(f Forward) (port uint16, err error) {
 			return 0, fmt.Errorf("no free port on %s: %w", bracketed(f.HostIP), err)
 		}
 		h, _ := holderOf(f, false)
-		return 0, &PortInUseError{f, h.by, h.kind}
+		return 0, portInUse(f, h.by, h.kind)
 	case errors.Is(err, syscall.EACCES):
-		return 0, &PrivilegedPortError{Forward: f, Start: UnprivilegedPortStart()}
+		return 0, PrivilegedPort(f, UnprivilegedPortStart())
 	case errors.Is(err, syscall.EAFNOSUPPORT), errors.Is(err, syscall.EADDRNOTAVAIL) && f.HostIP.Is6() && !hostHasIPv6():
-		return 0, &NoIPv6Error{Forward: f}
+		return 0, noIPv6(f)
 	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, errNoInterface):
-		return 0, &NotLocalAddrError{Forward: f}
+		return 0, notLocal(f)
 	}
 	return 0, fmt.Errorf("listen on %s: %w", hostSide(f), err)
 }

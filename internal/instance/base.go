@@ -27,29 +27,23 @@ import (
 	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/trust"
 )
 
-// UnsafeDirError says why a state directory can't be trusted.
-type UnsafeDirError struct{ Dir, Reason string }
-
-func (e *UnsafeDirError) Error() string {
-	return fmt.Sprintf("state directory %q is not safe to use: %s", e.Dir, e.Reason)
-}
-
-// Hint says what to do about it.
-func (e *UnsafeDirError) Hint() string { return otherDir }
+// ErrUnsafeDir: a state directory can't be trusted.
+var ErrUnsafeDir = fault.New(0, "state directory is not safe to use", otherDir)
 
 const otherDir = "name a directory of your own with --state-dir, or set XDG_RUNTIME_DIR"
 
-// WriteError: nothing can be made in the state directory.
-type WriteError struct{ Err error }
+func unsafeDir(dir, reason string) error {
+	return &fault.Error{Msg: fmt.Sprintf("state directory %q is not safe to use: %s", dir, reason), Err: ErrUnsafeDir}
+}
 
-func (e *WriteError) Error() string { return "write to the state directory: " + e.Err.Error() }
-func (e *WriteError) Unwrap() error { return e.Err }
-
-// Hint says what to do about it.
-func (e *WriteError) Hint() string { return otherDir }
+// writeError: nothing can be made in the state directory.
+func writeError(err error) error {
+	return fault.Errorf(0, otherDir, "write to the state directory: %w", err)
+}
 
 // DefaultBase returns the base directory for this user, without creating it: /run/slirpctl for
 // root where it can be written, else $XDG_RUNTIME_DIR/slirpctl, else slirpctl-UID below the
@@ -75,20 +69,20 @@ type Base struct{ dir string }
 
 // OpenBase makes dir if it is missing (mode 0700; missing parents too) and verifies that it
 // is a directory, not a link, that belongs to the caller and that nobody else can enter.
-// Errors: [*UnsafeDirError], [*WriteError], or the file system's own.
+// Errors: [ErrUnsafeDir], or the file system's own.
 func OpenBase(dir string) (Base, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return Base{}, err
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return Base{}, &WriteError{err}
+		return Base{}, writeError(err)
 	}
 	if err := verifyParents(dir); err != nil {
 		return Base{}, err
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return Base{}, &WriteError{err}
+		return Base{}, writeError(err)
 	}
 	if err := verifyPrivate(dir); err != nil {
 		return Base{}, err
@@ -125,19 +119,19 @@ func verifyParents(dir string) error {
 			}
 			st, ok := fi.Sys().(*syscall.Stat_t)
 			if !ok {
-				return &UnsafeDirError{dir, fmt.Sprintf("the owner of %s can't be told", d)}
+				return unsafeDir(dir, fmt.Sprintf("the owner of %s can't be told", d))
 			}
 			if owner := int(st.Uid); owner != 0 && owner != os.Geteuid() && owner != trust.UnmappedUID() {
-				return &UnsafeDirError{dir, fmt.Sprintf("%s above it belongs to user %d", d, owner)}
+				return unsafeDir(dir, fmt.Sprintf("%s above it belongs to user %d", d, owner))
 			}
 			switch {
 			case fi.Mode()&os.ModeSticky != 0 || fi.Mode().Perm()&0o022 == 0:
 			case fi.Mode().Perm()&0o002 != 0:
-				return &UnsafeDirError{dir, fmt.Sprintf("everybody may write to %s above it", d)}
+				return unsafeDir(dir, fmt.Sprintf("everybody may write to %s above it", d))
 			case !ownGroup(int(st.Gid)):
-				return &UnsafeDirError{dir, fmt.Sprintf("group %d may write to %s above it", st.Gid, d)}
+				return unsafeDir(dir, fmt.Sprintf("group %d may write to %s above it", st.Gid, d))
 			case hasACL(d):
-				return &UnsafeDirError{dir, fmt.Sprintf("%s above it has an access control list by which others may write to it", d)}
+				return unsafeDir(dir, fmt.Sprintf("%s above it has an access control list by which others may write to it", d))
 			}
 		}
 	}
@@ -194,21 +188,21 @@ func verifyPrivate(dir string) error {
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	switch {
 	case fi.Mode()&os.ModeSymlink != 0:
-		return &UnsafeDirError{dir, "it is a symbolic link"}
+		return unsafeDir(dir, "it is a symbolic link")
 	case !fi.IsDir():
-		return &UnsafeDirError{dir, "it is not a directory"}
+		return unsafeDir(dir, "it is not a directory")
 	case ok && int(st.Uid) != os.Geteuid():
-		return &UnsafeDirError{dir, fmt.Sprintf("it belongs to user %d", st.Uid)}
+		return unsafeDir(dir, fmt.Sprintf("it belongs to user %d", st.Uid))
 	case fi.Mode().Perm()&0o022 != 0:
-		return &UnsafeDirError{dir, fmt.Sprintf("others may write to it (mode %#o)", fi.Mode().Perm())}
+		return unsafeDir(dir, fmt.Sprintf("others may write to it (mode %#o)", fi.Mode().Perm()))
 	case fi.Mode().Perm()&0o077 != 0:
 		// Ours, but open to others: an older umask or a careless mkdir. Close it, unless
 		// somebody uses it for other things.
 		if !onlyForInstances(dir) {
-			return &UnsafeDirError{dir, fmt.Sprintf("its mode is %#o, not 0700, and it holds other things", fi.Mode().Perm())}
+			return unsafeDir(dir, fmt.Sprintf("its mode is %#o, not 0700, and it holds other things", fi.Mode().Perm()))
 		}
 		if err := os.Chmod(dir, 0o700); err != nil {
-			return &UnsafeDirError{dir, fmt.Sprintf("its mode is %#o, not 0700", fi.Mode().Perm())}
+			return unsafeDir(dir, fmt.Sprintf("its mode is %#o, not 0700", fi.Mode().Perm()))
 		}
 	}
 	return nil

@@ -22,19 +22,6 @@ var (
 	ErrInUse = fault.New(fault.Conflict, "an instance of this name is already running", "choose another --name, or end it with slirpctl down")
 )
 
-// PathTooLongError: a socket in the instance's directory would not fit into a UNIX socket
-// address (107 bytes and a NUL, unix(7)); slirp4netns refuses such a path since 0.4.3.
-type PathTooLongError struct{ Path string }
-
-func (e *PathTooLongError) Error() string {
-	return fmt.Sprintf("socket path %s is %d bytes long; the kernel takes 107", e.Path, len(e.Path))
-}
-
-// Hint says what to do about it.
-func (e *PathTooLongError) Hint() string {
-	return "name a shorter directory with --state-dir, or a shorter --name"
-}
-
 // Files of an instance, below its directory.
 const (
 	LogFile       = "log"
@@ -73,20 +60,21 @@ type Instance struct {
 }
 
 // CheckPath says whether the sockets of an instance of that name below base have paths that are
-// short enough, before anything is made. Error: [*PathTooLongError].
+// short enough, before anything is made. The error is of the kind [fault.Usage].
 func CheckPath(base, name string) error {
 	base, err := filepath.Abs(base)
 	if err != nil {
 		return err
 	}
 	if p := filepath.Join(base, name, longestFile); len(p) > 107 {
-		return &PathTooLongError{p}
+		return fault.Errorf(fault.Usage, "name a shorter directory with --state-dir, or a shorter --name",
+			"socket path %s is %d bytes long; the kernel takes 107", p, len(p))
 	}
 	return nil
 }
 
 // Create makes the directory of a new instance and takes its lock, after removing what a dead
-// one left there. Errors: [ErrInUse], [*PathTooLongError].
+// one left there. Errors: [ErrInUse], and [fault.Usage] for a path that is too long.
 func (b Base) Create(ctx context.Context, name string) (*Instance, error) {
 	if !ValidName(name) {
 		return nil, fmt.Errorf("instance name %q: want a letter or digit, then up to 63 of A-Z a-z 0-9 _ . -", name)
@@ -103,7 +91,7 @@ func (b Base) Create(ctx context.Context, name string) (*Instance, error) {
 	// Made aside and moved into place with its lock held: what has the name has a lock.
 	fresh := filepath.Join(b.dir, fmt.Sprintf(".new-%s-%d", name, os.Getpid()))
 	if err := os.Mkdir(fresh, 0o700); err != nil {
-		return nil, &WriteError{err}
+		return nil, writeError(err)
 	}
 	i := &Instance{base: b, name: name}
 	if i.lock, err = newLock(filepath.Join(fresh, lockFile)); err == nil {
@@ -115,7 +103,7 @@ func (b Base) Create(ctx context.Context, name string) (*Instance, error) {
 	if err != nil {
 		i.close()
 		os.RemoveAll(fresh)
-		return nil, &WriteError{err}
+		return nil, writeError(err)
 	}
 	return i, nil
 }
@@ -192,21 +180,9 @@ func (b Base) sweep(name string) error {
 		return fmt.Errorf("%q: %w", name, ErrInUse)
 	}
 	if !ours(dir) {
-		return &NotAnInstanceError{dir}
+		return fault.Errorf(0, "choose another --name or --state-dir, or remove it", "%q is there, and is not an instance's directory", dir)
 	}
 	return b.discard(name)
-}
-
-// NotAnInstanceError: something that slirpctl did not make has the place of an instance.
-type NotAnInstanceError struct{ Path string }
-
-func (e *NotAnInstanceError) Error() string {
-	return fmt.Sprintf("%q is there, and is not an instance's directory", e.Path)
-}
-
-// Hint says what to do about it.
-func (e *NotAnInstanceError) Hint() string {
-	return "choose another --name or --state-dir, or remove it"
 }
 
 // knownFiles are all that an instance's directory holds, by anybody's hand.

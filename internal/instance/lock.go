@@ -47,7 +47,7 @@ func openLock(path string) (*os.File, error) {
 func (b Base) lockBase(ctx context.Context) (unlock func(), err error) {
 	f, err := openLock(filepath.Join(b.dir, ".lock"))
 	if err != nil {
-		return nil, &WriteError{err}
+		return nil, writeError(err)
 	}
 	pause := time.Millisecond
 	for {

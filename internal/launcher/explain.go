@@ -78,7 +78,7 @@ func (e *StartError) Hint() string {
 	case StartTimeout:
 		return "give it longer with --timeout, or look at the log with --log-level debug"
 	}
-	return ""
+	return askProbe
 }
 
 // Explain turns what slirp4netns said into a [*StartError], which quotes the last three lines: it

@@ -1,6 +1,10 @@
 package launcher
 
-import "github.com/slirpctl/slirpctl/internal/fault"
+import (
+	"syscall"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
+)
 
 // What kind of failure each error is, and what helps; see package fault.
 
@@ -11,30 +15,41 @@ func (*OutboundError) Is(target error) bool { return target == fault.Usage }
 func (*MissingFeatureError) Is(target error) bool { return target == fault.Unsupported }
 
 // Is says which kind of failure it is.
-func (*SecurityError) Is(target error) bool { return target == fault.Unsupported }
-
-// Is says which kind of failure it is.
 func (*BinaryError) Is(target error) bool { return target == fault.Unsupported }
 
 // Hint says what to do about it.
 func (*MissingFeatureError) Hint() string { return askProbe }
-
-// Hint says what to do about it.
-func (*SecurityError) Hint() string { return askProbe }
 
 const askProbe = "slirpctl probe says what this slirp4netns and this host can do"
 
 // Is says which kind of failure it is.
 func (e *StartError) Is(target error) bool {
 	switch e.Problem {
+	case ProcessLimit:
+		return target == syscall.EAGAIN
 	case InterfaceExists:
 		return target == fault.Conflict
 	case StartTimeout:
 		return target == fault.Timeout
 	case TargetGone:
 		return target == fault.NotFound
-	case TunDenied, TunMissing, TunNoDriver, SandboxFailed, SeccompFailed, NetnsDenied:
+	case NetnsDenied:
+		return target == fault.Unsupported || target == syscall.EPERM
+	case TunDenied, TunMissing, TunNoDriver, SandboxFailed, SeccompFailed:
 		return target == fault.Unsupported
 	}
 	return false
+}
+
+// HostChecks returns the checks of `slirpctl probe` that may find the cause.
+func (e *StartError) HostChecks() []string {
+	switch e.Problem {
+	case TunDenied, TunMissing, TunNoDriver:
+		return []string{"tun-device"}
+	case SandboxFailed:
+		return []string{"sandbox"}
+	case SeccompFailed:
+		return []string{"seccomp"}
+	}
+	return nil
 }

@@ -6,14 +6,13 @@ import (
 	"os"
 	"strings"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
-// SecurityError: a security option that was demanded can't be had.
-type SecurityError struct{ Option, Reason string } // Option with its value, as "sandbox=true"
-
-func (e *SecurityError) Error() string {
-	return fmt.Sprintf("--%s can't be had: %s", e.Option, e.Reason)
+// Refused is the error of a security option, with its value, that was demanded and can't be had.
+func Refused(option, reason string) error {
+	return fault.New(fault.Unsupported, fmt.Sprintf("--%s can't be had: %s", option, reason), askProbe)
 }
 
 // Security is the decision about sandbox and seccomp, with the reasons for what is off though
@@ -24,7 +23,7 @@ type Security struct {
 }
 
 // Decide settles sandbox and seccomp: wanted as asked, `auto` where it can work. A demanded one
-// that can't be had is a [*SecurityError] or a [*MissingFeatureError].
+// that can't be had is [fault.Unsupported].
 func Decide(o *options.Options, b Binary) (Security, error) {
 	var s Security
 	var err error
@@ -48,7 +47,7 @@ func (s *Security) toggle(name string, t options.Toggle, b Binary, need Feature,
 	}
 	if why := obstacle(b); why != "" {
 		if t == options.On {
-			return false, &SecurityError{name + "=true", why}
+			return false, Refused(name+"=true", why)
 		}
 		s.Why = append(s.Why, fmt.Sprintf("the %s is off: %s", name, why))
 		return false, nil

@@ -15,17 +15,18 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
-// MapError: the ids of the new user namespace could not be mapped. What to do about it is for
-// package probe to find out.
-type MapError struct {
-	What string
-	Err  error
+// mapError: the ids of the new user namespace could not be mapped. What to do about it is for package probe
+// to find out.
+func mapError(what string, err error) error {
+	return &fault.Error{
+		Kind: fault.Unsupported, Msg: what + ": " + err.Error(), Err: err,
+		Checks: []string{"user-namespaces", "subid-ranges", "id-map-tools"},
+	}
 }
-
-func (e *MapError) Error() string { return e.What + ": " + e.Err.Error() }
-func (e *MapError) Unwrap() error { return e.Err }
 
 // writeMaps maps the caller to root in the user namespace of pid (user_namespaces(7)), and with
 // ranges also the caller's subordinate ids, from 1 up, through newuidmap(1) and newgidmap(1).
@@ -40,7 +41,7 @@ func writeMaps(ctx context.Context, pid int, ranges bool) error {
 			{"gid_map", fmt.Sprintf("0 %d 1", gid)},
 		} {
 			if err := os.WriteFile(proc(w.file), []byte(w.text), 0); err != nil {
-				return &MapError{"map the caller to root", err}
+				return mapError("map the caller to root", err)
 			}
 		}
 		return nil
@@ -58,15 +59,15 @@ func writeMaps(ctx context.Context, pid int, ranges bool) error {
 	} {
 		f, err := os.Open(m.db)
 		if err != nil {
-			return &MapError{"--map-users", err}
+			return mapError("--map-users", err)
 		}
 		subs, err := parseSubIDs(f, name, strconv.Itoa(uid))
 		f.Close()
 		if err != nil {
-			return &MapError{"--map-users: " + m.db, err}
+			return mapError("--map-users: "+m.db, err)
 		}
 		if len(subs) == 0 {
-			return &MapError{"--map-users", fmt.Errorf("%s has no range for %s", m.db, name)}
+			return mapError("--map-users", fmt.Errorf("%s has no range for %s", m.db, name))
 		}
 		args := []string{strconv.Itoa(pid), "0", strconv.Itoa(m.id), "1"}
 		next := uint64(1)
@@ -80,7 +81,7 @@ func writeMaps(ctx context.Context, pid int, ranges bool) error {
 				fmt.Fprintf(text, "%s %s %s\n", args[i], args[i+1], args[i+2])
 			}
 			if err := os.WriteFile(proc(m.file), text.Bytes(), 0); err != nil {
-				return &MapError{"write " + m.file, err}
+				return mapError("write "+m.file, err)
 			}
 			continue
 		}
@@ -88,14 +89,14 @@ func writeMaps(ctx context.Context, pid int, ranges bool) error {
 		switch {
 		case err == nil:
 		case errors.Is(err, exec.ErrNotFound):
-			return &MapError{"--map-users", err}
+			return mapError("--map-users", err)
 		case ctx.Err() != nil:
-			return &MapError{m.tool, context.Cause(ctx)}
+			return mapError(m.tool, context.Cause(ctx))
 		default:
 			if len(out) > 0 {
 				err = fmt.Errorf("%w: %s", err, out)
 			}
-			return &MapError{m.tool, err}
+			return mapError(m.tool, err)
 		}
 	}
 	return nil

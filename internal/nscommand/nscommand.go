@@ -26,6 +26,7 @@ import (
 	"errors"
 	"os"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/nsexec"
 	"github.com/slirpctl/slirpctl/internal/options"
 )
@@ -45,20 +46,8 @@ type ExecError struct {
 
 func (e *ExecError) Error() string { return e.Msg }
 
-// PIDNamespaceError: there can be no PID namespace with a /proc of its own.
-type PIDNamespaceError struct{ Err error }
-
-func (e *PIDNamespaceError) Error() string { return "make a PID namespace: " + e.Err.Error() }
-func (e *PIDNamespaceError) Unwrap() error { return e.Err }
-
-// Hint says what to do about it.
-func (e *PIDNamespaceError) Hint() string {
-	var ne *nsexec.Error
-	if errors.As(e.Err, &ne) && ne.Step == nsexec.StepProc {
-		return "parts of /proc are hidden here, as in most containers; --pid-namespace auto does without"
-	}
-	return "--pid-namespace auto does without where it must"
-}
+// ErrPIDNamespace: there can be no PID namespace with a /proc of its own.
+var ErrPIDNamespace = fault.New(fault.Unsupported, "make a PID namespace", "--pid-namespace auto does without where it must")
 
 // Config says what to run, and how.
 type Config struct {
@@ -81,7 +70,7 @@ type Config struct {
 }
 
 // Start makes the namespaces and holds COMMAND back; ctx is for that alone. The caller must Kill or
-// Wait. Errors: [*PIDNamespaceError], [*MapError], [*nsexec.Error].
+// Wait. Errors: [ErrPIDNamespace], [*nsexec.Error].
 func Start(ctx context.Context, cfg Config) (*Command, error) {
 	c, err := start(ctx, cfg, cfg.PIDNamespace != options.Off)
 	var ne *nsexec.Error
@@ -94,7 +83,11 @@ func Start(ctx context.Context, cfg Config) (*Command, error) {
 		return nil, err2
 	case cfg.PIDNamespace == options.On:
 		without.Kill()
-		return nil, &PIDNamespaceError{err}
+		hint := ""
+		if ne.Step == nsexec.StepProc {
+			hint = "parts of /proc are hidden here, as in most containers; --pid-namespace auto does without"
+		}
+		return nil, fault.Errorf(0, hint, "%w: %w", ErrPIDNamespace, err)
 	}
 	cfg.Warn("no PID namespace for the command (" + err.Error() + "): its descendants are found and ended one by one")
 	return without, nil

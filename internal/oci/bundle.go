@@ -34,7 +34,7 @@ type Bundle struct {
 }
 
 // OpenBundle reads a bundle's config.json, at most [MaxConfig] bytes. Symbolic links are followed
-// only if they are the caller's or root's. Error: [*ConfigError].
+// only if they are the caller's or root's. Errors are of the kind [fault.Usage].
 func OpenBundle(dir string) (*Bundle, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -67,14 +67,14 @@ func (b *Bundle) read(shown string) error {
 		return openError(shown, err)
 	}
 	if !fi.Mode().IsRegular() {
-		return &ConfigError{shown, "not a regular file", nil}
+		return badConfig(shown, "not a regular file", nil)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, MaxConfig+1))
 	if err != nil {
 		return openError(shown, err)
 	}
 	if len(data) > MaxConfig {
-		return &ConfigError{shown, fmt.Sprintf("longer than %d bytes", MaxConfig), nil}
+		return badConfig(shown, fmt.Sprintf("longer than %d bytes", MaxConfig), nil)
 	}
 	b.Config, err = ParseConfig(shown, data)
 	b.old, b.mode = data, fi.Mode().Perm()
@@ -84,19 +84,18 @@ func (b *Bundle) read(shown string) error {
 
 // openError words what the file system says.
 func openError(path string, err error) error {
-	e := &ConfigError{path, err.Error(), err}
 	var pe *fs.PathError
 	if errors.As(err, &pe) {
-		e.Reason = pe.Err.Error()
+		return badConfig(path, pe.Err.Error(), err)
 	}
-	return e
+	return badConfig(path, err.Error(), err)
 }
 
 // OwnedBy reports whether config.json belongs to the user.
 func (b *Bundle) OwnedBy(uid int) bool { return b.owner != nil && int(b.owner.Uid) == uid }
 
 // Apply changes the configuration in memory. What is there already stays as it is, so applying twice
-// is the same as once. Error: [*ConfigError].
+// is the same as once. Errors are of the kind [fault.Usage].
 func (b *Bundle) Apply(s Setup) error {
 	if err := b.SetHook(CreateRuntime, s.Up); err != nil {
 		return err

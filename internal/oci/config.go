@@ -3,24 +3,20 @@ package oci
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"path"
 	"path/filepath"
 	"slices"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
 // MaxConfig is the size in bytes up to which a config.json is read.
 const MaxConfig = 16 << 20
 
-// ConfigError says what is wrong with a bundle's config.json.
-type ConfigError struct {
-	Path   string
-	Reason string
-	Err    error // the cause, where there is one
+// badConfig says what is wrong with the config.json at path; cause may be nil.
+func badConfig(path, reason string, cause error) error {
+	return &fault.Error{Kind: fault.Usage, Msg: path + ": " + reason, Err: cause}
 }
-
-func (e *ConfigError) Error() string { return fmt.Sprintf("%s: %s", e.Path, e.Reason) }
-func (e *ConfigError) Unwrap() error { return e.Err }
 
 // Config is a config.json as text: whatever slirpctl doesn't know is kept as it was written.
 type Config struct {
@@ -29,15 +25,15 @@ type Config struct {
 	layout
 }
 
-// ParseConfig checks that data is a JSON object. path is for errors. Error: [*ConfigError].
+// ParseConfig checks that data is a JSON object. path is for errors. Errors are of the kind [fault.Usage].
 func ParseConfig(path string, data []byte) (*Config, error) {
 	body := bytes.Trim(data, " \t\r\n") // what JSON takes for white space
 	var v json.RawMessage
 	if err := json.Unmarshal(body, &v); err != nil {
-		return nil, &ConfigError{path, jsonReason(err), err}
+		return nil, badConfig(path, jsonReason(err), err)
 	}
 	if body[0] != '{' {
-		return nil, &ConfigError{path, "not a JSON object", nil}
+		return nil, badConfig(path, "not a JSON object", nil)
 	}
 	return &Config{path, data, layoutOf(body)}, nil
 }
@@ -45,13 +41,13 @@ func ParseConfig(path string, data []byte) (*Config, error) {
 // Bytes returns the text.
 func (c *Config) Bytes() []byte { return c.text }
 
-// Annotations returns the container's annotations. Error: [*ConfigError].
+// Annotations returns the container's annotations. Errors are of the kind [fault.Usage].
 func (c *Config) Annotations() (map[string]string, error) {
 	var doc struct {
 		Annotations map[string]string `json:"annotations"`
 	}
 	if err := json.Unmarshal(c.text, &doc); err != nil {
-		return nil, &ConfigError{c.path, jsonReason(err), err}
+		return nil, badConfig(c.path, jsonReason(err), err)
 	}
 	return doc.Annotations, nil
 }
@@ -80,7 +76,7 @@ func ours(raw json.RawMessage, command string) bool {
 }
 
 // SetHook makes h slirpctl's hook of that kind: in the place of an earlier one, else behind the hooks of
-// others. h.Args must begin with slirpctl, its command and --oci-state. Error: [*ConfigError].
+// others. h.Args must begin with slirpctl, its command and --oci-state. Errors are of the kind [fault.Usage].
 func (c *Config) SetHook(kind string, h Hook) error {
 	hooks, err := c.member("hooks")
 	if err != nil {
@@ -91,11 +87,11 @@ func (c *Config) SetHook(kind string, h Hook) error {
 	}
 	list, err := value(hooks, kind)
 	if err != nil {
-		return &ConfigError{c.path, "hooks: " + err.Error(), err}
+		return badConfig(c.path, "hooks: "+err.Error(), err)
 	}
 	old, err := elements(list)
 	if err != nil {
-		return &ConfigError{c.path, "hooks: " + kind + ": not a list", err}
+		return badConfig(c.path, "hooks: "+kind+": not a list", err)
 	}
 	raw, err := marshal(h)
 	if err != nil {
@@ -118,7 +114,7 @@ func (c *Config) SetHook(kind string, h Hook) error {
 }
 
 // AddNetworkNamespace gives the container a network namespace, unless it has one, new or by
-// path. Error: [*ConfigError].
+// path. Errors are of the kind [fault.Usage].
 func (c *Config) AddNetworkNamespace() error {
 	linux, err := c.member("linux")
 	if err != nil {
@@ -129,18 +125,18 @@ func (c *Config) AddNetworkNamespace() error {
 	}
 	raw, err := value(linux, "namespaces")
 	if err != nil {
-		return &ConfigError{c.path, "linux: " + err.Error(), err}
+		return badConfig(c.path, "linux: "+err.Error(), err)
 	}
 	list, err := elements(raw)
 	if err != nil {
-		return &ConfigError{c.path, "linux: namespaces: not a list", err}
+		return badConfig(c.path, "linux: namespaces: not a list", err)
 	}
 	for _, e := range list {
 		var ns struct {
 			Type string `json:"type"`
 		}
 		if err := json.Unmarshal(e, &ns); err != nil {
-			return &ConfigError{c.path, "linux: namespaces: " + jsonReason(err), err}
+			return badConfig(c.path, "linux: namespaces: "+jsonReason(err), err)
 		}
 		if ns.Type == "network" {
 			return nil
@@ -156,7 +152,7 @@ var mountOptions = []string{"bind", "ro", "nosuid", "nodev", "noexec"}
 const resolvConf = "/etc/resolv.conf"
 
 // MountResolvConf mounts the file source at /etc/resolv.conf, unless the container has something
-// mounted there. It reports whether source is what is mounted. Error: [*ConfigError].
+// mounted there. It reports whether source is what is mounted. Errors are of the kind [fault.Usage].
 func (c *Config) MountResolvConf(source string) (bool, error) {
 	raw, err := c.member("mounts")
 	if err != nil {
@@ -164,7 +160,7 @@ func (c *Config) MountResolvConf(source string) (bool, error) {
 	}
 	list, err := elements(raw)
 	if err != nil {
-		return false, &ConfigError{c.path, "mounts: not a list", err}
+		return false, badConfig(c.path, "mounts: not a list", err)
 	}
 	type mount struct {
 		Destination string   `json:"destination"`
@@ -175,7 +171,7 @@ func (c *Config) MountResolvConf(source string) (bool, error) {
 	for _, e := range list {
 		var m mount
 		if err := json.Unmarshal(e, &m); err != nil {
-			return false, &ConfigError{c.path, "mounts: " + jsonReason(err), err}
+			return false, badConfig(c.path, "mounts: "+jsonReason(err), err)
 		}
 		if path.Join("/", m.Destination) == resolvConf {
 			return filepath.Clean(m.Source) == filepath.Clean(source), nil
@@ -192,7 +188,7 @@ func (c *Config) MountResolvConf(source string) (bool, error) {
 func (c *Config) member(key string) (json.RawMessage, error) {
 	v, err := value(c.text, key)
 	if err != nil {
-		return nil, &ConfigError{c.path, err.Error(), err}
+		return nil, badConfig(c.path, err.Error(), err)
 	}
 	if bytes.Equal(v, []byte("null")) {
 		return nil, nil
@@ -208,7 +204,7 @@ func (c *Config) set(obj json.RawMessage, outer, inner string, list, old []json.
 	}
 	obj, err := c.setMember(obj, inner, array(list), 1)
 	if err != nil {
-		return &ConfigError{c.path, outer + ": " + err.Error(), err}
+		return badConfig(c.path, outer+": "+err.Error(), err)
 	}
 	text, err := c.splice(outer, obj)
 	if err != nil {
@@ -222,7 +218,7 @@ func (c *Config) set(obj json.RawMessage, outer, inner string, list, old []json.
 func (c *Config) splice(key string, obj []byte) ([]byte, error) {
 	list, err := members(c.text)
 	if err != nil {
-		return nil, &ConfigError{c.path, err.Error(), err}
+		return nil, badConfig(c.path, err.Error(), err)
 	}
 	for i := len(list) - 1; i >= 0; i-- {
 		if m := list[i]; m.key == key {
@@ -235,7 +231,7 @@ func (c *Config) splice(key string, obj []byte) ([]byte, error) {
 func (c *Config) setTop(key string, v json.RawMessage) error {
 	text, err := c.setMember(c.text, key, v, 0)
 	if err != nil {
-		return &ConfigError{c.path, err.Error(), err}
+		return badConfig(c.path, err.Error(), err)
 	}
 	c.text = text
 	return nil

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
 func setup(flags ...string) Setup {
@@ -271,8 +273,7 @@ func TestOpenBundleRefusals(t *testing.T) {
 		if err == nil {
 			err = b.Apply(setup())
 		}
-		var ce *ConfigError
-		if !errors.As(err, &ce) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), dir) {
+		if !errors.Is(err, fault.Usage) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), dir) {
 			t.Errorf("%s: error %v", c.text, err)
 		}
 	}
@@ -308,8 +309,7 @@ func FuzzConfig(f *testing.F) {
 			err = edit(c)
 		}
 		if err != nil {
-			var ce *ConfigError
-			if !errors.As(err, &ce) {
+			if !errors.Is(err, fault.Usage) {
 				t.Fatalf("%T: %v", err, err)
 			}
 			return

@@ -15,13 +15,13 @@ const maxName = 64
 // as it nearly always can. Runtimes also take ids with other characters (runc: "+", and any
 // character first; crun: nearly all) and longer ones; for those it is as much of the id as fits,
 // with _ in place of the others, and eight digits of the id's SHA-256, so that different ids never share
-// a name. Every hook of a container arrives at the same name. Error: a [*StateError] for what
+// a name. Every hook of a container arrives at the same name. Error: [fault.Usage] for what
 // no runtime takes: a slash, a control character, "" or "..".
 func InstanceName(id string) (string, error) {
 	if id == "" || id == "." || id == ".." || strings.ContainsFunc(id, func(r rune) bool {
 		return r == '/' || unicode.IsControl(r) || r == unicode.ReplacementChar
 	}) {
-		return "", &StateError{fmt.Sprintf("%.80q is not a container id", id), nil}
+		return "", badState(fmt.Sprintf("%.80q is not a container id", id), nil)
 	}
 	clean := strings.Map(func(r rune) rune {
 		if alphanumeric(r) || strings.ContainsRune("_.-", r) {

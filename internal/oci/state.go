@@ -29,57 +29,50 @@ type State struct {
 	Annotations map[string]string `json:"annotations"`
 }
 
-// StateError says why a text is not the state of a container.
-type StateError struct {
-	Reason string
-	Err    error // the cause, where there is one
-}
-
-func (e *StateError) Error() string { return "OCI state: " + e.Reason }
-func (e *StateError) Unwrap() error { return e.Err }
-
-// Hint says where a state comes from.
-func (e *StateError) Hint() string {
-	return "runtimes hand it to their hooks, and runc state ID prints it"
+// badState says why a text is not the state of a container; cause may be nil.
+func badState(reason string, cause error) error {
+	return &fault.Error{
+		Kind: fault.Usage, Msg: "OCI state: " + reason, Err: cause, Help: "runtimes hand it to their hooks, and runc state ID prints it",
+	}
 }
 
 // ErrNoProcess: the container has no process, so there is no namespace to be found.
 var ErrNoProcess = fault.New(fault.NotFound, "has no process", "")
 
-// ReadState reads a state from r, at most [MaxState] bytes. Error: [*StateError].
+// ReadState reads a state from r, at most [MaxState] bytes. Errors are of the kind [fault.Usage].
 func ReadState(r io.Reader) (*State, error) {
 	data, err := io.ReadAll(io.LimitReader(r, MaxState+1))
 	if err != nil {
-		return nil, &StateError{"can't be read: " + err.Error(), err}
+		return nil, badState("can't be read: "+err.Error(), err)
 	}
 	if len(data) > MaxState {
-		return nil, &StateError{fmt.Sprintf("longer than %d bytes", MaxState), nil}
+		return nil, badState(fmt.Sprintf("longer than %d bytes", MaxState), nil)
 	}
 	return ParseState(data)
 }
 
 // ParseState parses a state. Unknown fields are ignored: runtimes add their own. A state that
 // could be misread is refused: one that is no object, lacks its id, has a negative pid, or is
-// followed by something else. Error: [*StateError].
+// followed by something else. Errors are of the kind [fault.Usage].
 func ParseState(data []byte) (*State, error) {
 	trimmed := bytes.Trim(data, " \t\r\n") // what JSON takes for white space
 	if len(trimmed) == 0 {
-		return nil, &StateError{"empty", io.ErrUnexpectedEOF}
+		return nil, badState("empty", io.ErrUnexpectedEOF)
 	}
 	if trimmed[0] != '{' {
-		return nil, &StateError{"not a JSON object", nil}
+		return nil, badState("not a JSON object", nil)
 	}
 	var st State
 	if err := json.Unmarshal(trimmed, &st); err != nil {
-		return nil, &StateError{jsonReason(err), err}
+		return nil, badState(jsonReason(err), err)
 	}
 	switch {
 	case st.ID == "":
-		return nil, &StateError{"no id", nil}
+		return nil, badState("no id", nil)
 	case st.PID < 0 || st.PID > 1<<22: // PID_MAX_LIMIT, proc(5)
-		return nil, &StateError{fmt.Sprintf("pid %d is not a process id", st.PID), nil}
+		return nil, badState(fmt.Sprintf("pid %d is not a process id", st.PID), nil)
 	case strings.ContainsRune(st.Bundle, 0):
-		return nil, &StateError{"a bundle with a NUL byte", nil}
+		return nil, badState("a bundle with a NUL byte", nil)
 	}
 	if _, err := InstanceName(st.ID); err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/instance"
 )
 
@@ -63,8 +64,7 @@ func TestParseStateRefusals(t *testing.T) {
 		{`{"id":"x","bundle":"a\u0000b"}`, "NUL"},
 	} {
 		_, err := ParseState([]byte(c.text))
-		var se *StateError
-		if !errors.As(err, &se) || !strings.Contains(err.Error(), c.want) {
+		if !errors.Is(err, fault.Usage) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q", c.text, err, c.want)
 		}
 	}
@@ -125,8 +125,7 @@ func FuzzParseState(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		st, err := ParseState(data)
 		if err != nil {
-			var se *StateError
-			if !errors.As(err, &se) {
+			if !errors.Is(err, fault.Usage) {
 				t.Fatalf("%T: %v", err, err)
 			}
 			return

@@ -62,7 +62,7 @@ func annotationLayer(annotations map[string]string) ([]assignment, error) {
 		if strings.HasPrefix(name, AnnotationPrefix) && name != AnnotationPublish && name != AnnotationOptions {
 			return nil, &Error{
 				Source: "annotation " + name, Value: annotations[name], Reason: "unknown annotation",
-				Hint: didYouMean(name, []string{AnnotationPublish, AnnotationOptions}),
+				Help: didYouMean(name, []string{AnnotationPublish, AnnotationOptions}),
 			}
 		}
 		if n := len(annotations[name]); strings.HasPrefix(name, AnnotationPrefix) && n > maxAnnotation {
@@ -101,18 +101,18 @@ func annotationOption(item string) (assignment, error) {
 	}
 	if k != nil && !annotationKey(*k) {
 		reason, refused := annotationRefusals[k.Name]
-		e := &Error{Source: source, Key: name, Value: value, Reason: "can't be set by an annotation", Hint: "put --" + k.Name + " into the hook's args"}
+		e := &Error{Source: source, Key: name, Value: value, Reason: "can't be set by an annotation", Help: "put --" + k.Name + " into the hook's args"}
 		switch {
 		case refused:
 			e.Reason += ": " + reason
 		case k.Name == "publish":
-			e.Hint = "use the annotation " + AnnotationPublish
+			e.Help = "use the annotation " + AnnotationPublish
 		}
 		return assignment{}, e
 	}
 	switch {
 	case !found:
-		return assignment{}, &Error{Source: source, Value: item, Reason: "an option without =", Hint: "write K=V"}
+		return assignment{}, &Error{Source: source, Value: item, Reason: "an option without =", Help: "write K=V"}
 	case k == nil:
 		known := append(names(func(k Key) string {
 			if !annotationKey(k) {
@@ -126,7 +126,7 @@ func annotationOption(item string) (assignment, error) {
 			return k.Podman
 		})...)
 		slices.Sort(known)
-		return assignment{}, &Error{Source: source, Key: name, Value: value, Reason: "unknown option", Hint: didYouMean(name, slices.Compact(known))}
+		return assignment{}, &Error{Source: source, Key: name, Value: value, Reason: "unknown option", Help: didYouMean(name, slices.Compact(known))}
 	}
 	return assignment{key: k, texts: []string{value}, source: source, spelled: name}, nil
 }
@@ -146,7 +146,7 @@ func addAnnotatedPorts(m *Merged, annotations map[string]string, unprivileged Po
 	}
 	room := maxAnnotatedFwd - total(add.Publish)
 	if room < 0 {
-		return &Error{Source: a.source, Reason: fmt.Sprintf("more than %d forwards", maxAnnotatedFwd), Hint: "put --publish into the hook's args"}
+		return &Error{Source: a.source, Reason: fmt.Sprintf("more than %d forwards", maxAnnotatedFwd), Help: "put --publish into the hook's args"}
 	}
 	allowed := unprivileged
 	if m.AnnotationPorts != (PortRange{}) {
@@ -172,7 +172,7 @@ func addAnnotatedPorts(m *Merged, annotations map[string]string, unprivileged Po
 			last := max(int(spec.HostPortEnd), int(spec.HostPort)+spec.Count-1)
 			if spec.HostPort != 0 && (spec.HostPort < allowed.First || last > int(allowed.Last)) {
 				return &Error{
-					Source: a.source, Value: spec.String(), Hint: "put --publish " + spec.String() + " into the hook's args",
+					Source: a.source, Value: spec.String(), Help: "put --publish " + spec.String() + " into the hook's args",
 					Reason: "annotations may publish the host ports " + allowed.String() + " only",
 				}
 			}

@@ -117,8 +117,8 @@ func TestAnnotationRefusals(t *testing.T) {
 			if !errors.As(err, &e) {
 				t.Fatalf("error %v", err)
 			}
-			if !strings.HasPrefix(e.Error(), "annotation "+c.annotation) || !strings.Contains(e.Error(), c.want) || !strings.Contains(e.Hint, c.hint) {
-				t.Errorf("error %q, hint %q", e.Error(), e.Hint)
+			if !strings.HasPrefix(e.Error(), "annotation "+c.annotation) || !strings.Contains(e.Error(), c.want) || !strings.Contains(e.Help, c.hint) {
+				t.Errorf("error %q, hint %q", e.Error(), e.Help)
 			}
 		})
 	}

@@ -148,8 +148,8 @@ func TestContainersConfErrors(t *testing.T) {
 		if got := e.Error(); got != tc.want && (tc.content != "[engine" || got[:len(tc.want)] != tc.want) {
 			t.Errorf("%s: got %s, want %s", tc.content, got, tc.want)
 		}
-		if e.Hint != tc.hint {
-			t.Errorf("%s: hint: got %s, want %s", tc.content, e.Hint, tc.hint)
+		if e.Help != tc.hint {
+			t.Errorf("%s: hint: got %s, want %s", tc.content, e.Help, tc.hint)
 		}
 	}
 	newWorld(t).env("SLIRPCTL_CONTAINERS_CONF=/none").

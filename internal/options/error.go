@@ -1,9 +1,12 @@
 package options
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
 // Error says which value was refused, where it came from and why. It is the only type of
@@ -13,7 +16,7 @@ type Error struct {
 	Key    string // the key as it was written; "" if the whole source is bad
 	Value  string // the value as it was written
 	Reason string
-	Hint   string // what to do about it; may be ""
+	Help   string // what to do about it; may be ""
 	Err    error  // the cause, where there is one
 }
 
@@ -33,6 +36,14 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// Is says which kind of failure it is.
+func (*Error) Is(target error) bool { return target == fault.Usage }
+
+// Hint says what to do about it.
+func (e *Error) Hint() string {
+	return cmp.Or(e.Help, fault.Hint(e.Err), "slirpctl up --help and man slirpctl.conf show what is possible")
+}
 
 // oneLine escapes what could break the line or the terminal: paths and other packages' words may hold anything.
 func oneLine(s string) string {

@@ -65,7 +65,7 @@ func (s Sources) namedLayer(path, source string) ([]assignment, error) {
 	if ext := strings.TrimPrefix(filepath.Ext(path), "."); ext != "" {
 		i := slices.IndexFunc(extensions, func(e struct{ ext, format string }) bool { return e.ext == strings.ToLower(ext) })
 		if i < 0 {
-			return nil, &Error{Source: source, Value: path, Reason: "unknown format", Hint: "the name must end in .yaml, .yml, .toml or .json"}
+			return nil, &Error{Source: source, Value: path, Reason: "unknown format", Help: "the name must end in .yaml, .yml, .toml or .json"}
 		}
 		format = extensions[i].format
 	}
@@ -88,7 +88,7 @@ func (s Sources) dirLayer(dir string) ([]assignment, error) {
 			return nil, unreadable(&Error{Source: path}, err)
 		}
 		if found != "" {
-			return nil, &Error{Source: path, Reason: "there is " + found + " too", Hint: "keep one of them"}
+			return nil, &Error{Source: path, Reason: "there is " + found + " too", Help: "keep one of them"}
 		}
 		found, format = path, e.format
 	}
@@ -148,7 +148,7 @@ func readFile(path string) ([]byte, error) {
 func unreadable(e *Error, err error) *Error {
 	e.Reason, e.Err = "can't be read: "+cause(err), err
 	if t, ok := err.(*trust.Error); ok {
-		e.Reason, e.Hint = "not safe for root: "+t.Reason, t.Hint()
+		e.Reason, e.Help = "not safe for root: "+t.Reason, t.Hint()
 	}
 	return e
 }
@@ -174,13 +174,13 @@ func parseFile(path, format string, data []byte) ([]assignment, error) {
 		source := path + lineOf(data, name)
 		k := lookup(name)
 		if k == nil {
-			return nil, &Error{Source: source, Key: name, Reason: "unknown key", Hint: didYouMean(name, names(fileName))}
+			return nil, &Error{Source: source, Key: name, Reason: "unknown key", Help: didYouMean(name, names(fileName))}
 		}
 		if k.Scope == ScopeFlagOnly {
-			return nil, &Error{Source: source, Key: name, Reason: "can be a flag only", Hint: "write each option under its own key"}
+			return nil, &Error{Source: source, Key: name, Reason: "can be a flag only", Help: "write each option under its own key"}
 		}
 		if twin, ok := seen[k]; ok {
-			return nil, &Error{Source: source, Key: name, Reason: "the same key as " + twin, Hint: "keep one of them"}
+			return nil, &Error{Source: source, Key: name, Reason: "the same key as " + twin, Help: "keep one of them"}
 		}
 		seen[k] = name
 		texts, reason := fileTexts(k, tree[name])
@@ -189,7 +189,7 @@ func parseFile(path, format string, data []byte) ([]assignment, error) {
 			switch tree[name].(type) {
 			case int, int64, uint64, float64, bool:
 				if k.Kind == KindText {
-					e.Hint = "put it in quotes"
+					e.Help = "put it in quotes"
 				}
 			}
 			return nil, e

@@ -67,8 +67,8 @@ func (w *world) fails(wantText, wantHint string, args ...string) {
 	if e.Error() != wantText {
 		w.t.Errorf("Load(%q)\n got %s\nwant %s", args, e.Error(), wantText)
 	}
-	if e.Hint != wantHint {
-		w.t.Errorf("Load(%q): hint\n got %s\nwant %s", args, e.Hint, wantHint)
+	if e.Help != wantHint {
+		w.t.Errorf("Load(%q): hint\n got %s\nwant %s", args, e.Help, wantHint)
 	}
 }
 

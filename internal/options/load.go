@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
@@ -108,12 +109,12 @@ func (a assignment) set(m *Merged) error {
 	if errors.As(err, &cidr) && cidr.CIDR != "" {
 		e.Reason = cidr.Reason
 		if cidr.Meant.IsValid() {
-			e.Hint = "did you mean " + cidr.Meant.String() + "?"
+			e.Help = "did you mean " + cidr.Meant.String() + "?"
 		}
 	}
-	var hint *hinted
-	if errors.As(err, &hint) {
-		e.Hint = hint.hint
+	var hinted *fault.Error
+	if errors.As(err, &hinted) {
+		e.Help = hinted.Help
 	}
 	return e
 }
@@ -212,9 +213,9 @@ func check(m *Merged, won map[*Key]assignment) error {
 	blame := func(key, reason, hint, podmanHint string) error {
 		a := won[lookup(key)]
 		e := a.errorf(reason)
-		e.Hint = hint
+		e.Help = hint
 		if a.spelled != "" && a.spelled == a.key.Podman && podmanHint != "" {
-			e.Hint = podmanHint
+			e.Help = podmanHint
 		}
 		return e
 	}

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
 const (
@@ -21,9 +23,7 @@ const (
 var errEmpty = errors.New("is empty")
 
 // hinted is an error with a way out of it.
-type hinted struct{ reason, hint string }
-
-func (e *hinted) Error() string { return e.reason }
+func hinted(reason, hint string) error { return fault.New(fault.Usage, reason, hint) }
 
 func parseBool(s string) (bool, error) {
 	v, err := strconv.ParseBool(s)
@@ -37,11 +37,11 @@ func parseEnum[T ~string](s string, values []string) (T, error) {
 	if slices.Contains(values, s) {
 		return T(s), nil
 	}
-	e := &hinted{reason: "not one of " + strings.Join(values, ", ")}
+	hint := ""
 	if near := Nearest(s, values); near != "" {
-		e.hint = "did you mean " + near + "?"
+		hint = "did you mean " + near + "?"
 	}
-	return "", e
+	return "", hinted("not one of "+strings.Join(values, ", "), hint)
 }
 
 func parseInt(s string, low, high int) (int, error) {
@@ -61,9 +61,9 @@ func parseDuration(s string, low time.Duration) (time.Duration, error) {
 	d, err := time.ParseDuration(s)
 	if err != nil {
 		if _, err := strconv.ParseFloat(s, 64); err == nil {
-			return 0, &hinted{"has no unit", "write " + s + "s for seconds, " + s + "ms for milliseconds"}
+			return 0, hinted("has no unit", "write "+s+"s for seconds, "+s+"ms for milliseconds")
 		}
-		return 0, &hinted{"not a length of time", "write it like 10s, 500ms or 1m30s"}
+		return 0, hinted("not a length of time", "write it like 10s, 500ms or 1m30s")
 	}
 	if d < low {
 		if low > 0 {
@@ -132,9 +132,9 @@ func parseMAC(s string) (net.HardwareAddr, error) {
 	mac, err := net.ParseMAC(s)
 	switch {
 	case err != nil || len(mac) != 6:
-		return nil, &hinted{"not a MAC address of six bytes", "write it like 02:00:5e:10:00:01"}
+		return nil, hinted("not a MAC address of six bytes", "write it like 02:00:5e:10:00:01")
 	case mac[0]&1 != 0:
-		return nil, &hinted{"a multicast address, which an interface can't have", "make the first byte even"}
+		return nil, hinted("a multicast address, which an interface can't have", "make the first byte even")
 	case !slices.ContainsFunc(mac, func(b byte) bool { return b != 0 }):
 		return nil, errors.New("all zero, which an interface can't have")
 	}
@@ -215,7 +215,7 @@ func parseAuto(s string) (hostIP netip.Addr, ok bool, err error) {
 	}
 	hostIP, err = netip.ParseAddr(inner)
 	if err != nil {
-		return netip.Addr{}, true, &hinted{fmt.Sprintf("%q is not an IP address", text), "write auto, or auto:0.0.0.0 for every address of this host"}
+		return netip.Addr{}, true, hinted(fmt.Sprintf("%q is not an IP address", text), "write auto, or auto:0.0.0.0 for every address of this host")
 	}
 	return hostIP.Unmap(), true, nil
 }
@@ -245,7 +245,7 @@ func parseLogLevel(s string) (string, error) {
 
 func parseContainersConf(s string) (string, error) {
 	if s == "" {
-		return "", &hinted{"is empty", "write true, false, or the path of a containers.conf"}
+		return "", hinted("is empty", "write true, false, or the path of a containers.conf")
 	}
 	return parsePath(s)
 }

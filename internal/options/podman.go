@@ -43,7 +43,7 @@ func splitNetwork(text string) ([]string, error) {
 	if mode != "slirp4netns" {
 		return nil, &Error{
 			Source: "flag --" + flagNetwork, Value: text, Reason: "the only network is slirp4netns",
-			Hint: "write --network slirp4netns or --network slirp4netns:K=V,...",
+			Help: "write --network slirp4netns or --network slirp4netns:K=V,...",
 		}
 	}
 	if rest == "" {
@@ -57,7 +57,7 @@ func splitNetwork(text string) ([]string, error) {
 func podmanOption(item, source string) (assignment, error) {
 	name, value, found := strings.Cut(item, "=")
 	if !found {
-		e := &Error{Source: source, Value: item, Reason: "an option without =", Hint: "write K=V"}
+		e := &Error{Source: source, Value: item, Reason: "an option without =", Help: "write K=V"}
 		if item == "" {
 			e.Reason = "an empty option"
 		}
@@ -77,12 +77,12 @@ func podmanOption(item, source string) (assignment, error) {
 		}
 		return assignment{key: k, texts: []string{value}, source: source, spelled: name}, nil
 	}
-	e := &Error{Source: source, Key: name, Value: value, Reason: "unknown option", Hint: didYouMean(name, known)}
+	e := &Error{Source: source, Key: name, Value: value, Reason: "unknown option", Help: didYouMean(name, known)}
 	if name == "" {
 		e.Value, e.Reason = item, "an option without a name"
 	}
 	if k := lookup(name); k != nil && k.Scope == ScopeUp && k.Podman == "" {
-		e.Hint = "Podman has no such option; use --" + k.Name
+		e.Help = "Podman has no such option; use --" + k.Name
 	}
 	return assignment{}, e
 }

@@ -89,8 +89,8 @@ func TestPodmanErrors(t *testing.T) {
 			if got := e.Error(); got != tc.want && (e.Key != "cidr" || len(got) <= len(tc.want) || got[:len(tc.want)] != tc.want) {
 				t.Errorf("got %s, want %s", got, tc.want)
 			}
-			if e.Hint != tc.hint && e.Key != "cidr" {
-				t.Errorf("hint: got %s, want %s", e.Hint, tc.hint)
+			if e.Help != tc.hint && e.Key != "cidr" {
+				t.Errorf("hint: got %s, want %s", e.Help, tc.hint)
 			}
 		})
 	}

@@ -1,12 +1,14 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/launcher"
 )
 
@@ -122,51 +124,8 @@ func Requirable() []string {
 	return append(names, Names()...)
 }
 
-// MissingError names what a script requires and does not get.
-type MissingError struct{ Missing []Missing }
-
-// Missing is one of them.
-type Missing struct {
-	Name   string
-	Since  string // the upstream version that has it; "" for a host check
-	Reason string // a host check's; "" for a feature
-	Remedy string // a host check's
-	Have   string // the version installed; "" where none is usable
-}
-
-// Error gives one line.
-func (e *MissingError) Error() string {
-	var parts []string
-	for _, m := range e.Missing {
-		switch {
-		case m.Since == "":
-			parts = append(parts, fmt.Sprintf("%s: %s", m.Name, m.Reason))
-		case m.Have == "":
-			parts = append(parts, fmt.Sprintf("%s (upstream has it since %s)", m.Name, m.Since))
-		default:
-			parts = append(parts, fmt.Sprintf("%s (upstream has it since %s, installed is %s)", m.Name, m.Since, m.Have))
-		}
-	}
-	return "missing: " + strings.Join(parts, "; ")
-}
-
-// Hint says what to do about the first of them.
-func (e *MissingError) Hint() string {
-	for _, m := range e.Missing {
-		switch {
-		case m.Since != "" && m.Have != "":
-			return "install a newer slirp4netns, or one that was built with " + m.Name
-		case m.Since != "":
-			return "install slirp4netns, or name it with --slirp4netns-path"
-		case m.Remedy != "":
-			return m.Remedy
-		}
-	}
-	return ""
-}
-
 // Require checks that every name is a feature that slirp4netns has, or a host check that found
-// nothing failed or unknown. Errors: [ErrUnknownRequirement], [*MissingError].
+// nothing failed or unknown. The error is [ErrUnknownRequirement], or of the kind [fault.Unsupported].
 func (r Report) Require(names []string) error {
 	known := Requirable()
 	for _, name := range names {
@@ -174,19 +133,28 @@ func (r Report) Require(names []string) error {
 			return fmt.Errorf("%w %q", ErrUnknownRequirement, name)
 		}
 	}
-	var missing []Missing
+	var missing []string
+	hint := ""
 	for _, f := range r.Slirp4netns.Features {
-		if slices.Contains(names, string(f.Name)) && !f.Have {
-			missing = append(missing, Missing{Name: string(f.Name), Since: f.Since, Have: r.Slirp4netns.Version})
+		if !slices.Contains(names, string(f.Name)) || f.Have {
+			continue
+		}
+		if have := r.Slirp4netns.Version; have != "" {
+			missing = append(missing, fmt.Sprintf("%s (upstream has it since %s, installed is %s)", f.Name, f.Since, have))
+			hint = cmp.Or(hint, "install a newer slirp4netns, or one that was built with "+string(f.Name))
+		} else { // none is usable
+			missing = append(missing, fmt.Sprintf("%s (upstream has it since %s)", f.Name, f.Since))
+			hint = cmp.Or(hint, "install slirp4netns, or name it with --slirp4netns-path")
 		}
 	}
 	for _, c := range r.Host {
 		if slices.Contains(names, c.Name) && c.Status != OK && c.Status != Warning {
-			missing = append(missing, Missing{Name: c.Name, Reason: c.Reason, Remedy: c.Remedy})
+			missing = append(missing, fmt.Sprintf("%s: %s", c.Name, c.Reason))
+			hint = cmp.Or(hint, c.Remedy)
 		}
 	}
 	if len(missing) > 0 {
-		return &MissingError{missing}
+		return fault.New(fault.Unsupported, "missing: "+strings.Join(missing, "; "), hint)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/launcher"
 )
 
@@ -43,11 +44,8 @@ func TestRequire(t *testing.T) {
 		got := ""
 		if err != nil {
 			got = err.Error()
-			var missing *MissingError
-			if !errors.As(err, &missing) {
-				t.Errorf("%s: %T", tc.names, err)
-			} else if missing.Hint() != tc.hint {
-				t.Errorf("%s: hint %q, want %q", tc.names, missing.Hint(), tc.hint)
+			if !errors.Is(err, fault.Unsupported) || fault.Hint(err) != tc.hint {
+				t.Errorf("%s: hint %q, want %q", tc.names, fault.Hint(err), tc.hint)
 			}
 		}
 		if got != tc.want {

@@ -47,9 +47,9 @@ type report struct {
 	Error    *control.Error `json:"error"`
 }
 
-// Up is the life of the supervisor's process. It returns the exit status. explain gives an error
-// the hint and exit code of the command line.
-func Up(explain func(error) (hint string, code int)) int {
+// Up is the life of the supervisor's process. It returns the exit status. diagnose asks this host for
+// the cause of an error.
+func Up(diagnose func(error) error) int {
 	unix.CloseOnExec(orderFD)
 	unix.CloseOnExec(reportFD)
 	out := json.NewEncoder(os.NewFile(reportFD, "report"))
@@ -66,8 +66,7 @@ func Up(explain func(error) (hint string, code int)) int {
 		Ready: func(st instance.State) error { return out.Encode(report{State: st, Warnings: warned()}) },
 	})
 	if err != nil {
-		hint, code := explain(err)
-		_ = out.Encode(report{Error: &control.Error{Message: err.Error(), HintStr: hint, Code: code}})
+		_ = out.Encode(report{Error: control.NewError(diagnose(err))})
 		return 1
 	}
 	return 0

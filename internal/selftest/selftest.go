@@ -27,6 +27,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/launcher"
 	"github.com/slirpctl/slirpctl/internal/options"
@@ -48,30 +49,26 @@ type Config struct {
 	// is not taken over.
 	Options options.Options
 	Binary  launcher.Binary // the slirp4netns that they lead to
-	// Hint says what can be done about an error of `up`; nil: nothing.
-	Hint func(error) string
+	// Diagnose asks this host for the cause of an error of `up`; nil: it doesn't.
+	Diagnose func(error) error
 }
 
-// Error says which step failed first. It does not unwrap: the failure of a step is not that
-// of the command.
-type Error struct {
-	Step   string
-	Err    error
-	Remedy string
+// stepError says which step failed first. The failure of a step is not that of the command, unless this host can't
+// do it at all.
+func stepError(step string, err error, hint string) error {
+	kind := fault.Of(err)
+	if kind != fault.Unsupported {
+		kind = 0
+	}
+	return fault.New(kind, fmt.Sprintf("self-test: %s: %v", step, err), hint)
 }
-
-// Error gives one line.
-func (e *Error) Error() string { return fmt.Sprintf("self-test: %s: %v", e.Step, e.Err) }
-
-// Hint says what can be done about it, or "".
-func (e *Error) Hint() string { return e.Remedy }
 
 // ErrInterrupted: the caller's context ended before the test did.
 var ErrInterrupted = errors.New("interrupted")
 
 // Run tests everything and takes it down again. Without trouble it takes less than a second, and
-// 40 seconds at most. Steps that could not be tried are unknown. Errors: [*Error], with all the
-// steps; [ErrInterrupted].
+// 40 seconds at most. Steps that could not be tried are unknown. Error: the first step that
+// failed, with all the steps; [ErrInterrupted].
 func Run(ctx context.Context, cfg Config) ([]probe.Step, error) {
 	t := &test{cfg: cfg, ipv6: hasIPv6()}
 	outer := ctx
@@ -79,7 +76,7 @@ func Run(ctx context.Context, cfg Config) ([]probe.Step, error) {
 	defer cancel()
 	base, err := os.MkdirTemp(shortTempDir(), "slirpctl-self-test-")
 	if err != nil {
-		return nil, &Error{Step: "state-directory", Err: err, Remedy: "df -h " + launcher.Quote([]string{os.TempDir()})}
+		return nil, stepError("state-directory", err, "df -h "+launcher.Quote([]string{os.TempDir()}))
 	}
 	defer os.RemoveAll(base)
 	t.base = base
@@ -91,10 +88,7 @@ func Run(ctx context.Context, cfg Config) ([]probe.Step, error) {
 	if outer.Err() != nil {
 		return t.steps, ErrInterrupted
 	}
-	if t.failure != nil {
-		return t.steps, t.failure
-	}
-	return t.steps, nil
+	return t.steps, t.failure
 }
 
 // shortTempDir leaves room for the paths of sockets.
@@ -120,7 +114,7 @@ type test struct {
 	base    string
 	ipv6    bool
 	steps   []probe.Step
-	failure *Error // the first
+	failure error // the first
 }
 
 // untested is why a step was not tried, which is no failure.
@@ -152,11 +146,12 @@ func (t *test) step(ctx context.Context, name string, do func(context.Context) (
 		}
 	case err != nil:
 		s.Status, s.Reason = probe.Failed, strings.ReplaceAll(err.Error(), "\n", "; ")
-		if t.cfg.Hint != nil {
-			s.Remedy = t.cfg.Hint(err)
+		if t.cfg.Diagnose != nil {
+			err = t.cfg.Diagnose(err)
 		}
+		s.Remedy = fault.Hint(err)
 		if t.failure == nil {
-			t.failure = &Error{Step: name, Err: err, Remedy: s.Remedy}
+			t.failure = stepError(name, err, s.Remedy)
 		}
 	}
 	t.steps = append(t.steps, s)
@@ -298,21 +293,9 @@ func builtInDNS(ctx context.Context, ns *namespace) (reason string, err error) {
 	case outErr != nil:
 		return "", &untested{fmt.Sprintf("the host's nameserver %s answers nobody now (%v)", server, outErr), true}
 	}
-	return "", &dnsError{server, inErr}
+	return "", fault.Errorf(0, "see what `slirpctl probe` says of resolv-conf and sandbox",
+		"the host's nameserver %s answers the host, but not the namespace: %w", server, inErr)
 }
-
-// dnsError: names resolve on the host and not in the namespace.
-type dnsError struct {
-	server netip.Addr
-	err    error
-}
-
-func (e *dnsError) Error() string {
-	return fmt.Sprintf("the host's nameserver %s answers the host, but not the namespace: %v", e.server, e.err)
-}
-
-// Hint says what to do about it.
-func (e *dnsError) Hint() string { return "see what `slirpctl probe` says of resolv-conf and sandbox" }
 
 func (t *test) rootlesskit(ctx context.Context) { t.handler(ctx, options.HandlerRootlessKit, t.ipv6) }
 func (t *test) direct(ctx context.Context)      { t.handler(ctx, options.HandlerDirect, t.ipv6) }

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/slirpctl/slirpctl/internal/control"
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/launcher"
 	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/probe"
@@ -29,7 +31,7 @@ func TestOptions(t *testing.T) {
 }
 
 func TestSteps(t *testing.T) {
-	tt := &test{cfg: Config{Hint: func(error) string { return "do it" }}}
+	tt := &test{cfg: Config{Diagnose: func(err error) error { return fault.Errorf(0, "do it", "%w", err) }}}
 	ctx, cancel := context.WithCancel(t.Context())
 	step := func(name string, err error) {
 		_ = tt.step(ctx, name, func(context.Context) (string, error) { return "because", err })
@@ -60,8 +62,25 @@ func TestSteps(t *testing.T) {
 			t.Errorf("got %+v, want %+v", s, want[i])
 		}
 	}
-	if f := tt.failure; f == nil || f.Step != "bad" || f.Hint() != "do it" || !strings.HasPrefix(f.Error(), "self-test: bad: two") {
+	if f := tt.failure; f == nil || fault.Hint(f) != "do it" || !strings.HasPrefix(f.Error(), "self-test: bad: two") {
 		t.Errorf("the failure is %+v", f)
+	}
+}
+
+// A step that failed is a plain failure, or this host can't do it.
+func TestStepError(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		want fault.Kind
+	}{
+		{errors.New("no answer in time"), 0},
+		{&control.Error{Kind: fault.Unsupported}, fault.Unsupported},
+		{&control.Error{Kind: fault.Conflict}, 0},
+		{context.DeadlineExceeded, 0},
+	} {
+		if got := fault.Of(stepError("step", tc.err, "")); got != tc.want {
+			t.Errorf("%v: kind %d, want %d", tc.err, got, tc.want)
+		}
 	}
 }
 

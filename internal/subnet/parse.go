@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
 // CIDRError says why a network can't be used.
@@ -24,6 +26,9 @@ func (e *CIDRError) Error() string {
 	}
 	return s
 }
+
+// Is says which kind of failure it is.
+func (*CIDRError) Is(target error) bool { return target == fault.Usage }
 
 const reasonIPv6 = "IPv6, but only the IPv4 network can be chosen (the IPv6 one is always fd00::/64)"
 

@@ -54,10 +54,3 @@ func (b backend) Traffic() (instance.Traffic, error) {
 	}
 	return instance.ReadTraffic(pid, b.s.req.Options.TapName)
 }
-
-func (b backend) Explain(err error) (string, int) {
-	if b.s.env.Explain == nil {
-		return "", 0
-	}
-	return b.s.env.Explain(err)
-}

@@ -7,35 +7,24 @@ import (
 	"os"
 	"slices"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/launcher"
 )
 
-// NeighbourError is a namespace that has its network from another instance already, as the second
-// container of a pod finds it.
-type NeighbourError struct {
-	Name    string         // of that instance
-	Publish []hostfwd.Spec // asked for in vain
-	Err     error
-}
-
-func (e *NeighbourError) Error() string {
-	return fmt.Sprintf("the namespace has its network from instance %q already: %v", e.Name, e.Err)
-}
-
-func (e *NeighbourError) Unwrap() error { return e.Err }
-
-// Hint says what to do about it.
-func (e *NeighbourError) Hint() string {
-	specs := " SPEC"
-	if len(e.Publish) > 0 {
-		specs = ""
-		for _, s := range e.Publish {
-			specs += " " + s.String()
+// neighbour is a namespace that has its network from the instance of that name already, as the second
+// container of a pod finds it; specs were asked for in vain.
+func neighbour(name string, specs []hostfwd.Spec, err error) error {
+	publish := " SPEC"
+	if len(specs) > 0 {
+		publish = ""
+		for _, s := range specs {
+			publish += " " + s.String()
 		}
 	}
-	return "publish ports through it: slirpctl forward add " + e.Name + specs
+	return fault.Errorf(0, "publish ports through it: slirpctl forward add "+name+publish,
+		"the namespace has its network from instance %q already: %w", name, err)
 }
 
 // explainTaken names the instance whose tap is in the way, if err is about one.
@@ -62,7 +51,7 @@ func (s *supervisor) explainTaken(ctx context.Context, err error) error {
 			other, err := os.Stat(path)
 			return err == nil && os.SameFile(own, other)
 		}) {
-			return &NeighbourError{Name: e.Name, Publish: s.req.Options.Publish, Err: err}
+			return neighbour(e.Name, s.req.Options.Publish, err)
 		}
 	}
 	return err

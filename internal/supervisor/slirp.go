@@ -47,7 +47,7 @@ func (s *supervisor) startSlirp(ctx context.Context) error {
 			// mapped has no rights over the user's own files.
 			why := "in the target's user namespace slirp4netns can't make its API socket, as where the caller's user id is not mapped: " + se.Words
 			if o.Sandbox == options.On {
-				return &launcher.SecurityError{Option: "sandbox=true", Reason: why}
+				return launcher.Refused("sandbox=true", why)
 			}
 			s.security.Sandbox = false
 			s.log.Warn("the sandbox is off: " + why)
@@ -169,7 +169,7 @@ func (s *supervisor) checkBan(err error) error {
 	case err == nil, isShortage(err):
 		return err
 	case s.req.Options.BanHostLoopback:
-		return &launcher.SecurityError{Option: "allow-host-loopback=false", Reason: "no packet filter on the tap: " + err.Error()}
+		return launcher.Refused("allow-host-loopback=false", "no packet filter on the tap: "+err.Error())
 	}
 	s.log.Warnf("programs inside that make their own packets can reach the host's loopback, because there is no packet filter on the tap: %v", err)
 	return nil

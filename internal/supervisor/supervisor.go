@@ -33,6 +33,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/slirpctl/slirpctl/internal/crashpoint"
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/guest"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/instance"
@@ -83,8 +84,6 @@ type Env struct {
 	ExitFD *os.File
 	// Ready is called once, when everything works. With an error everything is undone.
 	Ready func(instance.State) error
-	// Explain gives an error the hint and exit code of the command line.
-	Explain func(error) (hint string, code int)
 	// Terminal says that signals from the keyboard reach COMMAND by themselves.
 	Terminal func() bool
 }
@@ -249,16 +248,8 @@ func (s *supervisor) bringUp(ctx context.Context, signals <-chan os.Signal) (err
 	return err
 }
 
-// timeoutError: the network was not ready in time.
-type timeoutError struct{}
-
-func (timeoutError) Error() string { return "not ready within --timeout" }
-func (timeoutError) Timeout() bool { return true }
-func (timeoutError) Is(t error) bool {
-	return t == context.DeadlineExceeded || t == os.ErrDeadlineExceeded
-}
-
-var errTimeout error = timeoutError{}
+// errTimeout: the network was not ready in time.
+var errTimeout error = &fault.Error{Kind: fault.Timeout, Msg: "not ready within --timeout", Err: context.DeadlineExceeded}
 
 // start calls commit before the first step that others see.
 func (s *supervisor) start(ctx context.Context, commit func() error) error {

@@ -4,7 +4,6 @@
 package target
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,22 +29,6 @@ var (
 )
 
 const hintGone = "ip netns list shows the named namespaces, lsns -t net the processes; slirpctl up -- COMMAND makes a new one"
-
-// UsernsError: the user namespace of a network namespace can't be told or entered.
-type UsernsError struct {
-	Netns string
-	Err   error
-}
-
-func (e *UsernsError) Error() string {
-	return fmt.Sprintf("user namespace of %s: %v", e.Netns, e.Err)
-}
-func (e *UsernsError) Unwrap() error { return e.Err }
-
-// Hint says what to do about it.
-func (e *UsernsError) Hint() string {
-	return "name it with --userns PATH, for example --userns /proc/PID/ns/user"
-}
 
 // Target is a network namespace, and what its life hangs on: a process or a path.
 type Target struct {
@@ -98,10 +81,10 @@ func notAProcess(id int) error {
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", id))
 	for line := range strings.Lines(string(status)) {
 		if f := strings.Fields(line); len(f) == 2 && f[0] == "Tgid:" && f[1] != strconv.Itoa(id) {
-			return &goneError{fmt.Sprintf("%d is a thread of process %s, not a process", id, f[1]), "slirpctl up " + f[1]}
+			return fault.Errorf(0, "slirpctl up "+f[1], "%w", gone("%d is a thread of process %s, not a process", id, f[1]))
 		}
 	}
-	return &goneError{msg: fmt.Sprintf("there is no process %d", id)}
+	return gone("there is no process %d", id)
 }
 
 // errUnmapped: the process is in a user namespace that was just made, perhaps: it has no ids yet. slirp4netns
@@ -111,7 +94,7 @@ var errUnmapped = errors.New("its user namespace has no ids")
 // pin opens the namespaces of t.PID, again and again while it shares ours, or has no ids in its own, and wait
 // lasts.
 func (t *Target) pin(ctx context.Context, wait time.Duration) error {
-	gone := &goneError{msg: fmt.Sprintf("process %d has ended", t.PID)}
+	ended := gone("process %d has ended", t.PID)
 	deadline := time.Now().Add(wait)
 	for {
 		err := t.open(t.NetnsPath, "")
@@ -122,14 +105,14 @@ func (t *Target) pin(ctx context.Context, wait time.Duration) error {
 			err = errUnmapped
 		}
 		if t.Gone() { // what was opened may be another process's
-			return gone
+			return ended
 		}
 		late := time.Now().After(deadline)
 		switch {
 		case err == nil, err == errUnmapped && late:
 			return nil
 		case errors.Is(err, ErrGone), errors.Is(err, unix.ESRCH):
-			return gone
+			return ended
 		case err != errUnmapped && !errors.Is(err, ErrOwnNetns), late:
 			return err
 		}
@@ -307,7 +290,7 @@ func throughLinks(path string) string {
 func (t *Target) open(path, userns string) error {
 	netns, err := openNS(path, unix.CLONE_NEWNET)
 	if t.life > 0 && errors.Is(err, os.ErrPermission) {
-		return newForeignError(t.life)
+		return foreign(t.life)
 	}
 	if err != nil {
 		return err
@@ -329,10 +312,8 @@ func (t *Target) open(path, userns string) error {
 	var user *os.File
 	if userns != "" {
 		user, err = openNS(userns, unix.CLONE_NEWUSER)
-		var gone *goneError
-		if errors.As(err, &gone) {
-			gone.hint = "lsns -t user shows the user namespaces; /proc/PID/ns/user is that of a process"
-			return gone
+		if errors.Is(err, ErrGone) {
+			return fault.Errorf(0, "lsns -t user shows the user namespaces; /proc/PID/ns/user is that of a process", "%w", err)
 		}
 		t.UsernsPath = userns
 	} else {
@@ -340,7 +321,8 @@ func (t *Target) open(path, userns string) error {
 		t.UsernsPath = fmt.Sprintf("owner of %s", path)
 	}
 	if err != nil {
-		return &UsernsError{path, err}
+		return fault.Errorf(fault.Unsupported, "name it with --userns PATH, for example --userns /proc/PID/ns/user",
+			"user namespace of %s: %w", path, err)
 	}
 	same, err := sameNS(user, "/proc/self/ns/user")
 	if err != nil || same {
@@ -356,7 +338,7 @@ func openNS(path string, want int) (*os.File, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-			return nil, &goneError{msg: path + " does not exist"}
+			return nil, gone("%s does not exist", path)
 		}
 		return nil, err
 	}
@@ -364,17 +346,15 @@ func openNS(path string, want int) (*os.File, error) {
 	if err != nil || typ != want {
 		f.Close()
 		kind := map[int]string{unix.CLONE_NEWNET: "network", unix.CLONE_NEWUSER: "user"}[want]
-		return nil, &goneError{msg: fmt.Sprintf("%s is not a %s namespace", path, kind)}
+		return nil, gone("%s is not a %s namespace", path, kind)
 	}
 	return f, nil
 }
 
-// goneError is an [ErrGone] in words that fit.
-type goneError struct{ msg, hint string }
-
-func (e *goneError) Error() string   { return e.msg }
-func (e *goneError) Hint() string    { return cmp.Or(e.hint, hintGone) }
-func (e *goneError) Is(t error) bool { return t == ErrGone || t == fault.NotFound }
+// gone is an [ErrGone] in words that fit.
+func gone(format string, a ...any) *fault.Error {
+	return &fault.Error{Msg: fmt.Sprintf(format, a...), Err: ErrGone}
+}
 
 // owner returns the user namespace that owns a network namespace (ioctl_ns(2)).
 func owner(netns *os.File) (*os.File, error) {
@@ -435,9 +415,9 @@ func (t *Target) Gone() bool {
 // Ended returns the [ErrGone] to report once Gone is true, at a time described by when.
 func (t *Target) Ended(when string) error {
 	if t.life > 0 {
-		return &goneError{msg: fmt.Sprintf("process %d ended %s", t.life, when)}
+		return gone("process %d ended %s", t.life, when)
 	}
-	return &goneError{msg: fmt.Sprintf("%s was removed %s", t.NetnsPath, when)}
+	return gone("%s was removed %s", t.NetnsPath, when)
 }
 
 func (t *Target) closeNamespaces() {

@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
 // Error says that a file is not safe for root to use.
@@ -29,6 +31,9 @@ func (e *Error) Error() string { return fmt.Sprintf("root does not use %s: %s", 
 func (e *Error) Hint() string {
 	return "let it and every directory above it belong to root, writable by root only (chown root, chmod go-w), or name another file"
 }
+
+// Is says which kind of failure it is.
+func (*Error) Is(target error) bool { return target == fault.Usage }
 
 // Check returns an [*Error] if the caller is root and somebody else could have written the file at
 // path, or could put another in its place: the file, each directory above it and each symbolic

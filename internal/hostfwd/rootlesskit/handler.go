@@ -24,6 +24,7 @@ import (
 	"github.com/rootless-containers/rootlesskit/v3/pkg/port/builtin/opaque"
 	"golang.org/x/sys/unix"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/hostfwd/direct"
 )
@@ -41,17 +42,8 @@ type Config struct {
 	Log                 func(format string, args ...any) // as [direct.Config] has it
 }
 
-// TransparentError: what --source-ip-transparent needs is missing in the namespace.
-type TransparentError struct{}
-
-func (*TransparentError) Error() string {
-	return "--source-ip-transparent needs nft or iptables, usable inside the namespace"
-}
-
-// Hint says what to do about it.
-func (*TransparentError) Hint() string {
-	return "install nftables (or iptables) and iproute2, or use --port-handler slirp4netns, which keeps the address by itself"
-}
+var errTransparent = fault.New(fault.Unsupported, "--source-ip-transparent needs nft or iptables, usable inside the namespace",
+	"install nftables (or iptables) and iproute2, or use --port-handler slirp4netns, which keeps the address by itself")
 
 // Handler implements [hostfwd.Handler]. Nothing runs before the first Open. The end of a forward is
 // that of its connections, as in RootlessKit.
@@ -215,7 +207,7 @@ func (h *Handler) askBackend(ctx context.Context) error {
 		return err
 	}
 	if rep.SourceIPTransparentBackend == "" {
-		return &TransparentError{}
+		return errTransparent
 	}
 	h.backend = rep.SourceIPTransparentBackend
 	return nil

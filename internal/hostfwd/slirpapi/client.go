@@ -31,6 +31,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
@@ -54,7 +55,7 @@ type Client struct {
 // check refuses what slirp4netns must not be sent.
 func check(f hostfwd.Forward) error {
 	bad := func(field string, value any, reason string) error {
-		return &hostfwd.ForwardError{Field: field, Reason: fmt.Sprintf("%v %s", value, reason)}
+		return fault.Errorf(fault.Usage, "", "%s %v %s", field, value, reason)
 	}
 	g := f.GuestIP
 	switch {
@@ -84,7 +85,7 @@ type removeArguments struct {
 }
 
 // Add opens f and returns its id. Without a guest address, it leads to the network's address +100. Every
-// field is checked before anything is sent ([*hostfwd.ForwardError]). A [*RefusedError] does not tell the
+// field is checked before anything is sent ([fault.Usage]). A [*RefusedError] does not tell the
 // reason; [hostfwd.Diagnose] may.
 func (c *Client) Add(ctx context.Context, f hostfwd.Forward) (id int, err error) {
 	if err := check(f); err != nil {
@@ -102,7 +103,7 @@ func (c *Client) Add(ctx context.Context, f hostfwd.Forward) (id int, err error)
 // Remove closes the forward's listening socket; connections that are open go on.
 func (c *Client) Remove(ctx context.Context, id int) error {
 	if id < 1 {
-		return &hostfwd.ForwardError{Field: "id", Reason: fmt.Sprintf("%d must be positive", id)}
+		return fault.Errorf(fault.Usage, "", "id %d must be positive", id)
 	}
 	reply, err := c.call(ctx, request{"remove_hostfwd", removeArguments{id}})
 	if err != nil {
@@ -152,7 +153,7 @@ func (c *Client) call(ctx context.Context, r request) (reply, error) {
 		return got, nil
 	// A dial ends by the same deadline, and may notice it before limited does.
 	case errors.Is(limited.Err(), context.DeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		return reply{}, &TimeoutError{Path: c.Path}
+		return reply{}, timedOut(c.Path)
 	case limited.Err() != nil:
 		return reply{}, limited.Err()
 	}
@@ -168,19 +169,19 @@ func (c *Client) exchange(ctx context.Context, msg []byte) (reply, error) {
 	// From here on slirp4netns forwards nothing until it has the request.
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
 	if _, err := conn.Write(msg); err != nil {
-		return reply{}, &ReplyError{Path: c.Path, Err: err}
+		return reply{}, noReply(c.Path, err)
 	}
 	if err := conn.CloseWrite(); err != nil && !errors.Is(err, syscall.ENOTCONN) { // it has answered and closed
-		return reply{}, &ReplyError{Path: c.Path, Err: err}
+		return reply{}, noReply(c.Path, err)
 	}
 	data, err := io.ReadAll(io.LimitReader(conn, maxReply+1))
 	switch {
 	case err != nil:
-		return reply{}, &ReplyError{Path: c.Path, Start: start(data), Err: err}
+		return reply{}, noReply(c.Path, err)
 	case len(data) == 0:
-		return reply{}, &ReplyError{Path: c.Path, Err: io.ErrUnexpectedEOF}
+		return reply{}, noReply(c.Path, io.ErrUnexpectedEOF)
 	case len(data) > maxReply:
-		return reply{}, &ReplyError{Path: c.Path, Start: start(data), Err: fmt.Errorf("more than %d bytes", maxReply)}
+		return reply{}, unexpected(data, fmt.Errorf("more than %d bytes", maxReply))
 	}
 	return reply{data, peerPID(conn)}, nil
 }
@@ -191,7 +192,7 @@ func (c *Client) dial(ctx context.Context) (*net.UnixConn, error) {
 		path = "./" + path // net would take it for an abstract socket
 	}
 	if len(path) > maxPath {
-		return nil, &UnreachableError{c.Path, fmt.Errorf("the path is longer than %d bytes", maxPath)}
+		return nil, unreachable(c.Path, fmt.Errorf("the path is longer than %d bytes", maxPath))
 	}
 	for {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
@@ -203,7 +204,7 @@ func (c *Client) dial(ctx context.Context) (*net.UnixConn, error) {
 			if errors.As(err, &oe) {
 				err = oe.Err
 			}
-			return nil, &UnreachableError{c.Path, err}
+			return nil, unreachable(c.Path, err)
 		}
 		// So many clients wait that no more fit.
 		select {

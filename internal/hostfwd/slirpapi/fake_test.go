@@ -11,9 +11,11 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
@@ -21,8 +23,10 @@ import (
 func asErr[T error](err error, target *T) bool { return errors.As(err, target) }
 
 func isRefused(err error) bool     { var e *RefusedError; return errors.As(err, &e) }
-func isUnreachable(err error) bool { var e *UnreachableError; return errors.As(err, &e) }
-func isReply(err error) bool       { var e *ReplyError; return errors.As(err, &e) }
+func isUnreachable(err error) bool { return errors.Is(err, fault.NotFound) }
+func isReply(err error) bool {
+	return err != nil && (strings.HasPrefix(err.Error(), "no reply from slirp4netns") || strings.HasPrefix(err.Error(), "unexpected reply, is it slirp4netns?"))
+}
 
 // fakeServer answers each connection with serve, for what the real slirp4netns can't be made
 // to do. It returns the socket's path.
@@ -120,8 +124,7 @@ func TestNeverAnswers(t *testing.T) {
 	c := &Client{Path: path}
 	for _, c.Timeout = range []time.Duration{50 * time.Millisecond, time.Millisecond, 20 * time.Microsecond, 1} { // also while it connects
 		_, err := c.List(t.Context())
-		var te *TimeoutError
-		if !asErr(err, &te) || !errors.Is(err, context.DeadlineExceeded) || te.Hint() == "" {
+		if !errors.Is(err, fault.Timeout) || !errors.Is(err, context.DeadlineExceeded) || fault.Hint(err) == "" {
 			t.Errorf("its own time, %s: %v", c.Timeout, err)
 		}
 	}
@@ -275,8 +278,7 @@ func TestRefusedWithoutReason(t *testing.T) {
 		io.WriteString(c, `{"entries":[]}`)
 	})
 	h := NewHandler(Config{Path: path})
-	var pe *hostfwd.PrivilegedPortError
-	if _, err := h.Open(t.Context(), forwards(t, "127.0.0.1:7:10.0.2.100:80")[0]); !asErr(err, &pe) {
+	if _, err := h.Open(t.Context(), forwards(t, "127.0.0.1:7:10.0.2.100:80")[0]); !errors.Is(err, syscall.EACCES) || !errors.Is(err, fault.Unsupported) {
 		t.Errorf("port 7: %v", err)
 	}
 	for _, spec := range []string{fmt.Sprintf("127.0.0.1:%d:10.0.2.100:80", freePort(t)), "127.0.0.1:0:10.0.2.100:80"} {

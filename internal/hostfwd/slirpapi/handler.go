@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
@@ -42,19 +43,19 @@ func NewHandler(c Config) *Handler {
 // Name returns "slirp4netns".
 func (h *Handler) Name() string { return "slirp4netns" }
 
-// Check refuses IPv6, and guests that slirp4netns does not reach, with an [*UnsupportedError]
+// Check refuses IPv6, and guests that slirp4netns does not reach, with [fault.Unsupported]
 // that names the handlers which can.
 func (h *Handler) Check(f hostfwd.Forward) error {
 	g := f.GuestIP
 	switch {
 	case f.Proto == hostfwd.TCP6 || f.Proto == hostfwd.UDP6 || f.HostIP.Is6():
-		return &UnsupportedError{f, "can't listen on IPv6"}
+		return unsupported("can't listen on IPv6")
 	case g.Is6():
-		return &UnsupportedError{f, "can't forward to IPv6 addresses"}
+		return unsupported("can't forward to IPv6 addresses")
 	case g.IsLoopback():
-		return &UnsupportedError{f, fmt.Sprintf("can't reach the namespace's own %s", g)}
+		return unsupported("can't reach the namespace's own %s", g)
 	case g.IsValid() && h.network.IsValid() && !h.network.Contains(g):
-		return &hostfwd.ForwardError{Field: "guest address", Reason: fmt.Sprintf("%s is outside the network %s", g, h.network)}
+		return fault.Errorf(fault.Usage, "", "guest address %s is outside the network %s", g, h.network)
 	}
 	return nil
 }
@@ -113,7 +114,7 @@ func (h *Handler) explain(ctx context.Context, f hostfwd.Forward, err error) err
 	}
 	// What we may do, slirp4netns may have given up: its sandbox drops capabilities.
 	if start := hostfwd.UnprivilegedPortStart(); int(f.HostPort) < start {
-		return &hostfwd.PrivilegedPortError{Forward: f, Start: start}
+		return hostfwd.PrivilegedPort(f, start)
 	}
 	if _, pid, lerr := h.client.list(ctx); lerr == nil {
 		if full := filesExhausted(pid); full != nil {

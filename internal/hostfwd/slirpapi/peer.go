@@ -56,7 +56,7 @@ func cidrOf(args []string) (cidr string, ok bool) {
 	return cidr, true
 }
 
-// filesExhausted returns a [*hostfwd.FileLimitError] if pid can't open two more files: the
+// filesExhausted returns [hostfwd.FileLimit] if pid can't open two more files: the
 // connection of the request that failed, which may be closed by now, and its socket.
 func filesExhausted(pid int) error {
 	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
@@ -75,7 +75,7 @@ func filesExhausted(pid int) error {
 		soft := string(bytes.Fields(rest)[0])
 		limit, err := strconv.ParseUint(soft, 10, 64)
 		if err == nil && uint64(len(fds))+2 > limit {
-			return &hostfwd.FileLimitError{Need: max(limit+1, uint64(len(fds))+2), Limit: limit}
+			return hostfwd.FileLimit(max(limit+1, uint64(len(fds))+2), limit)
 		}
 	}
 	return nil

@@ -29,8 +29,6 @@ func open(data []byte) (envelope, error) {
 	return e, nil
 }
 
-func unexpected(data []byte, err error) error { return &ReplyError{Start: start(data), Err: err} }
-
 // parseAdd parses {"return":{"id":1}}.
 func parseAdd(data []byte) (id int, err error) {
 	e, err := open(data)
