@@ -105,7 +105,10 @@ func (a *app) hookSetup(fs *pflag.FlagSet, b *oci.Bundle) (oci.Setup, error) {
 	if err != nil {
 		return oci.Setup{}, err
 	}
-	env := hookEnv(os.Environ(), b.OwnedBy(os.Geteuid()))
+	env, err := hookEnv(os.Environ(), b.OwnedBy(os.Geteuid()))
+	if err != nil {
+		return oci.Setup{}, err
+	}
 	hook := func(command string, args []string) (oci.Hook, error) {
 		all := []string{"slirpctl", command, "--oci-state", "-"}
 		for _, arg := range args {
@@ -133,23 +136,30 @@ func (a *app) hookSetup(fs *pflag.FlagSet, b *oci.Bundle) (oci.Setup, error) {
 	return s, nil
 }
 
-// absolute makes the value of a flag that names a file independent of the directory.
+// absolute makes the value of a flag that names a file independent of the directory, and refuses a
+// file that won't be there when a container starts.
 func absolute(arg string) (string, error) {
 	name, value, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
-	isFile := slices.Contains([]string{"config", "state-dir", "pid-file"}, name) ||
-		name == "slirp4netns-path" && strings.Contains(value, "/")
+	read := name == "config" || name == "containers-conf" && value != "true" && value != "false"
+	isFile := read || name == "state-dir" || name == "pid-file" || name == "slirp4netns-path" && strings.Contains(value, "/")
 	if !isFile || value == "" {
 		return arg, nil
 	}
-	value, err := filepath.Abs(value)
-	return "--" + name + "=" + value, err
+	path, err := filepath.Abs(value)
+	if err != nil {
+		return "", err
+	}
+	if fi, err := os.Stat(path); read && err == nil && (fi.Mode()&os.ModeNamedPipe != 0 ||
+		path == "/dev/stdin" || strings.HasPrefix(path, "/dev/fd/") || strings.HasPrefix(path, "/proc/")) {
+		return "", &usageError{fmt.Sprintf("--%s %s: the hooks read it each time a container starts, when this pipe or descriptor is gone", name, value), "name a file that stays"}
+	}
+	return "--" + name + "=" + path, nil
 }
 
 // hookEnv is the environment of the hooks: what finds programs, configuration and state.
 // Runtimes differ in what they give to a hook that names none: some hand their own on, some
 // nothing. A bundle made for another user does without the caller's own directories.
-func hookEnv(environ []string, own bool) []string {
-	var env []string
+func hookEnv(environ []string, own bool) (env []string, err error) {
 	for _, kv := range environ {
 		name, value, _ := strings.Cut(kv, "=")
 		home := slices.Contains([]string{"HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "TMPDIR"}, name)
@@ -157,7 +167,16 @@ func hookEnv(environ []string, own bool) []string {
 			env = append(env, kv)
 		}
 	}
-	env = append(env, options.Environ(environ)...)
+	for _, kv := range options.Environ(environ) {
+		name, value, _ := strings.Cut(kv, "=")
+		key := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, "SLIRPCTL_")), "_", "-")
+		arg, err := absolute("--" + key + "=" + value)
+		if err != nil {
+			return nil, err
+		}
+		_, value, _ = strings.Cut(arg, "=")
+		env = append(env, name+"="+value)
+	}
 	slices.Sort(env)
-	return env
+	return env, nil
 }
