@@ -180,12 +180,14 @@ func (p *Process) holderEnds() {
 	p.mu.Lock()
 	fd := p.holder
 	p.mu.Unlock()
-	if fd >= 0 {
-		for deadline := time.Now().Add(graceful); ; {
-			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(time.Until(deadline).Milliseconds()))
-			if n != 0 || !errors.Is(err, unix.EINTR) {
-				return
-			}
+	if fd < 0 {
+		return
+	}
+	deadline := time.Now().Add(graceful)
+	for left := graceful; left > 0; left = time.Until(deadline) {
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
+		if !errors.Is(err, unix.EINTR) {
+			return
 		}
 	}
 }

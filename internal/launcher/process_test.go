@@ -3,12 +3,18 @@ package launcher
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // fakeStart starts a shell script in slirp4netns's place and returns it with its log's path.
@@ -165,4 +171,49 @@ func openFDs(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return len(fds)
+}
+
+// TestHolderEndsInterrupted: a signal to the waiting thread, such as the Go runtime's own, is no end of the wait.
+func TestHolderEndsInterrupted(t *testing.T) {
+	cmd := exec.Command("sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Wait() }()
+	defer func() { _ = cmd.Process.Kill() }()
+	holder, err := unix.PidfdOpen(cmd.Process.Pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(holder)
+	handled := make(chan os.Signal, 1)
+	signal.Notify(handled, unix.SIGUSR1)
+	defer signal.Stop(handled)
+	thread, done := make(chan int), make(chan struct{})
+	start := time.Now()
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		thread <- unix.Gettid()
+		(&Process{holder: holder}).holderEnds()
+	}()
+	tid := <-thread
+	for range 10 {
+		for sleeps := false; !sleeps; time.Sleep(time.Millisecond) {
+			stat, _ := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/stat", tid))
+			sleeps = strings.Contains(string(stat), ") S ")
+			select {
+			case <-done:
+				if time.Since(start) < graceful {
+					t.Fatal("a signal ended the wait")
+				}
+				return // a machine that is too slow for this
+			default:
+			}
+		}
+		_ = unix.Tgkill(os.Getpid(), tid, unix.SIGUSR1)
+		<-handled
+	}
+	_ = cmd.Process.Kill()
+	<-done
 }
