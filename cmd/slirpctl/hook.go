@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/oci"
 	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/resolvconf"
@@ -151,7 +152,7 @@ func absolute(arg string) (string, error) {
 	}
 	if fi, err := os.Stat(path); read && err == nil && (fi.Mode()&os.ModeNamedPipe != 0 ||
 		path == "/dev/stdin" || strings.HasPrefix(path, "/dev/fd/") || strings.HasPrefix(path, "/proc/")) {
-		return "", &usageError{fmt.Sprintf("--%s %s: the hooks read it each time a container starts, when this pipe or descriptor is gone", name, value), "name a file that stays"}
+		return "", fault.Errorf(fault.Usage, "name a file that stays", "--%s %s: the hooks read it each time a container starts, when this pipe or descriptor is gone", name, value)
 	}
 	return "--" + name + "=" + path, nil
 }
