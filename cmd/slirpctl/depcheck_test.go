@@ -75,15 +75,17 @@ func goFiles(t *testing.T, root string) []goFile {
 }
 
 // layers says which packages of this module a package and those below it may import, besides
-// their own tree and fault. A package that is not named may import any but main programs.
+// their own tree, fault, plaintext and atomicfile. A package that is not named may import any but main programs.
 var layers = map[string][]string{
-	"internal/fault":    {},
 	"internal/subnet":   {},
 	"internal/hostfwd":  {},
 	"internal/trust":    {},
 	"internal/options":  {"internal/subnet", "internal/hostfwd", "internal/trust"},
 	"internal/launcher": {"internal/options", "internal/subnet", "internal/trust", "internal/childlog", "internal/crashpoint"},
 }
+
+// leaves import no other package of this module, and any may import them.
+var leaves = []string{"internal/fault", "internal/plaintext", "internal/atomicfile"}
 
 // within reports whether the package pkg is tree, or below it.
 func within(pkg, tree string) bool { return pkg == tree || strings.HasPrefix(pkg, tree+"/") }
@@ -94,8 +96,11 @@ func wrongImport(pkg, imported string) string {
 	if within(imported, "cmd") {
 		return "only the command itself lives below cmd"
 	}
+	if slices.Contains(leaves, pkg) {
+		return pkg + " imports no other package of this module"
+	}
 	for tree, allowed := range layers {
-		if !within(pkg, tree) || imported == "internal/fault" || within(imported, tree) || slices.Contains(allowed, imported) {
+		if !within(pkg, tree) || slices.Contains(leaves, imported) || within(imported, tree) || slices.Contains(allowed, imported) {
 			continue
 		}
 		if len(allowed) == 0 {

@@ -13,6 +13,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/control"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/instance"
+	"github.com/slirpctl/slirpctl/internal/plaintext"
 )
 
 type listOptions struct {
@@ -123,11 +124,11 @@ func addrText(st instance.State) string {
 func targetText(st instance.State) string {
 	switch {
 	case len(st.Target.Command) > 0:
-		return fmt.Sprintf("%d (%s)", st.Target.PID, oneLine(st.Target.Command[0]))
+		return fmt.Sprintf("%d (%s)", st.Target.PID, plaintext.Line(st.Target.Command[0]))
 	case st.Target.PID > 0:
 		return fmt.Sprint(st.Target.PID)
 	case st.Target.Netns != "":
-		return oneLine(st.Target.Netns)
+		return plaintext.Line(st.Target.Netns)
 	}
 	return "-"
 }

@@ -9,8 +9,8 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/slirpctl/slirpctl/internal/launcher"
 	"github.com/slirpctl/slirpctl/internal/options"
+	"github.com/slirpctl/slirpctl/internal/plaintext"
 )
 
 // newLogger returns a logger that says warnings and worse on w.
@@ -50,7 +50,7 @@ type plainFormat struct{}
 
 func (plainFormat) Format(e *logrus.Entry) ([]byte, error) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "slirpctl: %s: %s", e.Level, launcher.Clean(e.Message))
+	fmt.Fprintf(&b, "slirpctl: %s: %s", e.Level, plaintext.Clean(e.Message))
 	for k, v := range e.Data {
 		fmt.Fprintf(&b, " %s=%q", k, fmt.Sprint(v))
 	}

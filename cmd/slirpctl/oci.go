@@ -78,7 +78,7 @@ func aimAtContainer(req *supervisor.Request, st *oci.State) error {
 // waitForOld waits for the end of an instance of that name whose container is dead: a container
 // that is started again at once may be quicker than the network of the one before.
 func waitForOld(ctx context.Context, dir, name string, timeout time.Duration) error {
-	if !instance.ValidName(name) {
+	if options.CheckName(name) != nil {
 		return nil
 	}
 	if _, err := os.Lstat(filepath.Join(dir, name)); err != nil {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
@@ -15,9 +14,9 @@ import (
 
 	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/instance"
-	"github.com/slirpctl/slirpctl/internal/launcher"
 	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/options"
+	"github.com/slirpctl/slirpctl/internal/plaintext"
 )
 
 // streams are the standard ones: stdout is the answer, everything else goes to err.
@@ -181,18 +180,16 @@ func (a *app) printError(args []string, err error) {
 	if a.jsonLog(args) {
 		data := logrus.Fields{}
 		if hint != "" {
-			data["hint"] = oneLine(hint)
+			data["hint"] = plaintext.Line(hint)
 		}
-		a.writeJSON(logrus.ErrorLevel, oneLine(err.Error()), data)
+		a.writeJSON(logrus.ErrorLevel, plaintext.Line(err.Error()), data)
 		return
 	}
-	fmt.Fprintf(a.err, "slirpctl: error: %s\n", oneLine(err.Error()))
+	fmt.Fprintf(a.err, "slirpctl: error: %s\n", plaintext.Line(err.Error()))
 	if hint != "" {
-		fmt.Fprintf(a.err, "slirpctl: hint: %s\n", oneLine(hint))
+		fmt.Fprintf(a.err, "slirpctl: hint: %s\n", plaintext.Line(hint))
 	}
 }
-
-func oneLine(s string) string { return launcher.Clean(strings.ReplaceAll(s, "\n", "; ")) }
 
 // load merges the configuration for a command, once, and sets the log up.
 func (a *app) load(cmd *cobra.Command) error {

@@ -11,7 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/slirpctl/slirpctl/internal/atomicfile"
 	"github.com/slirpctl/slirpctl/internal/fault"
+	"github.com/slirpctl/slirpctl/internal/options"
 )
 
 // Errors that callers act on.
@@ -37,26 +39,21 @@ const (
 
 const longestFile = ControlSocket
 
-// ValidName reports whether name can name an instance: [A-Za-z0-9][A-Za-z0-9_.-]{0,63}. By hand,
-// because every process of ours would compile a regular expression at its start.
-func ValidName(name string) bool {
-	for i, r := range []byte(name) {
-		switch {
-		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
-		case i > 0 && (r == '_' || r == '.' || r == '-'):
-		default:
-			return false
-		}
-	}
-	return len(name) >= 1 && len(name) <= 64
-}
-
 // Instance is one that this process owns: it holds the lock.
 type Instance struct {
 	base Base
 	name string
 	lock *os.File
 	dir  *os.File // with a lock of its own (flock(2)): systemd-tmpfiles leaves such a directory alone
+}
+
+// MaxSocketPath is the length of a UNIX socket's path in bytes: sun_path of unix(7), less its final zero byte.
+const MaxSocketPath = 107
+
+// LongestName returns how many bytes an instance's name can have so that the paths of its sockets below base, an
+// absolute path, fit into a socket address; at most [options.MaxName], and below 1 if none fits.
+func LongestName(base string) int {
+	return min(options.MaxName, MaxSocketPath-len(base)-len("/")-len("/")-len(longestFile))
 }
 
 // CheckPath says whether the sockets of an instance of that name below base have paths that are
@@ -66,9 +63,9 @@ func CheckPath(base, name string) error {
 	if err != nil {
 		return err
 	}
-	if p := filepath.Join(base, name, longestFile); len(p) > 107 {
+	if p := filepath.Join(base, name, longestFile); len(p) > MaxSocketPath {
 		return fault.Errorf(fault.Usage, "name a shorter directory with --state-dir, or a shorter --name",
-			"socket path %s is %d bytes long; the kernel takes 107", p, len(p))
+			"socket path %s is %d bytes long; the kernel takes %d", p, len(p), MaxSocketPath)
 	}
 	return nil
 }
@@ -76,8 +73,8 @@ func CheckPath(base, name string) error {
 // Create makes the directory of a new instance and takes its lock, after removing what a dead
 // one left there. Errors: [ErrInUse], and [fault.Usage] for a path that is too long.
 func (b Base) Create(ctx context.Context, name string) (*Instance, error) {
-	if !ValidName(name) {
-		return nil, fmt.Errorf("instance name %q: want a letter or digit, then up to 63 of A-Z a-z 0-9 _ . -", name)
+	if err := options.CheckName(name); err != nil {
+		return nil, fmt.Errorf("instance name %q: %w", name, err)
 	}
 	dir := filepath.Join(b.dir, name)
 	if err := CheckPath(b.dir, name); err != nil {
@@ -188,7 +185,7 @@ func (b Base) sweep(name string) error {
 // knownFiles are all that an instance's directory holds, by anybody's hand.
 var knownFiles = map[string]bool{
 	LogFile: true, ControlSocket: true, APISocket: true, ResolvConf: true, lockFile: true,
-	stateFile: true, stateFile + ".tmp": true, "." + stateFile + ".tmp": true,
+	stateFile: true, stateFile + ".tmp": true,
 	RootlessKitDir: true,
 }
 
@@ -204,7 +201,7 @@ func ours(dir string) bool {
 	}
 	des, err := os.ReadDir(dir)
 	for _, de := range des {
-		if !knownFiles[de.Name()] {
+		if !knownFiles[de.Name()] && !strings.HasPrefix(de.Name(), atomicfile.TempPrefix(stateFile)) {
 			return false
 		}
 	}
@@ -315,7 +312,7 @@ func (b Base) Control(ctx context.Context, name string) (socket string, err erro
 // running returns the directory of an instance whose supervisor lives, and cleans up after a
 // dead one.
 func (b Base) running(ctx context.Context, name string) (dir string, err error) {
-	if !ValidName(name) {
+	if options.CheckName(name) != nil {
 		return "", fmt.Errorf("%q: %w", name, ErrNotFound)
 	}
 	dir = filepath.Join(b.dir, name)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/fault"
+	"github.com/slirpctl/slirpctl/internal/options"
 )
 
 func base(t *testing.T) Base {
@@ -205,7 +206,7 @@ func TestNames(t *testing.T) {
 		"": false, ".": false, "..": false, ".a": false, "-a": false, "a/b": false, "a b": false,
 		"a\n": false, "ä": false, strings.Repeat("x", 65): false,
 	} {
-		if ValidName(name) != want {
+		if (options.CheckName(name) == nil) != want {
 			t.Errorf("%q: %t", name, !want)
 		}
 		if !want {
@@ -323,7 +324,7 @@ func TestStickyPrivateDir(t *testing.T) {
 	}
 }
 
-// TestAttackStateTmp: what somebody laid at the name of the state's new file is not written to.
+// TestAttackStateTmp: what somebody laid at the name of the state's file, or of a new one's, is not written to.
 func TestAttackStateTmp(t *testing.T) {
 	i := create(t, base(t), "x")
 	victim := filepath.Join(t.TempDir(), "victim")
@@ -333,7 +334,7 @@ func TestAttackStateTmp(t *testing.T) {
 		func(tmp string) error { return os.WriteFile(tmp, []byte("left by a killed writer"), 0o666) },
 		func(tmp string) error { return unix.Mkfifo(tmp, 0o666) },
 	} {
-		if err := errors.Join(os.WriteFile(victim, []byte("mine"), 0o600), lay(i.Path(".state.json.tmp"))); err != nil {
+		if err := errors.Join(os.WriteFile(victim, []byte("mine"), 0o600), lay(i.Path("state.json")), lay(i.Path(".state.json.tmp"))); err != nil {
 			t.Fatal(err)
 		}
 		st := &State{Name: "x", SupervisorPID: 1, Processes: []ProcessState{{Role: "supervisor", PID: 1}}}
@@ -349,6 +350,9 @@ func TestAttackStateTmp(t *testing.T) {
 		}
 		if _, err := readState(i.Dir(), "x"); err != nil {
 			t.Error(err)
+		}
+		if err := errors.Join(os.Remove(i.Path("state.json")), os.Remove(i.Path(".state.json.tmp"))); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

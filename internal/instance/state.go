@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/slirpctl/slirpctl/internal/atomicfile"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
@@ -106,37 +107,10 @@ func writeState(dir string, st *State) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(filepath.Join(dir, stateFile), data); err != nil {
+	if err := atomicfile.Write(filepath.Join(dir, stateFile), data, nil); err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
 	return nil
-}
-
-// replaceFile puts data at path in one step. What lies at the name of the new file, a link for
-// instance, is not written to.
-func replaceFile(path string, data []byte) (err error) {
-	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".tmp")
-	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL | unix.O_NOFOLLOW
-	f, err := os.OpenFile(tmp, flags, 0o600)
-	if errors.Is(err, os.ErrExist) { // of a writer that was killed
-		if err = os.Remove(tmp); err == nil {
-			f, err = os.OpenFile(tmp, flags, 0o600)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		os.Remove(tmp)
-	}
-	return err
 }
 
 // ParseState reads a state file's content. It fails on anything that is not the complete state

@@ -12,9 +12,8 @@ import (
 
 // What slirp4netns does when it is not told otherwise, and what it can take.
 const (
-	DefaultTap    = "tap0"
-	builtinMTU    = 1500
-	MaxSocketPath = 107 // bytes (sun_path less the NUL); before 0.4.3 longer ones were cut silently
+	DefaultTap = "tap0"
+	builtinMTU = 1500
 )
 
 // Plan is everything that slirp4netns's argument list depends on, decided: names are resolved,

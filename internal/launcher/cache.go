@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/atomicfile"
 )
 
 // Cache remembers features between runs, which saves `up` two processes (1 to 2 ms each). Help texts are
@@ -121,13 +123,5 @@ func (c Cache) store(e cacheEntry) {
 	if err != nil {
 		return
 	}
-	f, err := os.CreateTemp(c.Dir, "."+cacheFile+"-")
-	if err != nil {
-		return
-	}
-	_, writeErr := f.Write(data)
-	closeErr := f.Close()
-	if writeErr != nil || closeErr != nil || os.Rename(f.Name(), filepath.Join(c.Dir, cacheFile)) != nil {
-		_ = os.Remove(f.Name())
-	}
+	_ = atomicfile.Write(filepath.Join(c.Dir, cacheFile), data, nil) // it is found out again
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/slirpctl/slirpctl/internal/plaintext"
 )
 
 // StartProblem is what kept slirp4netns from becoming ready, as far as its words tell.
@@ -143,25 +145,13 @@ func startsWithAny(s string, prefixes ...string) bool {
 	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(s, p) })
 }
 
-// Printable is Clean for what others said: it is cut to 300 bytes.
+// Printable is [plaintext.Clean] for what others said: it is cut to 300 bytes.
 func Printable(s string) string {
-	clean := Clean(s)
+	clean := plaintext.Clean(s)
 	if len(clean) > 300 {
 		clean = strings.ToValidUTF8(clean[:300], "") + "…"
 	}
 	return clean
-}
-
-// Clean leaves out what could steer a terminal or forge a line of a log.
-func Clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r < ' ', r >= 0x7f && r < 0xa0,
-			r >= '\u2028' && r <= '\u202e', r >= '\u2066' && r <= '\u2069': // line ends, and what turns text round
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(s, "?"))
 }
 
 // Tail returns what was appended to the log since offset, its last 8 KiB at most.

@@ -6,10 +6,9 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
-)
 
-// maxName is the length of an instance's name (package instance).
-const maxName = 64
+	"github.com/slirpctl/slirpctl/internal/options"
+)
 
 // InstanceName returns the instance's name for a container id: the id itself where it can be one,
 // as it nearly always can. Runtimes also take ids with other characters (runc: "+", and any
@@ -24,22 +23,18 @@ func InstanceName(id string) (string, error) {
 		return "", badState(fmt.Sprintf("%.80q is not a container id", id), nil)
 	}
 	clean := strings.Map(func(r rune) rune {
-		if alphanumeric(r) || strings.ContainsRune("_.-", r) {
+		if options.NameRune(r, true) {
 			return r
 		}
 		return '_'
 	}, id)
-	if clean == id && len(id) <= maxName && alphanumeric(rune(id[0])) {
+	if options.CheckName(id) == nil {
 		return id, nil
 	}
-	if !alphanumeric(rune(clean[0])) {
+	if !options.NameRune(rune(clean[0]), false) {
 		clean = "c" + clean
 	}
 	sum := sha256.Sum256([]byte(id))
 	suffix := "-" + hex.EncodeToString(sum[:4])
-	return clean[:min(len(clean), maxName-len(suffix))] + suffix, nil
-}
-
-func alphanumeric(r rune) bool {
-	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+	return clean[:min(len(clean), options.MaxName-len(suffix))] + suffix, nil
 }

@@ -1,7 +1,6 @@
 package oci
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/slirpctl/slirpctl/internal/atomicfile"
 	"github.com/slirpctl/slirpctl/internal/trust"
 )
 
@@ -111,28 +111,12 @@ func (p place) open() (*os.File, error) {
 }
 
 // replace puts data into the place, in one step; prepare is called on the new file before.
-func (p place) replace(data []byte, prepare func(*os.File) error) (err error) {
-	dir := int(p.dir.Fd())
-	tmp := ".slirpctl-" + rand.Text()
-	fd, err := unix.Openat(dir, tmp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return fmt.Errorf("%s: %w", tmp, err)
-	}
-	f := os.NewFile(uintptr(fd), tmp)
-	defer func() {
-		f.Close()
-		if err != nil {
-			_ = unix.Unlinkat(dir, tmp, 0)
+func (p place) replace(data []byte, prepare func(*os.File) error) error {
+	path := fmt.Sprintf("/proc/self/fd/%d/%s", p.dir.Fd(), p.name)
+	return atomicfile.Write(path, data, func(f *os.File) error {
+		if err := prepare(f); err != nil {
+			return err
 		}
-	}()
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	if err := prepare(f); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	return unix.Renameat(dir, tmp, dir, p.name)
+		return f.Sync()
+	})
 }

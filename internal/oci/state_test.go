@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/slirpctl/slirpctl/internal/fault"
-	"github.com/slirpctl/slirpctl/internal/instance"
+	"github.com/slirpctl/slirpctl/internal/options"
 )
 
 // testdata/state holds what runc 1.1.5 and crun 1.8.1 gave to hooks.
@@ -95,7 +95,7 @@ func TestInstanceName(t *testing.T) {
 		{long + "x", long[:55] + "-bb9e1cd5"},
 	} {
 		got, err := InstanceName(c.id)
-		if err != nil || got != c.want || !instance.ValidName(got) {
+		if err != nil || got != c.want || options.CheckName(got) != nil {
 			t.Errorf("%q: %q, %v, want %q", c.id, got, err, c.want)
 		}
 	}
@@ -130,7 +130,7 @@ func FuzzParseState(f *testing.F) {
 			}
 			return
 		}
-		if name, err := InstanceName(st.ID); err != nil || !instance.ValidName(name) {
+		if name, err := InstanceName(st.ID); err != nil || options.CheckName(name) != nil {
 			t.Errorf("id %q: name %q, %v", st.ID, name, err)
 		}
 		again, err := json.Marshal(st)

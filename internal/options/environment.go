@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/slirpctl/slirpctl/internal/plaintext"
 )
 
 // envConfig names the configuration file, like --config.
@@ -55,7 +57,7 @@ func (env environment) layer() (as []assignment, warnings []string) {
 		if env[name] == "" || !strings.HasPrefix(name, envPrefix) || strings.HasPrefix(name, testPrefix) || slices.Contains(known, name) {
 			continue
 		}
-		warnings = append(warnings, oneLine("environment "+name+": "+unknownVariable(name)))
+		warnings = append(warnings, plaintext.Line("environment "+name+": "+unknownVariable(name)))
 	}
 	return as, warnings
 }

@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/slirpctl/slirpctl/internal/fault"
+	"github.com/slirpctl/slirpctl/internal/plaintext"
 )
 
 // Error says which value was refused, where it came from and why. It is the only type of
@@ -31,7 +31,7 @@ func (e *Error) Error() string {
 		b.WriteString(": " + strconv.Quote(e.Value))
 	}
 	b.WriteString(": " + e.Reason)
-	return oneLine(b.String())
+	return plaintext.Line(b.String())
 }
 
 // Unwrap returns the cause.
@@ -43,22 +43,6 @@ func (*Error) Is(target error) bool { return target == fault.Usage }
 // Hint says what to do about it.
 func (e *Error) Hint() string {
 	return cmp.Or(e.Help, fault.Hint(e.Err), "slirpctl up --help and man slirpctl.conf show what is possible")
-}
-
-// oneLine escapes what could break the line or the terminal: paths and other packages' words may hold anything.
-func oneLine(s string) string {
-	if strings.IndexFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) < 0 && utf8.ValidString(s) {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if strconv.IsPrint(r) {
-			b.WriteRune(r)
-			continue
-		}
-		b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
-	}
-	return b.String()
 }
 
 // printable quotes s if it could be taken for something else.

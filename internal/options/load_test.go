@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
+	"github.com/slirpctl/slirpctl/internal/plaintext"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
@@ -310,7 +311,7 @@ func TestUnknownVariables(t *testing.T) {
 		if want == "" && len(got) == 0 {
 			continue
 		}
-		if want = oneLine("environment SLIRPCTL_" + name + ": ignored, " + want); len(got) != 1 || got[0] != want {
+		if want = plaintext.Line("environment SLIRPCTL_" + name + ": ignored, " + want); len(got) != 1 || got[0] != want {
 			t.Errorf("SLIRPCTL_%s: got %q, want %q", variable, got, want)
 		}
 	}

@@ -17,7 +17,6 @@ import (
 const (
 	maxFD      = math.MaxInt32
 	maxTapName = 15 // IFNAMSIZ of linux/if.h, less the final zero byte
-	maxName    = 64
 )
 
 var errEmpty = errors.New("is empty")
@@ -74,25 +73,40 @@ func parseDuration(s string, low time.Duration) (time.Duration, error) {
 	return d, nil
 }
 
-// parseName accepts what can be a directory's name, a URL's part and a shell word unquoted.
+// MaxName is the length of an instance's name, in bytes.
+const MaxName = 64
+
+// CheckName says why name can't name an instance: [A-Za-z0-9][A-Za-z0-9_.-]{0,63}, what can be a directory's name, a
+// URL's part and a shell word unquoted.
+func CheckName(name string) error {
+	if name == "" {
+		return errEmpty
+	}
+	if len(name) > MaxName {
+		return fmt.Errorf("longer than %d characters", MaxName)
+	}
+	for i, r := range name {
+		switch {
+		case NameRune(r, i > 0):
+		case i == 0:
+			return errors.New("does not begin with a letter or digit")
+		default:
+			return fmt.Errorf("contains %q; letters, digits, _ . and - are allowed", r)
+		}
+	}
+	return nil
+}
+
+// NameRune reports whether r can stand in a name, or, with inside, behind its first character.
+func NameRune(r rune, inside bool) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || inside && strings.ContainsRune("_.-", r)
+}
+
 func parseName(s string) (string, error) {
 	if s == "" {
 		return "", nil
 	}
-	if len(s) > maxName {
-		return "", fmt.Errorf("longer than %d characters", maxName)
-	}
-	for i, r := range s {
-		alnum := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
-		switch {
-		case alnum:
-		case i == 0:
-			return "", errors.New("does not begin with a letter or digit")
-		case !strings.ContainsRune("_.-", r):
-			return "", fmt.Errorf("contains %q; letters, digits, _ . and - are allowed", r)
-		}
-	}
-	return s, nil
+	return s, CheckName(s)
 }
 
 // checkInterface applies the kernel's rules (dev_valid_name in net/core/dev.c). Slirp4netns

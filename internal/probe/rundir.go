@@ -10,19 +10,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/launcher"
+	"github.com/slirpctl/slirpctl/internal/options"
 )
-
-const (
-	longestName = 64             // bytes, of an instance
-	socketName  = "control.sock" // the longest socket's name in an instance's directory
-)
-
-// LongestInstanceName returns how many bytes an instance's name can have so that its sockets'
-// paths below stateDir fit into a socket address; at most 64, and below 1 if none fits.
-func LongestInstanceName(stateDir string) int {
-	return min(longestName, launcher.MaxSocketPath-len(stateDir)-len("/")-len("/")-len(socketName))
-}
 
 // RuntimeDirectory checks that instances can have their directories and sockets: the length of
 // the paths, whose directory it is, and by making a socket there.
@@ -32,9 +23,9 @@ func RuntimeDirectory(_ context.Context, env *Env) Result {
 	if env.UID == 0 {
 		elsewhere = `slirpctl --state-dir "$(mktemp -d /run/slirpctl-XXXXXX)" up …`
 	}
-	room := LongestInstanceName(env.StateDir)
+	room := instance.LongestName(env.StateDir)
 	if room < 1 {
-		r.Reason = fmt.Sprintf("%s is too long: a socket's path has at most %d bytes", env.StateDir, launcher.MaxSocketPath)
+		r.Reason = fmt.Sprintf("%s is too long: a socket's path has at most %d bytes", env.StateDir, instance.MaxSocketPath)
 		r.Remedy = elsewhere
 		return r
 	}
@@ -62,9 +53,9 @@ func RuntimeDirectory(_ context.Context, env *Env) Result {
 		return r
 	}
 	r.Status, r.Reason = OK, fmt.Sprintf("%s, sockets can be made", env.StateDir)
-	if room < longestName {
+	if room < options.MaxName {
 		r.Status = Warning
-		r.Reason = fmt.Sprintf("in %s only names of up to %d bytes fit: a socket's path has at most %d", env.StateDir, room, launcher.MaxSocketPath)
+		r.Reason = fmt.Sprintf("in %s only names of up to %d bytes fit: a socket's path has at most %d", env.StateDir, room, instance.MaxSocketPath)
 		r.Remedy = elsewhere
 	}
 	return r

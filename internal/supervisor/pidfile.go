@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
+
+	"github.com/slirpctl/slirpctl/internal/atomicfile"
 )
 
 // writePIDFile writes the supervisor's PID where --pid-file says, whole or not at all, so that
@@ -16,23 +17,7 @@ func (s *supervisor) writePIDFile() error {
 		return nil
 	}
 	text := []byte(strconv.Itoa(os.Getpid()) + "\n")
-	f, err := os.CreateTemp(filepath.Dir(path), ".pid-*")
-	if err != nil {
-		return fmt.Errorf("--pid-file: %w", err)
-	}
-	tmp := f.Name()
-	_, err = f.Write(text)
-	if cerr := f.Chmod(0o644); err == nil {
-		err = cerr
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		os.Remove(tmp)
+	if err := atomicfile.Write(path, text, func(f *os.File) error { return f.Chmod(0o644) }); err != nil {
 		return fmt.Errorf("--pid-file: %w", err)
 	}
 	s.atEnd(func() {

@@ -40,8 +40,6 @@ const (
 	maxRequest = 4095
 	// 1,100 forwards list as 123 KB; 65,535 of each protocol come to 15 MB.
 	maxReply = 64 << 20
-	// sun_path of a UNIX socket, with its closing zero.
-	maxPath = 107
 
 	defaultTimeout = 10 * time.Second
 )
@@ -191,9 +189,6 @@ func (c *Client) dial(ctx context.Context) (*net.UnixConn, error) {
 	if strings.HasPrefix(path, "@") {
 		path = "./" + path // net would take it for an abstract socket
 	}
-	if len(path) > maxPath {
-		return nil, unreachable(c.Path, fmt.Errorf("the path is longer than %d bytes", maxPath))
-	}
 	for {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
 		if err == nil {
@@ -203,6 +198,9 @@ func (c *Client) dial(ctx context.Context) (*net.UnixConn, error) {
 			var oe *os.SyscallError
 			if errors.As(err, &oe) {
 				err = oe.Err
+			}
+			if errors.Is(err, syscall.EINVAL) {
+				err = errors.New("the path is longer than a socket's can be")
 			}
 			return nil, unreachable(c.Path, err)
 		}
