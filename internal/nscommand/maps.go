@@ -1,7 +1,6 @@
 package nscommand
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -11,10 +10,13 @@ import (
 	"os/exec"
 	"os/user"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	mobyuser "github.com/moby/sys/user"
 
 	"github.com/slirpctl/slirpctl/internal/fault"
 )
@@ -61,7 +63,7 @@ func writeMaps(ctx context.Context, pid int, ranges bool) error {
 		if err != nil {
 			return mapError("--map-users", err)
 		}
-		subs, err := parseSubIDs(f, name, strconv.Itoa(uid))
+		subs, err := SubIDs(f, name, strconv.Itoa(uid))
 		f.Close()
 		if err != nil {
 			return mapError("--map-users: "+m.db, err)
@@ -70,10 +72,10 @@ func writeMaps(ctx context.Context, pid int, ranges bool) error {
 			return mapError("--map-users", fmt.Errorf("%s has no range for %s", m.db, name))
 		}
 		args := []string{strconv.Itoa(pid), "0", strconv.Itoa(m.id), "1"}
-		next := uint64(1)
+		next := int64(1)
 		for _, s := range subs {
-			args = append(args, strconv.FormatUint(next, 10), strconv.FormatUint(s.first, 10), strconv.FormatUint(s.count, 10))
-			next += s.count
+			args = append(args, fmt.Sprint(next), fmt.Sprint(s.SubID), fmt.Sprint(s.Count))
+			next += s.Count
 		}
 		if uid == 0 { // root writes them itself
 			text := &bytes.Buffer{}
@@ -119,30 +121,12 @@ func runTool(ctx context.Context, tool string, args []string) ([]byte, error) {
 	return bytes.TrimSpace(out), err
 }
 
-type subIDs struct{ first, count uint64 }
-
-// parseSubIDs returns the ranges of a user, by name or number, in a file of the form of
-// subuid(5).
-func parseSubIDs(r io.Reader, name, uid string) ([]subIDs, error) {
-	var out []subIDs
-	sc := bufio.NewScanner(r)
-	for line := 1; sc.Scan(); line++ {
-		text := strings.TrimSpace(sc.Text())
-		if text == "" || strings.HasPrefix(text, "#") {
-			continue
-		}
-		f := strings.Split(text, ":")
-		if len(f) != 3 || f[0] != name && f[0] != uid {
-			continue
-		}
-		first, err1 := strconv.ParseUint(f[1], 10, 32)
-		count, err2 := strconv.ParseUint(f[2], 10, 32)
-		if err := errors.Join(err1, err2); err != nil {
-			return nil, fmt.Errorf("line %d: %w", line, err)
-		}
-		if count > 0 {
-			out = append(out, subIDs{first, count})
-		}
-	}
-	return out, sc.Err()
+// SubIDs returns the ranges of subordinate ids in a file of the form of subuid(5): of these owners, by
+// name or number, or of all. Lines that make no sense are passed over, as newuidmap(1) does.
+func SubIDs(r io.Reader, owners ...string) ([]mobyuser.SubID, error) {
+	return mobyuser.ParseSubIDFilter(r, func(s mobyuser.SubID) bool {
+		const end = 1 << 32
+		return s.SubID > 0 && s.SubID < end && s.Count > 0 && s.Count < end && !strings.HasPrefix(s.Name, "#") &&
+			(len(owners) == 0 || slices.Contains(owners, s.Name))
+	})
 }

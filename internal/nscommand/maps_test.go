@@ -4,9 +4,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	mobyuser "github.com/moby/sys/user"
 )
 
-func TestParseSubIDs(t *testing.T) {
+func TestSubIDs(t *testing.T) {
 	const file = `# a comment, and an empty line
 
 root:100000:65536
@@ -14,44 +16,31 @@ user:200000:65536
   user:300000:10
 1000:400000:1
 user:500000:0
-other:user:1
-users:1:1
-short:1
+user:x:1
+user:1:x
+user:-1:1
+user:1:4294967296
+user:4294967296:1
+user:99999999999999999999:99999999999999999999
+user::1
+user:7
+#user:1:1
 `
+	user := func(first, count int64) mobyuser.SubID { return mobyuser.SubID{Name: "user", SubID: first, Count: count} }
+	root, byNumber := mobyuser.SubID{Name: "root", SubID: 100000, Count: 65536}, mobyuser.SubID{Name: "1000", SubID: 400000, Count: 1}
 	for _, c := range []struct {
-		name, uid string
-		want      []subIDs
+		owners []string
+		want   []mobyuser.SubID
 	}{
-		{"user", "1000", []subIDs{{200000, 65536}, {300000, 10}, {400000, 1}}},
-		{"1000", "1000", []subIDs{{400000, 1}}},
-		{"root", "0", []subIDs{{100000, 65536}}},
-		{"nobody", "65534", nil},
-		{"short", "1", nil},
+		{[]string{"user", "1000"}, []mobyuser.SubID{user(200000, 65536), user(300000, 10), byNumber}},
+		{[]string{"1000", "1000"}, []mobyuser.SubID{byNumber}},
+		{[]string{"root", "0"}, []mobyuser.SubID{root}},
+		{[]string{"nobody", "65534"}, nil},
+		{nil, []mobyuser.SubID{root, user(200000, 65536), user(300000, 10), byNumber}},
 	} {
-		got, err := parseSubIDs(strings.NewReader(file), c.name, c.uid)
+		got, err := SubIDs(strings.NewReader(file), c.owners...)
 		if err != nil || !slices.Equal(got, c.want) {
-			t.Errorf("%s: %v, %v; want %v", c.name, got, err, c.want)
+			t.Errorf("%s: %v, %v; want %v", c.owners, got, err, c.want)
 		}
 	}
-	for _, line := range []string{"user:x:1", "user:1:x", "user:-1:1", "user:1:4294967296", "user::1"} {
-		if got, err := parseSubIDs(strings.NewReader("\n"+line), "user", "1"); err == nil || !strings.Contains(err.Error(), "line 2") {
-			t.Errorf("%q: %v, %v", line, got, err)
-		}
-	}
-}
-
-func FuzzParseSubIDs(f *testing.F) {
-	f.Add("user:100000:65536\n", "user", "1000")
-	f.Add("1000:1:1\n#x\n:::\n", "", "1000")
-	f.Fuzz(func(t *testing.T, text, name, uid string) {
-		got, err := parseSubIDs(strings.NewReader(text), name, uid)
-		if err != nil {
-			return
-		}
-		for _, r := range got {
-			if r.count == 0 || r.first > 1<<32-1 || r.count > 1<<32-1 {
-				t.Errorf("%q: %v", text, got)
-			}
-		}
-	})
 }

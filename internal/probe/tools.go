@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/moby/sys/user"
+
+	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/trust"
 )
 
@@ -79,12 +82,12 @@ func IDMapTools(ctx context.Context, env *Env) Result {
 	}
 	var args [2][]string
 	for i, file := range subIDFiles {
-		ranges, err := env.subIDs(file)
+		ranges, err := env.subIDs(file, env.User, strconv.Itoa(env.UID))
 		if err != nil || len(ranges) == 0 {
 			r.Status, r.Reason = Unknown, fmt.Sprintf("%s and %s are there; without ranges (subid-ranges) they can't be tried", paths[0], paths[1])
 			return r
 		}
-		args[i] = []string{paths[i], "1", fmt.Sprint(ranges[0].first), fmt.Sprint(ranges[0].count)}
+		args[i] = []string{paths[i], "1", fmt.Sprint(ranges[0].SubID), fmt.Sprint(ranges[0].Count)}
 	}
 	if err := env.TryMaps(ctx, args[0], args[1]); err != nil {
 		r.Reason = fmt.Sprintf("%s and %s can't map this user's ranges: %s", paths[0], paths[1], err)
@@ -101,15 +104,15 @@ var subIDFiles = [2]string{"etc/subuid", "etc/subgid"}
 // --map-users needs.
 func SubIDRanges(_ context.Context, env *Env) Result {
 	r := Result{Name: "subid-ranges", Status: Warning}
-	var counts [2]uint64
+	var counts [2]int64
 	for i, file := range subIDFiles {
-		ranges, err := env.subIDs(file)
+		ranges, err := env.subIDs(file, env.User, strconv.Itoa(env.UID))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			r.Status, r.Reason = Unknown, err.Error()
 			return r
 		}
 		for _, s := range ranges {
-			counts[i] += s.count
+			counts[i] += s.Count
 		}
 		if counts[i] == 0 {
 			r.Reason = fmt.Sprintf("/%s has no range for %s: --map-users won't work", file, env.User)
@@ -121,52 +124,24 @@ func SubIDRanges(_ context.Context, env *Env) Result {
 	return r
 }
 
-type subIDs struct {
-	owner        string
-	first, count uint64
-}
-
-// subIDs returns the ranges of this user, by name or number.
-func (e *Env) subIDs(file string) ([]subIDs, error) {
-	all, err := e.allSubIDs(file)
-	var own []subIDs
-	for _, s := range all {
-		if s.owner == e.User || s.owner == strconv.Itoa(e.UID) {
-			own = append(own, s)
-		}
-	}
-	return own, err
-}
-
-// allSubIDs reads the lines OWNER:FIRST:COUNT, and passes over others as the tools do.
-func (e *Env) allSubIDs(file string) ([]subIDs, error) {
-	text, err := fs.ReadFile(e.FS, file)
+// subIDs returns the ranges of these owners in a file, or all.
+func (e *Env) subIDs(file string, owners ...string) ([]user.SubID, error) {
+	f, err := e.FS.Open(file)
 	if err != nil {
 		return nil, err
 	}
-	var all []subIDs
-	for line := range strings.Lines(string(text)) {
-		f := strings.Split(strings.TrimSpace(line), ":")
-		if len(f) != 3 || strings.HasPrefix(f[0], "#") {
-			continue
-		}
-		first, err1 := strconv.ParseUint(f[1], 10, 32)
-		count, err2 := strconv.ParseUint(f[2], 10, 32)
-		if err1 == nil && err2 == nil && count > 0 {
-			all = append(all, subIDs{f[0], first, count})
-		}
-	}
-	return all, nil
+	defer f.Close()
+	return nscommand.SubIDs(f, owners...)
 }
 
 // freeSubIDs proposes a range after all that are given away, FIRST-LAST.
 func (e *Env) freeSubIDs() string {
 	const size = 65536
-	first := uint64(100000)
+	first := int64(100000)
 	for _, file := range subIDFiles {
-		all, _ := e.allSubIDs(file)
+		all, _ := e.subIDs(file)
 		for _, s := range all {
-			first = max(first, s.first+s.count)
+			first = max(first, s.SubID+s.Count)
 		}
 	}
 	return fmt.Sprintf("%d-%d", first, first+size-1)
