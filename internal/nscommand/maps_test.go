@@ -26,7 +26,9 @@ user::1
 user:7
 #user:1:1
 `
-	user := func(first, count int64) mobyuser.SubID { return mobyuser.SubID{Name: "user", SubID: first, Count: count} }
+	user := func(first, count int64) mobyuser.SubID {
+		return mobyuser.SubID{Name: "user", SubID: first, Count: count}
+	}
 	root, byNumber := mobyuser.SubID{Name: "root", SubID: 100000, Count: 65536}, mobyuser.SubID{Name: "1000", SubID: 400000, Count: 1}
 	for _, c := range []struct {
 		owners []string
