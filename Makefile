@@ -5,8 +5,6 @@ DESTDIR     ?=
 FUZZTIME    ?= 10s
 TESTTIMEOUT ?= 20m
 GOTESTFLAGS ?=
-# Where packages go.
-DIST        ?= dist
 OUT         ?= bin/slirpctl
 # What to test, lint and fuzz: PKG=./internal/subnet for one package.
 PKG         ?= ./...
@@ -157,10 +155,24 @@ docs: demo-deps build generate ## draw docs/demo.svg anew, and what generate mak
 # Every time stamp in the packages is that of the last commit.
 SOURCE_DATE_EPOCH ?= $(shell GIT_OPTIONAL_LOCKS=0 git -c safe.directory='*' log -1 --format=%ct 2>/dev/null || echo 0)
 
+# Their own modules fix what they are built from, the first time in minutes. 2.15.0 is the newest GoReleaser for Go 1.26.
+GORELEASER = github.com/goreleaser/goreleaser/v2@v2.15.0
+CYCLONEDX = github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
+
+# What every package format takes of a version of git describe: v1.2.0-3-gabc is 1.2.0+3.gabc, and what has no tag
+# is below all.
+PACKAGE_VERSION = $(shell echo '$(VERSION)' | sed -E 's/-dirty$$//; s/^v//; /^[0-9]+\./!s/^/0.0.0-/; s/-/+/; s/-/./g')
+
 .PHONY: packages
 packages: ## deb, rpm, apk and tarball for amd64 and arm64, into dist
-	go run ./internal/packages -version '$(VERSION)' -epoch $(SOURCE_DATE_EPOCH) -out $(DIST) $(GOTOOL) nfpm
-	@[ "$$(id -u)" != 0 ] || chown -R "$$(stat -c %u:%g .)" $(DIST)
+	GOFLAGS= GOBIN='$(CURDIR)/bin' go install $(GORELEASER)
+	GOFLAGS=-trimpath CGO_ENABLED=0 GOBIN='$(CURDIR)/bin' go install $(CYCLONEDX)
+	PATH='$(CURDIR)/bin':"$$PATH" VERSION='$(VERSION)' PACKAGE_VERSION='$(PACKAGE_VERSION)' \
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) MTIME="$$(date -u -d @$(SOURCE_DATE_EPOCH) +%Y-%m-%dT%H:%M:%SZ)" \
+	GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*' \
+		goreleaser release --snapshot --clean
+	$(GIVE_BACK)
+	@[ "$$(id -u)" != 0 ] || chown -R "$$(stat -c %u:%g .)" dist
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME [10s]

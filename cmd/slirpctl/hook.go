@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -110,15 +111,15 @@ func (a *app) hookSetup(fs *pflag.FlagSet, b *oci.Bundle) (oci.Setup, error) {
 	if err != nil {
 		return oci.Setup{}, err
 	}
-	hook := func(command string, args []string) (oci.Hook, error) {
+	hook := func(command string, args []string) (specs.Hook, error) {
 		all := []string{"slirpctl", command, "--oci-state", "-"}
 		for _, arg := range args {
 			if arg, err = absolute(arg); err != nil {
-				return oci.Hook{}, err
+				return specs.Hook{}, err
 			}
 			all = append(all, arg)
 		}
-		return oci.Hook{Path: self, Args: all, Env: env}, nil
+		return specs.Hook{Path: self, Args: all, Env: env}, nil
 	}
 	s := oci.Setup{}
 	if s.Up, err = hook("up", options.Given(fs)); err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/cobra"
 
 	"github.com/slirpctl/slirpctl/internal/control"
@@ -20,7 +21,7 @@ import (
 )
 
 // readState reads the OCI state that --oci-state names; "-" is standard input.
-func (a *app) readState(file string) (*oci.State, error) {
+func (a *app) readState(file string) (*specs.State, error) {
 	if file == "-" {
 		return oci.ReadState(a.in)
 	}
@@ -34,7 +35,7 @@ func (a *app) readState(file string) (*oci.State, error) {
 
 // loadContainer merges the configuration again, with the container's annotations. A hook that did
 // not detach would keep the container from starting, so it does unless told otherwise.
-func (a *app) loadContainer(cmd *cobra.Command, st *oci.State) error {
+func (a *app) loadContainer(cmd *cobra.Command, st *specs.State) error {
 	src := a.sources
 	src.Annotations = st.Annotations
 	cfg, err := options.Load(cmd.Flags(), src)
@@ -50,19 +51,19 @@ func (a *app) loadContainer(cmd *cobra.Command, st *oci.State) error {
 
 // aimAtContainer makes req's target the container, and keeps nothing of the directory that the
 // runtime happens to be in: the bundle, which may be unmounted while the instance lives.
-func aimAtContainer(req *supervisor.Request, st *oci.State) error {
+func aimAtContainer(req *supervisor.Request, st *specs.State) error {
 	name, err := oci.InstanceName(st.ID)
 	if err != nil {
 		return err
 	}
-	if st.PID == 0 {
+	if st.Pid == 0 {
 		return fault.Errorf(0, "create it first, or call slirpctl in a createRuntime hook", "container %s %w", st.ID, oci.ErrNoProcess)
 	}
-	if target.IsOwnNetns(st.PID) {
+	if target.IsOwnNetns(st.Pid) {
 		return fault.Errorf(0, "give the container a network namespace: slirpctl hook --bundle DIR adds one",
 			"the network namespace of container %s %w", st.ID, target.ErrOwnNetns)
 	}
-	req.PID, req.DefaultName = st.PID, name
+	req.PID, req.DefaultName = st.Pid, name
 	req.Container = &instance.Container{ID: st.ID, Bundle: st.Bundle}
 	for _, path := range []*string{&req.Base, &req.Options.PIDFile, &req.Options.Slirp4netnsPath} {
 		if !strings.Contains(*path, "/") {
@@ -104,7 +105,7 @@ func waitForOld(ctx context.Context, dir, name string, timeout time.Duration) er
 // there is none is what a poststop hook hopes for. An instance that belongs to another container with
 // the same id, of another runtime say, is left alone: a runtime calls poststop hooks also for
 // a container that could not be started because the name was taken.
-func downContainer(ctx context.Context, a *app, st *oci.State) error {
+func downContainer(ctx context.Context, a *app, st *specs.State) error {
 	name, err := oci.InstanceName(st.ID)
 	if err != nil {
 		return err
@@ -139,12 +140,12 @@ func downContainer(ctx context.Context, a *app, st *oci.State) error {
 
 // othersInstance reports whether a running instance is that of a container other than st's. A
 // stopped container has no pid any more; then the bundle tells.
-func othersInstance(inst *instance.State, st *oci.State) bool {
+func othersInstance(inst *instance.State, st *specs.State) bool {
 	switch {
 	case !instance.Identify("", inst.Target.PID).Alive():
 		return false
-	case st.PID != 0:
-		return inst.Target.PID != st.PID
+	case st.Pid != 0:
+		return inst.Target.PID != st.Pid
 	case inst.Container == nil:
 		return true
 	}

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
@@ -18,7 +20,6 @@ import (
 
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/nscommand"
-	"github.com/slirpctl/slirpctl/internal/oci"
 	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/privileges"
 	"github.com/slirpctl/slirpctl/internal/probe"
@@ -35,7 +36,7 @@ type upOptions struct {
 
 	pid       int
 	command   []string
-	container *oci.State // with --oci-state, once read
+	container *specs.State // with --oci-state, once read
 }
 
 // AddFlags registers the flags of `slirpctl up`.

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // resolvFile is the file in a bundle that its containers see as /etc/resolv.conf.
@@ -16,7 +18,7 @@ const resolvFile = "slirpctl-resolv.conf"
 
 // Setup is what a bundle is to have.
 type Setup struct {
-	Up, Down Hook // createRuntime and poststop; see [Config.SetHook]
+	Up, Down specs.Hook // createRuntime and poststop; see [Config.SetHook]
 	// ResolvConf is the content of /etc/resolv.conf where nothing is mounted there; "": leave it.
 	ResolvConf string
 }

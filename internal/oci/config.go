@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
@@ -52,13 +54,6 @@ func (c *Config) Annotations() (map[string]string, error) {
 	return doc.Annotations, nil
 }
 
-// Hook is one hook (config.md, "POSIX-platform Hooks").
-type Hook struct {
-	Path string   `json:"path"` // absolute
-	Args []string `json:"args"` // with argv[0]
-	Env  []string `json:"env,omitempty"`
-}
-
 // The hooks that slirpctl uses.
 const (
 	CreateRuntime = "createRuntime" // the namespaces are made, the program isn't started; in the runtime's namespaces
@@ -68,7 +63,7 @@ const (
 // ours recognises a hook that an earlier [Config.SetHook] made, whatever its flags and wherever
 // slirpctl was then.
 func ours(raw json.RawMessage, command string) bool {
-	var h Hook
+	var h specs.Hook
 	if json.Unmarshal(raw, &h) != nil || len(h.Args) < 3 {
 		return false
 	}
@@ -77,7 +72,7 @@ func ours(raw json.RawMessage, command string) bool {
 
 // SetHook makes h slirpctl's hook of that kind: in the place of an earlier one, else behind the hooks of
 // others. h.Args must begin with slirpctl, its command and --oci-state. Errors are of the kind [fault.Usage].
-func (c *Config) SetHook(kind string, h Hook) error {
+func (c *Config) SetHook(kind string, h specs.Hook) error {
 	hooks, err := c.member("hooks")
 	if err != nil {
 		return err
@@ -132,13 +127,11 @@ func (c *Config) AddNetworkNamespace() error {
 		return badConfig(c.path, "linux: namespaces: not a list", err)
 	}
 	for _, e := range list {
-		var ns struct {
-			Type string `json:"type"`
-		}
+		var ns specs.LinuxNamespace
 		if err := json.Unmarshal(e, &ns); err != nil {
 			return badConfig(c.path, "linux: namespaces: "+jsonReason(err), err)
 		}
-		if ns.Type == "network" {
+		if ns.Type == specs.NetworkNamespace {
 			return nil
 		}
 	}
@@ -162,14 +155,8 @@ func (c *Config) MountResolvConf(source string) (bool, error) {
 	if err != nil {
 		return false, badConfig(c.path, "mounts: not a list", err)
 	}
-	type mount struct {
-		Destination string   `json:"destination"`
-		Type        string   `json:"type"`
-		Source      string   `json:"source"`
-		Options     []string `json:"options"`
-	}
 	for _, e := range list {
-		var m mount
+		var m specs.Mount
 		if err := json.Unmarshal(e, &m); err != nil {
 			return false, badConfig(c.path, "mounts: "+jsonReason(err), err)
 		}
@@ -177,7 +164,7 @@ func (c *Config) MountResolvConf(source string) (bool, error) {
 			return filepath.Clean(m.Source) == filepath.Clean(source), nil
 		}
 	}
-	e, err := marshal(mount{resolvConf, "bind", source, mountOptions})
+	e, err := marshal(specs.Mount{Destination: resolvConf, Type: "bind", Source: source, Options: mountOptions})
 	if err != nil {
 		return false, err
 	}

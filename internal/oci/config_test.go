@@ -10,14 +10,15 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
 func setup(flags ...string) Setup {
 	return Setup{
-		Up:         Hook{Path: "/usr/bin/slirpctl", Args: append([]string{"slirpctl", "up", "--oci-state", "-"}, flags...), Env: []string{"PATH=/bin"}},
-		Down:       Hook{Path: "/usr/bin/slirpctl", Args: []string{"slirpctl", "down", "--oci-state", "-"}},
+		Up:         specs.Hook{Path: "/usr/bin/slirpctl", Args: append([]string{"slirpctl", "up", "--oci-state", "-"}, flags...), Env: []string{"PATH=/bin"}},
+		Down:       specs.Hook{Path: "/usr/bin/slirpctl", Args: []string{"slirpctl", "down", "--oci-state", "-"}},
 		ResolvConf: "nameserver 10.0.2.3\n",
 	}
 }
@@ -171,8 +172,8 @@ func TestApplyByHand(t *testing.T) {
 func TestApplyLayout(t *testing.T) {
 	dir := bundle(t, "{\n  \"a\": {}\n}\n")
 	got := apply(t, dir, Setup{
-		Up:   Hook{Path: "/s", Args: []string{"slirpctl", "up", "--oci-state", "-"}},
-		Down: Hook{Path: "/s", Args: []string{"slirpctl", "down", "--oci-state", "-"}},
+		Up:   specs.Hook{Path: "/s", Args: []string{"slirpctl", "up", "--oci-state", "-"}},
+		Down: specs.Hook{Path: "/s", Args: []string{"slirpctl", "down", "--oci-state", "-"}},
 	})
 	want := `{
   "a": {},

@@ -12,6 +12,8 @@ import (
 	"io"
 	"strings"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
@@ -40,7 +42,7 @@ func badState(reason string, cause error) error {
 var ErrNoProcess = fault.New(fault.NotFound, "has no process", "")
 
 // ReadState reads a state from r, at most [MaxState] bytes. Errors are of the kind [fault.Usage].
-func ReadState(r io.Reader) (*State, error) {
+func ReadState(r io.Reader) (*specs.State, error) {
 	data, err := io.ReadAll(io.LimitReader(r, MaxState+1))
 	if err != nil {
 		return nil, badState("can't be read: "+err.Error(), err)
@@ -54,7 +56,7 @@ func ReadState(r io.Reader) (*State, error) {
 // ParseState parses a state. Unknown fields are ignored: runtimes add their own. A state that
 // could be misread is refused: one that is no object, lacks its id, has a negative pid, or is
 // followed by something else. Errors are of the kind [fault.Usage].
-func ParseState(data []byte) (*State, error) {
+func ParseState(data []byte) (*specs.State, error) {
 	trimmed := bytes.Trim(data, " \t\r\n") // what JSON takes for white space
 	if len(trimmed) == 0 {
 		return nil, badState("empty", io.ErrUnexpectedEOF)
@@ -62,15 +64,15 @@ func ParseState(data []byte) (*State, error) {
 	if trimmed[0] != '{' {
 		return nil, badState("not a JSON object", nil)
 	}
-	var st State
+	var st specs.State
 	if err := json.Unmarshal(trimmed, &st); err != nil {
 		return nil, badState(jsonReason(err), err)
 	}
 	switch {
 	case st.ID == "":
 		return nil, badState("no id", nil)
-	case st.PID < 0 || st.PID > 1<<22: // PID_MAX_LIMIT, proc(5)
-		return nil, badState(fmt.Sprintf("pid %d is not a process id", st.PID), nil)
+	case st.Pid < 0 || st.Pid > 1<<22: // PID_MAX_LIMIT, proc(5)
+		return nil, badState(fmt.Sprintf("pid %d is not a process id", st.Pid), nil)
 	case strings.ContainsRune(st.Bundle, 0):
 		return nil, badState("a bundle with a NUL byte", nil)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/options"
@@ -18,13 +19,13 @@ import (
 
 // testdata/state holds what runc 1.1.5 and crun 1.8.1 gave to hooks.
 func TestParseState(t *testing.T) {
-	for file, want := range map[string]State{
-		"runc-createRuntime.json": {ID: "t1", Status: "creating", PID: 13516, Bundle: "/tmp/bundle"},
-		"runc-poststop.json":      {ID: "t1", Status: "stopped", Bundle: "/tmp/bundle"},
-		"crun-createRuntime.json": {ID: "t2", Status: "created", PID: 15164, Bundle: "/tmp/bundle"},
-		"crun-poststop.json":      {ID: "t2", Status: "stopped", Bundle: "/tmp/bundle"},
+	for file, want := range map[string]specs.State{
+		"runc-createRuntime.json": {Version: "1.0.2-dev", ID: "t1", Status: "creating", Pid: 13516, Bundle: "/tmp/bundle"},
+		"runc-poststop.json":      {Version: "1.0.2-dev", ID: "t1", Status: "stopped", Bundle: "/tmp/bundle"},
+		"crun-createRuntime.json": {Version: "1.0", ID: "t2", Status: "created", Pid: 15164, Bundle: "/tmp/bundle"},
+		"crun-poststop.json":      {Version: "1.0", ID: "t2", Status: "stopped", Bundle: "/tmp/bundle"},
 		"annotations.json": {
-			ID: "web", Status: "creating", PID: 4711, Bundle: "/b",
+			Version: "1.0.2", ID: "web", Status: "creating", Pid: 4711, Bundle: "/b",
 			Annotations: map[string]string{"io.slirpctl.publish": "8080:80,8443:443", "io.slirpctl.options": "mtu=1400", "org.example": "x"},
 		},
 	} {
