@@ -63,3 +63,34 @@ func TestFileLength(t *testing.T) {
 		t.Errorf("%d files: this test looks in the wrong place", files)
 	}
 }
+
+// TestPackagesDocumented compares docs/architecture.md's table of packages with those that are there.
+func TestPackagesDocumented(t *testing.T) {
+	root := repoRoot(t)
+	text, err := os.ReadFile(filepath.Join(root, "docs/architecture.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listed, there []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `((?:cmd|internal)/[a-z0-9/]+)` \\| .+ \\|$").FindAllSubmatch(text, -1) {
+		listed = append(listed, string(row[1]))
+	}
+	for _, pattern := range []string{"cmd/*/*.go", "internal/*/*.go", "internal/*/*/*.go"} {
+		files, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			dir, err := filepath.Rel(root, filepath.Dir(file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			there = append(there, dir)
+		}
+	}
+	slices.Sort(listed)
+	slices.Sort(there)
+	if there = slices.Compact(there); !slices.Equal(listed, there) {
+		t.Errorf("the table has\n%q, there is\n%q", listed, there)
+	}
+}

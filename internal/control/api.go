@@ -11,6 +11,7 @@
 //	PUT    /v1/slirpctl/forwards  make the forwards exactly these
 //	DELETE /v1/slirpctl/forwards  remove by id, all or nothing
 //	POST   /v1/slirpctl/reload    re-create every forward, to a new guest address if given
+//	GET    /v1/slirpctl/traffic   the tap's counters
 //	POST   /v1/slirpctl/down      end the instance
 package control
 
