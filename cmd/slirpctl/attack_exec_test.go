@@ -177,6 +177,47 @@ func TestAttackExecGroups(t *testing.T) {
 	}
 }
 
+// TestAttackExecControlGroups: the target's program is in the target's control groups, with their limits and
+// without the devices that they forbid, and not in root's.
+func TestAttackExecControlGroups(t *testing.T) {
+	t.Parallel()
+	l, uid, _ := rootLab(t)
+	tgt := l.hostile(uid, "exec unshare --user --map-root-user --net sh -c 'echo ready; exec sleep 1000'")
+	pid := strconv.Itoa(tgt.Process.Pid)
+	l.up("--name", "x", pid)
+	joined, devices := 0, false
+	for _, dir := range []string{"/sys/fs/cgroup/devices", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {
+		group, err := os.MkdirTemp(dir, "slirpctl")
+		if err != nil || !exists(filepath.Join(group, "cgroup.procs")) {
+			_ = os.Remove(group)
+			continue // no such hierarchy
+		}
+		t.Cleanup(func() {
+			_ = tgt.Process.Kill()
+			eventually(t, "the control group can be removed", func() bool { return os.Remove(group) == nil })
+		})
+		if deny := filepath.Join(group, "devices.deny"); exists(deny) {
+			must(t, os.WriteFile(deny, []byte("c 1:5 rwm"), 0)) // /dev/zero
+			devices = true
+		}
+		must(t, os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(pid), 0))
+		joined++
+	}
+	if joined == 0 {
+		lacking(t, "this attack needs a hierarchy of control groups that it may make a group in")
+	}
+	want, err := os.ReadFile("/proc/" + pid + "/cgroup")
+	must(t, err)
+	if got := l.must("exec", "x", "--", "cat", "/proc/self/cgroup"); got != string(want) {
+		t.Errorf("its control groups are\n%s, the target's\n%s", got, want)
+	}
+	if devices {
+		if r := l.run("exec", "x", "--", "head", "-c", "1", "/dev/zero"); r.code == 0 || !strings.Contains(r.err, "not permitted") {
+			t.Errorf("a forbidden device: exit status %d, %s", r.code, r.err)
+		}
+	}
+}
+
 // TestAttackExecDescriptors: what the caller has open beyond its standard streams stays out, and none of
 // those is a directory.
 func TestAttackExecDescriptors(t *testing.T) {
@@ -331,7 +372,7 @@ func TestAttackExecInterpreter(t *testing.T) {
 	t.Parallel()
 	l, _, dir := rootLab(t)
 	script := dir + "/script"
-	must(t, noForks(func() error { return os.WriteFile(script, []byte("#!/proc/self/exe --help\n"), 0o755) }))
+	must(t, noForks(func() error { return os.WriteFile(script, []byte("#!/proc/self/exe __complete\n"), 0o755) }))
 	// It waits for somebody to read what it says.
 	r, w, err := os.Pipe()
 	must(t, err)
@@ -362,7 +403,7 @@ func TestAttackExecInterpreter(t *testing.T) {
 		for _, exe := range exes {
 			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(exe)))
 			line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-			if bytes.Contains(line, []byte("--help\x00"+script)) && descends(pid, cmd.Process.Pid) && unix.Stat(exe, &seen) == nil {
+			if bytes.Contains(line, []byte("__complete\x00"+script)) && descends(pid, cmd.Process.Pid) && unix.Stat(exe, &seen) == nil {
 				found = true
 			}
 		}

@@ -15,10 +15,11 @@ func newExecCmd(a *app) *cobra.Command {
 		Use:   "exec NAME -- COMMAND [ARG...]",
 		Short: "Run a command in an instance's namespaces",
 		Long: `Run a command as one of the target's own processes: in each of its namespaces (user,
-mount, network, PID, IPC, UTS, cgroup, time) and its root directory, with its user and
-group id, its bounding set of capabilities and its no_new_privs, without supplementary
-groups. Not taken over are its seccomp filter, its security label (SELinux, AppArmor),
-its control group and its resource limits: the command keeps the caller's.
+mount, network, PID, IPC, UTS, cgroup, time), its root directory and, where the caller
+may, its control groups, with its user and group id, its bounding set of capabilities and
+its no_new_privs, without supplementary groups. Not taken over are its seccomp filter,
+its security label (SELinux, AppArmor) and its resource limits (ulimit): the command has
+the caller's.
 
 It gets the caller's environment, working directory (where there is one of that name),
 and standard input, output and error; no other open files. In the place of a terminal

@@ -176,6 +176,8 @@ func aim(ctx context.Context, s *nsexec.Session, st *instance.State) (closeAll f
 		files = append(files, f)
 	}
 	files = append(files, in.Root)
+	s.Cgroups = cgroups(in.Cgroups)
+	files = append(files, s.Cgroups...)
 	more, err := aimAt(s, in, st.Target.PID)
 	files = append(files, more...)
 	return closeAll, err

@@ -119,6 +119,7 @@ const (
 	stepOpen
 	stepRead
 	stepWrite
+	stepCgroup
 	stepRuns // no failure: the number is the process's
 )
 
@@ -127,7 +128,7 @@ var stepNames = [...]string{
 	"unshare", "write uid_map", "setresgid", "setresuid", "capset", StepProc, "chdir", "dup3", "execve",
 	"prctl(PR_SET_DUMPABLE)", "keyctl(KEYCTL_JOIN_SESSION_KEYRING)", "setgroups", "setns", "clone", "chroot",
 	"prctl(PR_CAPBSET_DROP)", "prctl(PR_SET_NO_NEW_PRIVS)", "unshare(CLONE_NEWNS)",
-	"pivot_root", "open", "read", "write",
+	"pivot_root", "open", "read", "write", "write cgroup.procs",
 }
 
 // plan is everything the child needs, laid out before the fork.

@@ -25,7 +25,7 @@ type Namespace struct {
 //
 //	parent                  monitor (stays out here)        copy
 //	fork ─────────────────▶ setsid, controlling terminal
-//	                        fork ─────────────────────────▶ session keyring, groups
+//	                        fork ─────────────────────────▶ control groups, session keyring, groups
 //	                                                        setns (each), fork into the PID namespace
 //	      ◀──────────────────────────────────── pid ──────  process group, foreground
 //	                                                        root, identity, mounts, capabilities
@@ -45,6 +45,8 @@ type Session struct {
 	TTY        *os.File // becomes the controlling terminal; nil: none
 	Foreground bool     // the command starts as TTY's foreground process group
 
+	// Cgroups are the files cgroup.procs of control groups to join. One that this process has no right to is not joined.
+	Cgroups []*os.File
 	// Users are user namespaces, each the parent of the next; the last one is the command's own.
 	Users  []*os.File
 	Spaces []Namespace
@@ -239,6 +241,9 @@ func (s *Session) prepare() (p *sessionPlan, cleanup func(), err error) {
 	}
 	if s.TTY != nil {
 		p.tty = int(s.TTY.Fd())
+	}
+	for _, f := range s.Cgroups {
+		p.cgroups = append(p.cgroups, int(f.Fd()))
 	}
 	for _, f := range s.Users {
 		p.users = append(p.users, int(f.Fd()))

@@ -15,10 +15,11 @@ type sessionPlan struct {
 	tty        int // -1: none
 	foreground bool
 
-	users  []int
-	spaces []space
-	newPID bool // one of spaces is a PID namespace
-	root   int  // -1: as setns leaves it
+	cgroups []int
+	users   []int
+	spaces  []space
+	newPID  bool // one of spaces is a PID namespace
+	root    int  // -1: as setns leaves it
 
 	uid, gid            uintptr
 	orOwn, keepGroups   bool
@@ -200,6 +201,13 @@ func command(p *sessionPlan) {
 //go:norace
 //go:nosplit
 func join(p *sessionPlan) (step, syscall.Errno) {
+	// First, because a control group namespace hides the others.
+	for i := 0; i < len(p.cgroups); i++ {
+		_, _, e := syscall.RawSyscall(unix.SYS_WRITE, uintptr(p.cgroups[i]), uintptr(unsafe.Pointer(&zero[0])), 1)
+		if e != 0 && e != unix.EACCES && e != unix.EPERM && e != unix.ENOENT {
+			return stepCgroup, e
+		}
+	}
 	// Kernels without keyrings, and filters that forbid them, leave none to be used either.
 	if _, _, e := syscall.RawSyscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0); e != 0 && e != unix.ENOSYS && e != unix.EPERM {
 		return stepKeyring, e
@@ -308,6 +316,8 @@ func identity(p *sessionPlan) (step, syscall.Errno) {
 	}
 	return effective(p, ^uint64(0))
 }
+
+var zero = [1]byte{'0'} // who writes it joins (cgroups(7))
 
 var dot = [2]byte{'.', 0}
 

@@ -70,6 +70,7 @@ type Inside struct {
 	// missing.
 	Namespaces map[int]*os.File
 	Root       *os.File // O_PATH
+	Cgroups    string   // /proc/PID/cgroup
 }
 
 // Close lets go of it.
@@ -119,6 +120,11 @@ func (in *Inside) look(dir int) error {
 	if in.Root, err = openAt(dir, "root", unix.O_PATH|unix.O_DIRECTORY); err != nil {
 		return err
 	}
+	cgroups, err := readAt(dir, "cgroup")
+	if err != nil && !errors.Is(err, unix.ENOENT) { // a kernel without
+		return err
+	}
+	in.Cgroups = string(cgroups)
 	status, err := readAt(dir, "status")
 	if err != nil {
 		return err
