@@ -62,11 +62,11 @@ func runConfig(_ context.Context, opts *configOptions, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return p.print(merged.Values, func() (string, error) {
+	return p.table(merged.Values, func() *table {
 		t := newTable("KEY", "VALUE", "SOURCE")
 		for _, v := range merged.Values {
 			t.add(plain(v.Key), plain(cmp.Or(v.Value, "-")), plain(v.Source))
 		}
-		return t.text(stdout), nil
+		return t
 	})
 }

@@ -3,11 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -50,15 +47,15 @@ func runForwardList(ctx context.Context, a *app, o *forwardListOptions, args []s
 		return usagef("--quiet excludes --json and --format")
 	}
 	show := func(list []hostfwd.Status, names bool) error {
-		return p.print(list, func() (string, error) {
+		return p.table(list, func() *table {
 			if !o.quiet {
-				return forwardTable(a.out, list, names), nil
+				return forwardTable(list, names)
 			}
-			var ids strings.Builder
+			t := &table{}
 			for _, r := range list {
-				fmt.Fprintln(&ids, r.ID)
+				t.add(plain(strconv.Itoa(r.ID)))
 			}
-			return ids.String(), nil
+			return t
 		})
 	}
 	if len(args) == 0 && o.apiSocket == "" {
@@ -121,19 +118,19 @@ func named(name string, list []hostfwd.Status) []hostfwd.Status {
 
 // printForwards prints what a change brought about.
 func printForwards(p *printer, name string, list []hostfwd.Status) error {
-	return p.print(named(name, list), func() (string, error) {
-		var b strings.Builder
+	return p.table(named(name, list), func() *table {
+		t := &table{whole: true}
 		for _, r := range list {
-			fmt.Fprintf(&b, "%d  %s\n", r.ID, portText(r))
+			t.add(plain(strconv.Itoa(r.ID)), plain(portText(r)))
 		}
-		return b.String(), nil
+		return t
 	})
 }
 
 // forwardTable is for people; names says whether there is a column for the instance.
-func forwardTable(w io.Writer, list []hostfwd.Status, names bool) string {
+func forwardTable(list []hostfwd.Status, names bool) *table {
 	if len(list) == 0 {
-		return ""
+		return nil
 	}
 	from := 1
 	if names {
@@ -155,5 +152,5 @@ func forwardTable(w io.Writer, list []hostfwd.Status, names bool) string {
 		}
 		t.add(row[from:]...)
 	}
-	return t.text(w)
+	return t
 }

@@ -193,9 +193,9 @@ func valuesText(p *printer, values subnet.Values, list []subnet.Value, opts *ipO
 		}
 		return "", fmt.Errorf("instance %s has no DNS", opts.name)
 	}
-	t := &table{}
+	t := &table{whole: true}
 	for _, v := range list {
 		t.add(plain(v.Name), plain(v.Text))
 	}
-	return t.render(false, 0), nil
+	return t.text(p.w), nil
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/netip"
 	"time"
 
@@ -82,16 +81,16 @@ func runList(ctx context.Context, a *app, o *listOptions) error {
 	if len(sts) == 0 && p.format == formatTable && isTerminal(a.err) {
 		a.note("nothing runs; slirpctl up -- COMMAND starts something")
 	}
-	return p.print(sts, func() (string, error) {
+	return p.table(sts, func() *table {
 		if len(sts) == 0 {
-			return "", nil
+			return nil
 		}
 		t := newTable("NAME", "STATE", "TARGET", "GUEST", "FORWARDS", "RESTARTS", "UP")
 		for _, st := range sts {
 			t.add(plain(st.Name), stateCell(st.State), plain(targetText(st)), plain(addrText(st)),
 				plain(fmt.Sprint(len(st.Ports))), restartsCell(st.Restarts), plain(age(st.StartedAt)))
 		}
-		return t.text(a.out), nil
+		return t
 	})
 }
 
@@ -149,13 +148,13 @@ func age(t time.Time) string {
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
-// upText is what `up` prints for people.
-func upText(st instance.State, w io.Writer) string {
+// upTable is what `up` prints for people.
+func upTable(st instance.State) *table {
 	dns := "-"
 	if st.DNS.IsValid() {
 		dns = st.DNS.String()
 	}
-	t := &table{}
+	t := &table{whole: true}
 	line := func(label, text, colour string) { t.add(cell{label, dim}, cell{text, colour}) }
 	line("name", st.Name, bold)
 	line("guest", st.Guest.String(), "")
@@ -167,7 +166,7 @@ func upText(st instance.State, w io.Writer) string {
 	for _, f := range st.Ports {
 		line("forward", portText(f), green)
 	}
-	return t.render(wantColour(w), 0)
+	return t
 }
 
 func portText(f hostfwd.Status) string {

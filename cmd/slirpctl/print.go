@@ -111,6 +111,16 @@ func (p *printer) print(v any, text func() (string, error)) error {
 	return err
 }
 
+// table prints v, whose form for people is a table, or nothing for nil.
+func (p *printer) table(v any, build func() *table) error {
+	return p.print(v, func() (string, error) {
+		if t := build(); t != nil {
+			return t.text(p.w), nil
+		}
+		return "", nil
+	})
+}
+
 // template writes whole lines.
 func (p *printer) template(out *bytes.Buffer, v reflect.Value) error {
 	if v.Kind() == reflect.Slice {

@@ -120,7 +120,7 @@ func runProbe(ctx context.Context, opts *probeOptions, around probeSurroundings,
 		}
 	}
 	stop()
-	if err := p.print(report, func() (string, error) { return probeText(stdout, report), nil }); err != nil {
+	if err := p.table(report, func() *table { return probeTable(report, isTerminal(stdout)) }); err != nil {
 		return err
 	}
 	if detectErr != nil {
@@ -170,11 +170,4 @@ func requirements(names []string) ([]string, error) {
 		}
 	}
 	return checked, nil
-}
-
-func probeText(w io.Writer, r probe.Report) string {
-	if isTerminal(w) {
-		return terminalReport(r, wantColour(w))
-	}
-	return plainReport(r)
 }

@@ -135,13 +135,13 @@ func terminalFixture() probe.Report {
 }
 
 func TestProbeOnATerminalGolden(t *testing.T) {
-	compareGolden(t, "testdata/probe/terminal.golden", terminalReport(terminalFixture(), false))
-	compareGolden(t, "testdata/probe/colour.golden", terminalReport(terminalFixture(), true))
-	compareGolden(t, "testdata/probe/plain.golden", plainReport(terminalFixture()))
+	compareGolden(t, "testdata/probe/terminal.golden", probeTable(terminalFixture(), true).render(false, 0))
+	compareGolden(t, "testdata/probe/colour.golden", probeTable(terminalFixture(), true).render(true, 0))
+	compareGolden(t, "testdata/probe/plain.golden", probeTable(terminalFixture(), false).render(false, 0))
 	bad := terminalFixture()
 	bad.SelfTest = nil
 	bad.Slirp4netns = probe.NewBinary(launcher.Binary{Path: "slirp4netns"}, errors.New("slirp4netns is not on PATH"))
-	compareGolden(t, "testdata/probe/no-binary.golden", terminalReport(bad, false))
+	compareGolden(t, "testdata/probe/no-binary.golden", probeTable(bad, true).render(false, 0))
 }
 
 // A real terminal, with colour and without.

@@ -14,7 +14,21 @@ type cell struct{ text, colour string }
 
 // table is rows of cells in aligned columns. Colours don't count as width, which is why it is
 // not a tabwriter.
-type table struct{ rows [][]cell }
+type table struct {
+	rows  [][]cell
+	whole bool // not cut to the width of the terminal
+	tabs  bool // fields separated by tabs instead
+}
+
+// Colours of ECMA-48.
+const (
+	bold   = "\x1b[1m"
+	dim    = "\x1b[2m"
+	red    = "\x1b[31m"
+	green  = "\x1b[32m"
+	yellow = "\x1b[33m"
+	reset  = "\x1b[0m"
+)
 
 func (t *table) add(cells ...cell) { t.rows = append(t.rows, cells) }
 
@@ -32,41 +46,53 @@ func newTable(titles ...string) *table {
 }
 
 // text returns the table as it fits w: coloured and cut on a terminal.
-func (t *table) text(w io.Writer) string { return t.render(wantColour(w), terminalWidth(w)) }
+func (t *table) text(w io.Writer) string {
+	limit := terminalWidth(w)
+	if t.whole {
+		limit = 0
+	}
+	return t.render(wantColour(w), limit)
+}
 
 // render returns the table. Without colour the cells come bare; a limit above 0 cuts every line
 // to so many characters, which keeps a terminal's lines whole.
 func (t *table) render(colour bool, limit int) string {
-	var widths []int
+	widths := t.widths()
+	var b strings.Builder
 	for _, row := range t.rows {
+		left := limit
 		for i, c := range row {
+			text, pad := c.text, ""
+			if i < len(row)-1 {
+				pad = strings.Repeat(" ", widths[i]-utf8.RuneCountInString(text)+2)
+				if t.tabs {
+					pad = "\t"
+				}
+			}
+			if limit > 0 {
+				text = cut(text, left)
+				left -= utf8.RuneCountInString(text)
+				pad = pad[:min(len(pad), left)]
+				left -= len(pad)
+			}
+			b.WriteString(paint(colour, c.colour, text) + pad)
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// widths are those of the columns. The last cell of a row needs none.
+func (t *table) widths() (widths []int) {
+	for _, row := range t.rows {
+		for i, c := range row[:max(0, len(row)-1)] {
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
 			widths[i] = max(widths[i], utf8.RuneCountInString(c.text))
 		}
 	}
-	var b strings.Builder
-	for _, row := range t.rows {
-		left := limit
-		for i, c := range row {
-			text := c.text
-			pad := widths[i] - utf8.RuneCountInString(text) + 2
-			if i == len(row)-1 {
-				pad = 0
-			}
-			if limit > 0 {
-				text = cut(text, left)
-				left -= utf8.RuneCountInString(text)
-				pad = min(pad, left)
-				left -= pad
-			}
-			b.WriteString(paint(colour, c.colour, text))
-			b.WriteString(strings.Repeat(" ", pad))
-		}
-		b.WriteByte('\n')
-	}
-	return b.String()
+	return widths
 }
 
 func cut(text string, limit int) string {

@@ -248,7 +248,7 @@ func (o *upOptions) report(a *app, p *printer, st instance.State, detached bool)
 		}
 		return nil
 	}
-	return p.print(st, func() (string, error) { return upText(st, a.out), nil })
+	return p.table(st, func() *table { return upTable(st) })
 }
 
 // warnOfOverlap says which network of the host can't be reached from inside, and names a network
