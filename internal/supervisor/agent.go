@@ -60,7 +60,10 @@ func (s *supervisor) guestAgent() (*guest.Agent, error) {
 	}
 	s.agent, s.agentStarted = a, time.Now()
 	crashpoint.Here("helper started")
-	go s.watchAgent(a)
+	go func() {
+		<-a.Done()
+		wake(s.agentEnded)
+	}()
 	return a, nil
 }
 
@@ -72,8 +75,13 @@ func (e *pausedError) Error() string {
 }
 func (e *pausedError) Unwrap() error { return guest.ErrEnded }
 
-// agentDied counts the end of s.agent, once. The caller holds s.agents.
+// agentDied counts the end of s.agent, if it has ended, once. The caller holds s.agents.
 func (s *supervisor) agentDied() {
+	select {
+	case <-s.agent.Done():
+	default:
+		return
+	}
 	if s.agentStarted.IsZero() {
 		return
 	}
@@ -94,40 +102,44 @@ func (s *supervisor) closeAgent() {
 // reviver is a handler whose part in the namespace can be started again.
 type reviver interface{ Revive(context.Context) error }
 
-// watchAgent starts the helper again when it dies, where forwards depend on it.
-func (s *supervisor) watchAgent(a *guest.Agent) {
-	<-a.Done()
-	s.agents.Lock()
-	if s.agent == a {
-		s.agentDied()
+// reviveAgent starts the helper again when it has died, after a pause, where forwards depend on it. Else the next who
+// needs it does.
+func (w *watcher) reviveAgent() {
+	if _, other := w.handler.(*slirpapi.Handler); other || w.agentDue {
+		return
 	}
-	pause := time.Until(s.agentNext)
-	s.agents.Unlock()
-	s.mu.Lock()
-	h := s.handler
-	s.mu.Unlock()
-	if _, other := h.(*slirpapi.Handler); h == nil || other {
-		return // the next who needs it starts it
+	w.agentDue = true
+	var pause time.Duration
+	count := func(context.Context) error { // whoever starts one holds the lock for a while
+		w.agents.Lock()
+		defer w.agents.Unlock()
+		w.agentDied()
+		pause = time.Until(w.agentNext)
+		return nil
 	}
-	for {
-		time.Sleep(pause)
-		if s.stopping.Load() || s.tgt.Gone() {
-			return
-		}
-		var err error
-		if h, ok := h.(reviver); ok {
-			err = h.Revive(context.Background())
-		} else {
-			_, err = s.guestAgent()
-		}
+	w.do(count, func(error) { w.after(pause, w.startAgent) })
+}
+
+func (w *watcher) startAgent() {
+	w.agentDue = false
+	if w.tgt.Gone() {
+		return
+	}
+	start := func(context.Context) error {
+		_, err := w.guestAgent()
+		return err
+	}
+	if h, ok := w.handler.(reviver); ok {
+		start = h.Revive
+	}
+	w.do(start, func(err error) {
 		var paused *pausedError
 		switch {
 		case errors.As(err, &paused):
-			pause = paused.left
-			continue
+			w.agentDue = true
+			w.after(paused.left, w.startAgent)
 		case err != nil && !errors.Is(err, guest.ErrEnded):
-			s.log.Errorf("the helper in the namespace: %v", err)
+			w.log.Errorf("the helper in the namespace: %v", err)
 		}
-		return
-	}
+	})
 }

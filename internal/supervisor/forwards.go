@@ -44,11 +44,8 @@ func (s *supervisor) startForwards(ctx context.Context) error {
 // forwardsChanged keeps the state file true for those who can't ask the supervisor.
 func (s *supervisor) forwardsChanged() {
 	s.noteForwards()
-	if slices.ContainsFunc(s.fwd.List(), func(st hostfwd.Status) bool { return st.Failed != "" }) {
-		select {
-		case s.forwardFailed <- struct{}{}:
-		default: // it knows
-		}
+	if someFailed(s.fwd.List()) {
+		wake(s.forwardFailed)
 	}
 	if s.ready.Load() && !s.stopping.Load() {
 		s.saveState()
@@ -127,25 +124,25 @@ func (s *supervisor) reopenForwards(ctx context.Context) error {
 // else took the host port while slirp4netns was down.
 const reviveEvery = 500 * time.Millisecond
 
-// reviveForwards keeps trying to open the forwards that have failed, until ctx ends.
-func (s *supervisor) reviveForwards(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.forwardFailed:
-		}
-		for len(s.fwd.Down()) > 0 {
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(reviveEvery):
-			}
-			if s.fwd.Revive(ctx) == nil {
-				s.log.Info("every forward listens again")
-			}
-		}
+// reviveForwards opens the forwards that have failed after a pause, until every one listens.
+func (w *watcher) reviveForwards() {
+	if w.reviving || !someFailed(w.fwd.List()) {
+		return
 	}
+	w.reviving = true
+	w.after(reviveEvery, func() {
+		w.do(w.fwd.Revive, func(err error) {
+			w.reviving = false
+			if err == nil {
+				w.log.Info("every forward listens again")
+			}
+			w.reviveForwards()
+		})
+	})
+}
+
+func someFailed(list []hostfwd.Status) bool {
+	return slices.ContainsFunc(list, func(st hostfwd.Status) bool { return st.Failed != "" })
 }
 
 // noteForwards tells the log what a user may not expect of new forwards. It is called by one

@@ -2,9 +2,11 @@
 // to own what slirp4netns leaves open: slirp4netns does not end when its target does, is not
 // started again when it dies, and forgets its forwards.
 //
-// One goroutine, in [Run], takes every decision; the others wait for one thing each (the
-// target, slirp4netns's exit, a request) and report to it. Whatever is made is put on a stack
-// and unmade in reverse order, on failure as at the end.
+// One goroutine, that of [Run], decides what becomes of the instance: whether it ends, whether and when
+// slirp4netns, the helper and forwards that failed are started again. The others wait for one thing each (the target,
+// slirp4netns's exit, a request) or do one piece of work (one attempt to start something), and report to it. What
+// they share is small and locked: the state, the books of the forwards, the helper. Whatever is made is put
+// on a stack and unmade in reverse order, on failure as at the end.
 //
 //	who                     owns
 //	supervisor              the instance's lock, state and log; the target's descriptors; the
@@ -123,7 +125,6 @@ type supervisor struct {
 
 	proc         *launcher.Process
 	slirpStarted time.Time
-	failures     int // starts since slirp4netns last ran well
 	security     launcher.Security
 	guest6       netip.Addr
 
@@ -138,9 +139,7 @@ type supervisor struct {
 	stopping atomic.Bool
 	ready    atomic.Bool // the state file is there
 
-	forwardFailed chan struct{} // wakes reviveForwards
-
-	background sync.WaitGroup // ends with the context of watch
+	forwardFailed, agentEnded chan struct{} // see wake
 
 	undoing sync.Mutex
 	undo    []func()
@@ -149,7 +148,7 @@ type supervisor struct {
 // Run brings the instance up, keeps it up, and takes it down. It returns COMMAND's status, or 0
 // where there is none. With an error nothing is left behind.
 func Run(ctx context.Context, req Request, env Env) (status int, err error) {
-	s := &supervisor{req: req, env: env, log: logrus.NewEntry(env.Log), down: make(chan struct{}), forwardFailed: make(chan struct{}, 1)}
+	s := &supervisor{req: req, env: env, log: logrus.NewEntry(env.Log), down: make(chan struct{}), forwardFailed: make(chan struct{}, 1), agentEnded: make(chan struct{}, 1)}
 	defer func() {
 		s.stopping.Store(true)
 		crashpoint.Here("stop")
@@ -163,6 +162,14 @@ func Run(ctx context.Context, req Request, env Env) (status int, err error) {
 		return 0, err
 	}
 	return s.watch(ctx, signals)
+}
+
+// wake tells the goroutine that decides that something has happened, unless it is about to look anyway.
+func wake(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
 func (s *supervisor) atEnd(f func()) {

@@ -1,0 +1,172 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/instance"
+	"github.com/slirpctl/slirpctl/internal/launcher"
+	"github.com/slirpctl/slirpctl/internal/options"
+)
+
+// How often slirp4netns is started again: the first deaths in a row cost nothing, the next ones a
+// growing pause, and after restartLimit of them, which takes a quarter of a minute, there is no
+// point in going on. One that ran for healthyAfter starts the count anew.
+const (
+	restartLimit = 12
+	restartFree  = 2
+	healthyAfter = 5 * time.Second
+	restartPause = 50 * time.Millisecond
+	restartMost  = 2 * time.Second
+)
+
+// pauseBefore returns the pause before slirp4netns is started again after n deaths in a row.
+func pauseBefore(n int) time.Duration {
+	if n <= restartFree {
+		return 0
+	}
+	return min(restartPause<<(n-restartFree-1), restartMost)
+}
+
+// slirpEnded decides what becomes of the instance when slirp4netns has ended. Where the target's end is the reason,
+// targetDone or commandDone tells, if they have not yet.
+func (w *watcher) slirpEnded() {
+	exit := w.proc.Exit()
+	if w.tgt.Gone() {
+		return
+	}
+	if w.req.Options.Restart == options.RestartNever {
+		w.networkLost(fmt.Errorf("%w: slirp4netns ended (%s) and --restart=never", ErrNetworkLost, exit))
+		return
+	}
+	if time.Since(w.slirpStarted) > healthyAfter {
+		w.failures = 0
+	}
+	w.log.Warnf("slirp4netns ended (%s): starting it again", exit)
+	w.setStatus(instance.Restarting)
+	w.startAgain(exit, "")
+}
+
+// startAgain starts slirp4netns again after a pause, or gives up. exit is how it ended, said the shortage that the
+// log has already.
+func (w *watcher) startAgain(exit, said string) {
+	w.failures++
+	if w.failures > restartLimit {
+		w.networkLost(fmt.Errorf("%w: slirp4netns died %d times in a row, the last time with %s", ErrNetworkLost, w.failures, exit))
+		return
+	}
+	w.after(pauseBefore(w.failures), func() {
+		w.do(w.restart, func(err error) { w.restarted(err, exit, said) })
+	})
+}
+
+// restarted decides what follows an attempt.
+func (w *watcher) restarted(err error, exit, said string) {
+	switch {
+	case err == nil:
+		w.slirpDone = w.proc.Done()
+	case w.tgt.Gone(), w.ctx.Err() != nil:
+	case isShortage(err):
+		w.failures--
+		if said != err.Error() {
+			w.log.Warnf("start slirp4netns again: %v; trying until it works", err)
+		}
+		w.after(shortagePause, func() { w.startAgain(exit, err.Error()) })
+	default:
+		w.log.Errorf("start slirp4netns again: %v", err)
+		w.startAgain(err.Error(), said)
+	}
+}
+
+func (w *watcher) networkLost(err error) {
+	switch {
+	case w.cmd != nil:
+		w.lost = err
+		w.log.Error(err)
+		w.takeDown("ending the command: it has no network any more")
+	case w.env.Session:
+		// Nobody waits for this process's status: stay, and show what happened.
+		w.lost = err
+		w.log.Error(err)
+		w.markDead(err)
+	default:
+		w.over, w.err = true, err
+	}
+}
+
+// restart starts slirp4netns on the same namespace, once, and puts the forwards back.
+func (s *supervisor) restart(ctx context.Context) error {
+	limited, cancel := context.WithTimeoutCause(ctx, s.req.Options.Timeout, errTimeout)
+	defer cancel()
+	if err := s.detectAgain(limited); err != nil {
+		return err
+	}
+	s.forgetForwards()
+	if err := s.startSlirp(limited); err != nil {
+		return err
+	}
+	if err := s.reopenForwards(limited); err != nil {
+		s.log.Errorf("put forwards back: %v", err)
+	}
+	s.mu.Lock()
+	s.state.Restarts++
+	s.mu.Unlock()
+	s.setStatus(instance.Running)
+	s.log.Infof("slirp4netns runs again (pid %d)", s.proc.PID())
+	return nil
+}
+
+// detectAgain looks at the binary again if it was replaced since: the new one may know other
+// options.
+func (s *supervisor) detectAgain(ctx context.Context) error {
+	stamp := binaryStamp(s.bin.Path)
+	if stamp == s.binStamp {
+		return nil
+	}
+	bin, err := launcher.Detect(ctx, s.bin.Path)
+	if err != nil {
+		return err
+	}
+	sec, err := launcher.Decide(&s.req.Options, bin)
+	if err != nil {
+		return err
+	}
+	s.log.Warnf("%s was replaced: version %s was started, it is %s now", bin.Path, s.bin.Version.Version, bin.Version.Version)
+	for _, why := range sec.Why {
+		s.log.Warn(why)
+	}
+	s.bin, s.security, s.binStamp = bin, sec, stamp
+	s.mu.Lock()
+	s.state.Slirp.Version = bin.Version.Version
+	s.state.Sandbox, s.state.Seccomp = sec.Sandbox, sec.Seccomp
+	s.mu.Unlock()
+	return nil
+}
+
+// fileStamp tells one file at a path from another that replaced it.
+type fileStamp struct {
+	dev, ino     uint64
+	size         int64
+	sec, nanosec int64
+}
+
+func binaryStamp(path string) fileStamp {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return fileStamp{}
+	}
+	return fileStamp{uint64(st.Dev), st.Ino, st.Size, int64(st.Ctim.Sec), int64(st.Ctim.Nsec)}
+}
+
+// markDead shows that the network is lost, for as long as the target lives and nobody takes the
+// instance down.
+func (s *supervisor) markDead(why error) {
+	s.fwd.Close()
+	s.mu.Lock()
+	s.state.Error = why.Error()
+	s.mu.Unlock()
+	s.setStatus(instance.Dead)
+}
