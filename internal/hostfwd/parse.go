@@ -71,9 +71,8 @@ func (p specParser) fail(f field, format string, args ...any) error {
 }
 
 func (p specParser) parse() (Spec, error) {
-	whole := field{0, len(p.spec)}
 	if p.spec == "" {
-		return Spec{}, p.fail(whole, "is empty")
+		return Spec{}, p.fail(field{}, "is empty")
 	}
 	if i := strings.IndexFunc(p.spec, func(r rune) bool { return r <= ' ' || r == 0x7f }); i >= 0 {
 		return Spec{}, p.fail(field{i, i + 1}, "spaces and control characters are not allowed")
@@ -82,71 +81,94 @@ func (p specParser) parse() (Spec, error) {
 	if err != nil {
 		return Spec{}, err
 	}
-	var hostIP, hostPort, guestIP *field
-	guestPort := &fields[len(fields)-1]
-	switch {
-	case len(fields) == 1:
-		if p.isAddr(fields[0]) {
-			return Spec{}, p.fail(fields[0], "the guest port is missing")
-		}
-	case len(fields) == 2:
-		if p.isAddr(fields[0]) {
-			return Spec{}, p.fail(fields[0], "an address needs a host port, or two colons for a free one: %s::%s",
-				p.text(fields[0]), p.text(fields[1]))
-		}
-		hostPort = &fields[0]
-	case len(fields) == 3 && p.isAddr(fields[1]):
-		if p.isAddr(fields[0]) {
-			return Spec{}, p.fail(field{fields[0].start, fields[1].end},
-				"the host port between the addresses is missing (two colons for a free one)")
-		}
-		hostPort, guestIP = &fields[0], &fields[1]
-	case len(fields) == 3 && !(p.isAddr(fields[0]) && p.isNakedIPv6(fields)):
-		hostIP, hostPort = &fields[0], &fields[1]
-	case len(fields) == 4 && (p.isAddr(fields[2]) || !p.isNakedIPv6(fields)):
-		hostIP, hostPort, guestIP = &fields[0], &fields[1], &fields[2]
-	case p.isNakedIPv6(fields):
-		return Spec{}, p.fail(field{fields[0].start, fields[len(fields)-1].end}, "put IPv6 addresses in brackets, as in [::1]:8080:80")
-	default:
-		return Spec{}, p.fail(field{fields[4].start, fields[len(fields)-1].end},
-			"too many colons; the longest form is HOSTIP:HOSTPORT:GUESTIP:GUESTPORT")
-	}
-
-	var s Spec
-	if hostIP != nil && p.text(*hostIP) != "" {
-		if s.HostIP, err = p.addr(*hostIP, "host"); err != nil {
-			return Spec{}, err
-		}
-	}
-	if guestIP != nil {
-		if s.GuestIP, err = p.addr(*guestIP, "guest"); err != nil {
-			return Spec{}, err
-		}
-		if s.GuestIP.IsUnspecified() || s.GuestIP.Zone() != "" {
-			return Spec{}, p.fail(*guestIP, "can't be the address of a guest")
-		}
-	}
-	if s.GuestPort, s.Count, err = p.ports(*guestPort, "guest"); err != nil {
+	form, err := p.form(fields)
+	if err != nil {
 		return Spec{}, err
 	}
-	if s.GuestPort == 0 {
-		return Spec{}, p.fail(*guestPort, "the guest port must be 1 to 65535")
+	var s Spec
+	if err := p.addrs(&s, form); err != nil {
+		return Spec{}, err
 	}
-	if hostPort != nil && p.text(*hostPort) != "" {
-		var count int
-		if s.HostPort, count, err = p.ports(*hostPort, "host"); err != nil {
-			return Spec{}, err
-		}
-		switch {
-		case s.HostPort == 0 || count == s.Count:
-		case s.Count == 1:
-			s.HostPortEnd = s.HostPort + uint16(count-1)
-		default:
-			return Spec{}, p.fail(*hostPort, "%d host ports for %d guest ports; ranges must be equally long, or the guest's one port", count, s.Count)
-		}
+	if err := p.portPair(&s, form); err != nil {
+		return Spec{}, err
 	}
 	s.Protos, err = p.protos(protos, s.HostIP)
 	return s, err
+}
+
+// specForm says which field of a spec is what; nil for what it doesn't have.
+type specForm struct{ hostIP, hostPort, guestIP, guestPort *field }
+
+// form tells the forms that ParseSpec lists from each other.
+func (p specParser) form(fields []field) (specForm, error) {
+	last := &fields[len(fields)-1]
+	from := func(f field) field { return field{f.start, last.end} }
+	switch n := len(fields); {
+	case n == 1 && p.isAddr(fields[0]):
+		return specForm{}, p.fail(fields[0], "the guest port is missing")
+	case n == 1:
+		return specForm{guestPort: last}, nil
+	case n == 2 && p.isAddr(fields[0]):
+		return specForm{}, p.fail(fields[0], "an address needs a host port, or two colons for a free one: %s::%s",
+			p.text(fields[0]), p.text(fields[1]))
+	case n == 2:
+		return specForm{hostPort: &fields[0], guestPort: last}, nil
+	case n == 3 && p.isAddr(fields[1]) && p.isAddr(fields[0]):
+		return specForm{}, p.fail(field{fields[0].start, fields[1].end},
+			"the host port between the addresses is missing (two colons for a free one)")
+	case n == 3 && p.isAddr(fields[1]):
+		return specForm{hostPort: &fields[0], guestIP: &fields[1], guestPort: last}, nil
+	case n == 3 && !(p.isAddr(fields[0]) && p.isNakedIPv6(fields)):
+		return specForm{hostIP: &fields[0], hostPort: &fields[1], guestPort: last}, nil
+	case n == 4 && (p.isAddr(fields[2]) || !p.isNakedIPv6(fields)):
+		return specForm{&fields[0], &fields[1], &fields[2], last}, nil
+	case p.isNakedIPv6(fields):
+		return specForm{}, p.fail(from(fields[0]), "put IPv6 addresses in brackets, as in [::1]:8080:80")
+	}
+	return specForm{}, p.fail(from(fields[4]), "too many colons; the longest form is HOSTIP:HOSTPORT:GUESTIP:GUESTPORT")
+}
+
+func (p specParser) addrs(s *Spec, form specForm) (err error) {
+	if form.hostIP != nil && p.text(*form.hostIP) != "" {
+		if s.HostIP, err = p.addr(*form.hostIP, "host"); err != nil {
+			return err
+		}
+	}
+	if form.guestIP == nil {
+		return nil
+	}
+	if s.GuestIP, err = p.addr(*form.guestIP, "guest"); err != nil {
+		return err
+	}
+	if s.GuestIP.IsUnspecified() || s.GuestIP.Zone() != "" {
+		return p.fail(*form.guestIP, "can't be the address of a guest")
+	}
+	return nil
+}
+
+// portPair reads the guest's ports, and the host's, which must be as many or a range to pick from for one.
+func (p specParser) portPair(s *Spec, form specForm) (err error) {
+	if s.GuestPort, s.Count, err = p.ports(*form.guestPort, "guest"); err != nil {
+		return err
+	}
+	if s.GuestPort == 0 {
+		return p.fail(*form.guestPort, "the guest port must be 1 to 65535")
+	}
+	if form.hostPort == nil || p.text(*form.hostPort) == "" {
+		return nil
+	}
+	var count int
+	if s.HostPort, count, err = p.ports(*form.hostPort, "host"); err != nil {
+		return err
+	}
+	switch {
+	case s.HostPort == 0 || count == s.Count:
+	case s.Count == 1:
+		s.HostPortEnd = s.HostPort + uint16(count-1)
+	default:
+		return p.fail(*form.hostPort, "%d host ports for %d guest ports; ranges must be equally long, or the guest's one port", count, s.Count)
+	}
+	return nil
 }
 
 // split cuts the spec at the colons outside brackets, and at the first slash outside them. The

@@ -261,71 +261,71 @@ func pipe() (r, w *os.File, err error) {
 	return os.NewFile(uintptr(fd[0]), "pipe"), os.NewFile(uintptr(fd[1]), "pipe"), nil
 }
 
+// prepare does everything that needs memory or may fail: the child can do neither. cleanup is for when it runs.
 func (c *Cmd) prepare() (p *plan, cleanup func(), err error) {
-	p = &plan{keep: c.KeepFDs, become: c.BecomeRoot, setsid: c.Setsid, setpgid: c.Setpgid}
+	p = &plan{
+		keep: c.KeepFDs, become: c.BecomeRoot, setsid: c.Setsid, setpgid: c.Setpgid, self: -1,
+		pdeathsig: uintptr(c.Pdeathsig), parent: os.Getpid(), rlimit: syscall.Rlimit(rlimit.Nofile()),
+		capHdr: unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3},
+	}
+	for i := range p.allMask {
+		p.allMask[i] = 0xff
+	}
 	if p.confine, err = c.Confine.prepare(); err != nil {
 		return nil, nil, err
 	}
-	self := -1
+	if err := c.prepareStrings(p); err != nil {
+		return nil, nil, err
+	}
+	c.prepareNamespaces(p)
 	if c.Path == "" {
-		// In the child's namespaces the program may have no path, and not at a number that one
-		// of Files is about to take.
-		exe, err := unix.Open("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return nil, nil, fmt.Errorf("open own executable: %w", err)
-		}
-		self, err = unix.FcntlInt(uintptr(exe), unix.F_DUPFD_CLOEXEC, max(3, len(c.Files)))
-		unix.Close(exe)
-		if err != nil {
+		if p.self, err = openSelf(max(3, len(c.Files))); err != nil {
 			return nil, nil, fmt.Errorf("open own executable: %w", err)
 		}
 	}
-	p.self = self
 	closeSelf := func() {
-		if self >= 0 {
-			unix.Close(self)
-		}
-	}
-	defer func() {
-		if err != nil {
-			closeSelf()
-		}
-	}()
-	if p.path, err = syscall.BytePtrFromString(c.Path); err != nil {
-		return nil, nil, err
-	}
-	if p.argv, err = syscall.SlicePtrFromStrings(c.Args); err != nil {
-		return nil, nil, err
-	}
-	if p.envv, err = syscall.SlicePtrFromStrings(c.Env); err != nil {
-		return nil, nil, err
-	}
-	if c.Dir != "" {
-		if p.dir, err = syscall.BytePtrFromString(c.Dir); err != nil {
-			return nil, nil, err
+		if p.self >= 0 {
+			unix.Close(p.self)
 		}
 	}
 	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
 	if err != nil {
+		closeSelf()
 		return nil, nil, err
 	}
-	fd := func(f *os.File) int {
-		if f == nil {
-			return -1
-		}
-		return int(f.Fd())
+	c.prepareFiles(p, null)
+	return p, func() { null.Close(); closeSelf() }, nil
+}
+
+// openSelf opens this program: in the child's namespaces it may have no path. Its number is lowest at least, so that no
+// file takes it.
+func openSelf(lowest int) (int, error) {
+	exe, err := unix.Open("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
 	}
-	for i := range max(3, len(c.Files)) {
-		switch {
-		case i < len(c.Files) && c.Files[i] != nil:
-			p.fds = append(p.fds, fd(c.Files[i]))
-		case i < 3:
-			p.fds = append(p.fds, fd(null))
-		default:
-			p.fds = append(p.fds, -1)
-		}
+	defer unix.Close(exe)
+	return unix.FcntlInt(uintptr(exe), unix.F_DUPFD_CLOEXEC, lowest)
+}
+
+func (c *Cmd) prepareStrings(p *plan) (err error) {
+	if p.path, err = syscall.BytePtrFromString(c.Path); err != nil {
+		return err
 	}
-	p.joinUser, p.joinNet = fd(c.JoinUser), fd(c.JoinNet)
+	if p.argv, err = syscall.SlicePtrFromStrings(c.Args); err != nil {
+		return err
+	}
+	if p.envv, err = syscall.SlicePtrFromStrings(c.Env); err != nil {
+		return err
+	}
+	if c.Dir != "" {
+		p.dir, err = syscall.BytePtrFromString(c.Dir)
+	}
+	return err
+}
+
+func (c *Cmd) prepareNamespaces(p *plan) {
+	p.joinUser, p.joinNet = fdOf(c.JoinUser), fdOf(c.JoinNet)
 	if p.confine.ownMounts() {
 		p.unshare = unix.CLONE_NEWNS
 	}
@@ -336,16 +336,29 @@ func (c *Cmd) prepare() (p *plan, cleanup func(), err error) {
 			p.flags |= flag
 		}
 	}
-	p.pdeathsig = uintptr(c.Pdeathsig)
-	p.parent = os.Getpid()
 	if c.NewPID {
 		p.parent = 0
 		p.proc, p.procDir = cString("proc"), cString("/proc")
 	}
-	p.rlimit = syscall.Rlimit(rlimit.Nofile())
-	for i := range p.allMask {
-		p.allMask[i] = 0xff
+}
+
+// prepareFiles says what the child has at each number, null where it has nothing else below 3.
+func (c *Cmd) prepareFiles(p *plan, null *os.File) {
+	for i := range max(3, len(c.Files)) {
+		var f *os.File
+		if i < len(c.Files) {
+			f = c.Files[i]
+		}
+		if f == nil && i < 3 {
+			f = null
+		}
+		p.fds = append(p.fds, fdOf(f))
 	}
-	p.capHdr = unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	return p, func() { null.Close(); closeSelf() }, nil
+}
+
+func fdOf(f *os.File) int {
+	if f == nil {
+		return -1
+	}
+	return int(f.Fd())
 }
