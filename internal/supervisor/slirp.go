@@ -61,12 +61,39 @@ func (s *supervisor) startSlirp(ctx context.Context) error {
 }
 
 func (s *supervisor) startOnce(ctx context.Context) error {
+	cfg, err := s.startConfig()
+	if err != nil {
+		return err
+	}
+	s.log.Infof("start: slirp4netns %s", launcher.Quote(cfg.Args))
+	proc, err := launcher.Start(cfg)
+	if err != nil {
+		return err
+	}
+	crashpoint.Here("slirp4netns started")
+	s.tune()
+	if err := s.waitReady(ctx, proc); err != nil {
+		return s.explainStart(ctx, proc, err)
+	}
+	s.slirpStarted = time.Now()
+	if s.proc == nil {
+		s.atEnd(func() { s.proc.Stop() }) // the last one: no start is under way by then
+	}
+	s.mu.Lock()
+	s.proc = proc
+	s.state.SlirpPID = proc.PID()
+	s.mu.Unlock()
+	return nil
+}
+
+// startConfig decides how slirp4netns is started now.
+func (s *supervisor) startConfig() (cfg launcher.StartConfig, err error) {
 	plan, err := launcher.NewPlan(&s.req.Options)
 	if err == nil {
 		err = plan.CheckOutbound()
 	}
 	if err != nil {
-		return err
+		return cfg, err
 	}
 	s.compareOutbound("outbound-addr", s.plan.OutboundAddr, plan.OutboundAddr)
 	s.compareOutbound("outbound-addr6", s.plan.OutboundAddr6, plan.OutboundAddr6)
@@ -77,61 +104,48 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 		plan.APISocket = s.inst.Path(instance.APISocket)
 		_ = os.Remove(plan.APISocket) // a killed one leaves it
 	}
-	cfg := launcher.StartConfig{Path: s.bin.Path, Log: s.instLog.Foreign("slirp4netns"), OwnMounts: os.Geteuid() == 0 && plan.Sandbox}
+	cfg = launcher.StartConfig{Path: s.bin.Path, Log: s.instLog.Foreign("slirp4netns"), OwnMounts: os.Geteuid() == 0 && plan.Sandbox}
 	if !s.req.Options.AllowHostLoopback {
 		cfg.Ban = launcher.NewLoopbackBan()
 	}
 	if err := s.aim(&plan, &cfg); err != nil {
-		return err
+		return cfg, err
 	}
-	if cfg.Args, err = s.bin.Args(plan); err != nil {
-		return err
-	}
-	s.log.Infof("start: slirp4netns %s", launcher.Quote(cfg.Args))
-	proc, err := launcher.Start(cfg)
-	if err != nil {
-		return err
-	}
-	crashpoint.Here("slirp4netns started")
-	s.tune()
-	err = proc.WaitReady(ctx)
+	cfg.Args, err = s.bin.Args(plan)
+	return cfg, err
+}
+
+func (s *supervisor) waitReady(ctx context.Context, proc *launcher.Process) error {
+	err := proc.WaitReady(ctx)
 	if err == nil {
 		err = s.checkBan(proc.BanError())
 	}
 	if err == nil && s.req.Options.IPv6 {
 		err = s.waitIPv6(ctx)
 	}
-	if err != nil {
-		notReady := errors.Is(err, launcher.ErrNotReady)
-		exit := proc.Exit()
-		proc.Kill()
-		if s.tgt.Gone() {
-			return s.tgt.Ended("while the network was set up")
-		}
-		words := proc.Words()
-		switch {
-		case notReady:
-			se := launcher.Explain(exit, words)
-			if se.Problem == launcher.InterfaceExists {
-				se.Interface = s.describeTap(ctx)
-			}
-			return se
-		case errors.Is(err, errTimeout), errors.Is(context.Cause(ctx), errTimeout):
-			se := launcher.Explain(exit, words)
-			se.Problem = launcher.StartTimeout
-			return se
-		}
-		return err
+	return err
+}
+
+// explainStart ends a slirp4netns that is not ready, and says why in its words, where it has some.
+func (s *supervisor) explainStart(ctx context.Context, proc *launcher.Process, err error) error {
+	notReady := errors.Is(err, launcher.ErrNotReady)
+	exit := proc.Exit()
+	proc.Kill()
+	if s.tgt.Gone() {
+		return s.tgt.Ended("while the network was set up")
 	}
-	s.slirpStarted = time.Now()
-	if s.proc == nil {
-		s.atEnd(func() { s.proc.Stop() }) // the last one: healing has ended by then
+	se := launcher.Explain(exit, proc.Words())
+	switch {
+	case notReady:
+		if se.Problem == launcher.InterfaceExists {
+			se.Interface = s.describeTap(ctx)
+		}
+		return se
+	case errors.Is(err, errTimeout), errors.Is(context.Cause(ctx), errTimeout):
+		se.Problem = launcher.StartTimeout
+		return se
 	}
-	s.mu.Lock()
-	s.proc = proc
-	s.state.SlirpPID = proc.PID()
-	s.mu.Unlock()
-	return nil
+	return err
 }
 
 // describeTap says what has the tap's name in the namespace, as "tap0 (bridge)"; "" where that can't be told.

@@ -258,14 +258,34 @@ func (s *supervisor) bringUp(ctx context.Context, signals <-chan os.Signal) (err
 // errTimeout: the network was not ready in time.
 var errTimeout error = &fault.Error{Kind: fault.Timeout, Msg: "not ready within --timeout", Err: context.DeadlineExceeded}
 
-// start calls commit before the first step that others see.
-func (s *supervisor) start(ctx context.Context, commit func() error) error {
-	o := &s.req.Options
-	s.net = o.CIDR
-	var err error
-	if s.plan, err = launcher.NewPlan(o); err != nil {
+// start takes the steps up to ready, in this order. It calls commit before the first that others see.
+func (s *supervisor) start(ctx context.Context, commit func() error) (err error) {
+	s.net = s.req.Options.CIDR
+	if s.plan, err = launcher.NewPlan(&s.req.Options); err != nil {
 		return err
 	}
+	for _, step := range []struct {
+		done string
+		do   func() error
+	}{
+		{"detected", func() error { return s.prepareAndDetect(ctx) }},
+		{"slirp4netns ready", func() error { return s.firstSlirp(ctx) }},
+		{"forwards open", func() error { return s.startForwards(ctx) }},
+		{"serving", s.serve},
+		{"state written", s.writeFiles},
+		{"released", func() error { return s.release(commit) }},
+		{"reported", s.report},
+	} {
+		if err := step.do(); err != nil {
+			return err
+		}
+		crashpoint.Here(step.done)
+	}
+	return nil
+}
+
+// prepareAndDetect makes the namespaces while slirp4netns is asked what it can.
+func (s *supervisor) prepareAndDetect(ctx context.Context) error {
 	if err := s.prepare(ctx); err != nil {
 		if s.detected != nil {
 			<-s.detected
@@ -273,24 +293,20 @@ func (s *supervisor) start(ctx context.Context, commit func() error) error {
 		return err
 	}
 	d := <-s.detected
-	if d.err != nil {
-		return d.err
-	}
 	s.bin, s.binStamp = d.bin, binaryStamp(d.bin.Path)
-	crashpoint.Here("detected")
+	return d.err
+}
+
+func (s *supervisor) firstSlirp(ctx context.Context) error {
 	if err := s.startSlirp(ctx); err != nil {
 		return s.explainTaken(ctx, err)
 	}
 	s.setState()
-	crashpoint.Here("slirp4netns ready")
-	if err := s.startForwards(ctx); err != nil {
-		return err
-	}
-	crashpoint.Here("forwards open")
-	if err := s.serve(); err != nil {
-		return err
-	}
-	crashpoint.Here("serving")
+	return nil
+}
+
+// writeFiles writes what others read.
+func (s *supervisor) writeFiles() error {
 	st := s.State()
 	if err := s.inst.WriteState(&st); err != nil {
 		return err
@@ -299,7 +315,11 @@ func (s *supervisor) start(ctx context.Context, commit func() error) error {
 		return err
 	}
 	s.ready.Store(true)
-	crashpoint.Here("state written")
+	return nil
+}
+
+// release lets COMMAND go. From here on it has what it had when it was started, and this process no more than it needs.
+func (s *supervisor) release(commit func() error) error {
 	if s.tgt.Gone() {
 		return s.tgt.Ended("while the network was set up")
 	}
@@ -313,18 +333,12 @@ func (s *supervisor) start(ctx context.Context, commit func() error) error {
 			return err
 		}
 	}
-	crashpoint.Here("released")
-	// COMMAND runs, with what it had. An ordinary user's newuidmap, and a slirp4netns with file
-	// capabilities, must go on working.
+	// An ordinary user's newuidmap, and a slirp4netns with file capabilities, must go on working.
 	if os.Geteuid() == 0 {
 		if err := privileges.NoNewPrivs(); err != nil {
 			s.log.Debug(err)
 		}
 	}
-	if err := s.report(); err != nil {
-		return err
-	}
-	crashpoint.Here("reported")
 	return nil
 }
 
