@@ -59,7 +59,7 @@ func runForwardList(ctx context.Context, a *app, o *forwardListOptions, args []s
 		})
 	}
 	if len(args) == 0 && o.apiSocket == "" {
-		all, err := everyForward(ctx, a, o)
+		all, err := everyForward(ctx, a)
 		if err != nil {
 			return err
 		}
@@ -82,7 +82,7 @@ func runForwardList(ctx context.Context, a *app, o *forwardListOptions, args []s
 }
 
 // everyForward returns the forwards of every instance. One that ends meanwhile has none.
-func everyForward(ctx context.Context, a *app, o *forwardListOptions) ([]hostfwd.Status, error) {
+func everyForward(ctx context.Context, a *app) ([]hostfwd.Status, error) {
 	base, err := a.openBase()
 	if err != nil {
 		return nil, err

@@ -163,7 +163,7 @@ func (a *Agent) Close() error {
 	return err
 }
 
-func (a *Agent) call(ctx context.Context, req request) (reply, []int, error) {
+func (a *Agent) call(ctx context.Context, req request) (fds []int, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if d, ok := ctx.Deadline(); ok {
@@ -173,16 +173,16 @@ func (a *Agent) call(ctx context.Context, req request) (reply, []int, error) {
 	}
 	data, err := json.Marshal(req)
 	if err != nil {
-		return reply{}, nil, err
+		return nil, err
 	}
 	if _, err := a.conn.Write(data); err != nil {
-		return reply{}, nil, a.failed(req, err)
+		return nil, a.failed(req, err)
 	}
 	buf := make([]byte, 4096)
 	oob := make([]byte, unix.CmsgSpace(4*maxBatch))
 	rc, err := a.conn.SyscallConn()
 	if err != nil {
-		return reply{}, nil, err
+		return nil, err
 	}
 	var n, oobn, flags int
 	var rerr error
@@ -197,16 +197,16 @@ func (a *Agent) call(ctx context.Context, req request) (reply, []int, error) {
 		err = ErrEnded
 	}
 	if err != nil {
-		return reply{}, nil, a.failed(req, err)
+		return nil, a.failed(req, err)
 	}
-	fds := rights(oob[:oobn])
+	fds = rights(oob[:oobn])
 	if flags&unix.MSG_CTRUNC != 0 && len(fds) == 0 {
-		return reply{}, nil, fmt.Errorf("%s: %w", req.Op, unix.EMFILE) // no room for a single one
+		return nil, fmt.Errorf("%s: %w", req.Op, unix.EMFILE) // no room for a single one
 	}
 	var rep reply
 	if err := json.Unmarshal(buf[:n], &rep); err != nil {
 		closeAll(fds)
-		return reply{}, nil, a.failed(req, err)
+		return nil, a.failed(req, err)
 	}
 	if rep.Error != "" {
 		closeAll(fds)
@@ -214,9 +214,9 @@ func (a *Agent) call(ctx context.Context, req request) (reply, []int, error) {
 		if rep.Errno != 0 {
 			remote.Err = syscall.Errno(rep.Errno)
 		}
-		return reply{}, nil, remote
+		return nil, remote
 	}
-	return rep, fds, nil
+	return fds, nil
 }
 
 // failed turns a broken conversation into an error. After a deadline the next reply would
@@ -270,7 +270,7 @@ func (a *Agent) Netlink(ctx context.Context, protocol int) (fd int, err error) {
 // have this process wait for, or write to, something else.
 func (a *Agent) sockets(ctx context.Context, family, typ, protocol, n int) ([]int, error) {
 	req := request{Op: "sockets", Family: family, Type: typ, Protocol: protocol, Count: n}
-	_, fds, err := a.call(ctx, req)
+	fds, err := a.call(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -296,6 +296,6 @@ func (a *Agent) RunChildDriver(ctx context.Context, opaque map[string]string) er
 		}
 		seen[k] = []byte(v)
 	}
-	_, _, err := a.call(ctx, request{Op: "rootlesskit", Opaque: seen})
+	_, err := a.call(ctx, request{Op: "rootlesskit", Opaque: seen})
 	return err
 }

@@ -189,7 +189,7 @@ func command(p *sessionPlan) {
 		syscall.RawSyscall(unix.SYS_SETRLIMIT, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&p.rlimit)), 0)
 		defaultSignals(p)
 		syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&p.oldMask)), 0, 8, 0, 0)
-		s, errno = execute(p)
+		s, errno = stepExec, execute(p)
 	}
 	p.say(p.report, uint32(s), uint32(errno))
 	exit(127)
@@ -413,7 +413,7 @@ func defaultSignals(p *sessionPlan) {
 //
 //go:norace
 //go:nosplit
-func execute(p *sessionPlan) (step, syscall.Errno) {
+func execute(p *sessionPlan) syscall.Errno {
 	result := unix.ENOENT
 	for i := 0; i < len(p.paths); i++ {
 		path := uintptr(unsafe.Pointer(p.paths[i]))
@@ -432,10 +432,10 @@ func execute(p *sessionPlan) (step, syscall.Errno) {
 			}
 			result = e
 		default:
-			return stepExec, e
+			return e
 		}
 	}
-	return stepExec, result
+	return result
 }
 
 //go:norace

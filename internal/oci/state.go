@@ -21,16 +21,6 @@ import (
 // annotations are the only part that grows.
 const MaxState = 1 << 20
 
-// State is what the runtime specification calls the state of a container (runtime.md, "State"),
-// as far as it matters here.
-type State struct {
-	ID          string            `json:"id"`
-	Status      string            `json:"status"` // creating, created, running, stopped, or the runtime's own
-	PID         int               `json:"pid"`    // in the runtime's PID namespace; 0 if there is no process
-	Bundle      string            `json:"bundle"`
-	Annotations map[string]string `json:"annotations"`
-}
-
 // badState says why a text is not the state of a container; cause may be nil.
 func badState(reason string, cause error) error {
 	return &fault.Error{
