@@ -15,7 +15,7 @@ func PingGroupRange(_ context.Context, env *Env) Result {
 	err := env.PingSocket()
 	switch errno := errnoOf(err); {
 	case err == nil:
-		r.Status, r.Reason = OK, "an ICMP socket was made: ping works inside, "+onlyIPv4Ping
+		r.Status, r.Reason = OK, "an ICMP socket was made: ping works inside, over IPv4; "+onlyIPv4Ping
 	case errno == unix.EACCES || errno == unix.EPERM:
 		r.Status, r.Reason = Warning, "ping won't work inside: no group of ours is in net.ipv4.ping_group_range"
 		if env.HasCap(unix.CAP_NET_RAW) {
@@ -24,6 +24,7 @@ func PingGroupRange(_ context.Context, env *Env) Result {
 		if have, readErr := env.readInts("proc/sys/net/ipv4/ping_group_range"); readErr == nil && len(have) == 2 {
 			r.Reason += fmt.Sprintf(" (%d to %d)", have[0], have[1])
 		}
+		r.Reason += "; " + onlyIPv4Ping
 		r.Remedy = env.sudo(`sysctl -w net.ipv4.ping_group_range="0 2147483647"`)
 	default:
 		r.Status, r.Reason = Unknown, "no ICMP socket can be made: "+err.Error()
@@ -33,7 +34,7 @@ func PingGroupRange(_ context.Context, env *Env) Result {
 
 // onlyIPv4Ping: libslirp answers ICMPv6 echo requests to its own addresses and drops all others
 // (icmp6_input in ip6_icmp.c).
-const onlyIPv4Ping = "over IPv4; ping6 is answered by gateway and DNS only, because slirp4netns sends none to the outside"
+const onlyIPv4Ping = "ping6 is answered by gateway and DNS only, because slirp4netns sends none to the outside"
 
 // UnprivilegedPorts says from which port on this user can publish. The kernel's own 1024 is
 // nothing to warn of.
