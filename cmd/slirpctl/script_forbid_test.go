@@ -15,6 +15,7 @@ import (
 var forbidden = map[string]uint32{
 	"unshare": unix.SYS_UNSHARE, "setns": unix.SYS_SETNS, "pidfd_open": unix.SYS_PIDFD_OPEN,
 	"pidfd_send_signal": unix.SYS_PIDFD_SEND_SIGNAL, "pidfd_getfd": unix.SYS_PIDFD_GETFD, "seccomp": unix.SYS_SECCOMP,
+	"mount": unix.SYS_MOUNT, "memfd_create": unix.SYS_MEMFD_CREATE,
 }
 
 // forbid CALL[,CALL...] PROGRAM ARG... runs a program under a seccomp filter that answers EPERM to these system

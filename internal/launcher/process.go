@@ -128,7 +128,7 @@ func start(cfg StartConfig) (*Process, error) {
 		exitW.Close()
 		words.Close()
 		if cfg.OwnMounts && errors.Is(err, unix.EPERM) { // the caller's right to it is known
-			return nil, &StartError{Problem: SandboxFailed, Exit: "not started", Words: "unshare(CLONE_NEWNS): " + unix.EPERM.Error()}
+			return nil, &StartError{Problem: SandboxFailed, Exit: "not started", Words: "unshare or mount: " + unix.EPERM.Error()}
 		}
 		return nil, fmt.Errorf("start slirp4netns: %w", err)
 	}

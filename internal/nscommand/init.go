@@ -53,12 +53,9 @@ func RunStage(args []string) int {
 	}
 	in.setup = *m.Setup
 	_ = nettune.Apply() // slower without, not wrong
-	mountErr := in.mounts()
+	in.mounts()
 	if m, ok := <-in.inbox; !ok || !m.Go {
 		return StatusFailed // the supervisor gave up
-	}
-	if mountErr != nil {
-		return in.fail(StatusFailed, "%v", mountErr)
 	}
 	in.catchSignals()
 	if status, err := in.startCommand(); err != nil {

@@ -10,11 +10,7 @@ import (
 )
 
 // mounts gives init's mount namespace what a new network namespace needs.
-func (in *initProcess) mounts() error {
-	// The host's later mounts still arrive; ours don't leave.
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
-		return fmt.Errorf("make mounts private: %w", err)
-	}
+func (in *initProcess) mounts() {
 	freshSys()
 	if in.setup.ResolvConf != nil {
 		if err := in.mountResolvConf(string(in.setup.ResolvConf)); err != nil {
@@ -27,7 +23,6 @@ func (in *initProcess) mounts() error {
 			in.say(message{Warning: fmt.Sprintf("the command can see %s: mount: %v", dir, err)})
 		}
 	}
-	return nil
 }
 
 // freshSys mounts a sysfs for the new network namespace and puts the cgroup mounts back. The

@@ -31,6 +31,7 @@ var calls = [...]call{
 	{"setns", func() error { return unix.Setns(-1, 0) }, ""},
 	{"pidfd_open", func() error { _, err := unix.PidfdOpen(-1, 0); return err }, ""},
 	{"unshare", func() error { return unix.Unshare(0) }, "slirp4netns and the helper in the namespace have no root directory of their own"},
+	{"mount", func() error { return unix.Mount("", "", "", 0, "") }, "COMMAND has no PID namespace of its own, and slirp4netns no sandbox"},
 	{"pidfd_send_signal", func() error { return unix.PidfdSendSignal(-1, 0, nil, 0) }, "down can't end an instance that does not answer"},
 	{"pidfd_getfd", func() error { _, err := unix.PidfdGetfd(-1, 0, 0); return err }, "the host's loopback is open to frames that programs inside make themselves"},
 }

@@ -96,17 +96,16 @@ func tryChild(ctx context.Context, kind ChildKind) (Trial, error) {
 
 // runRootless runs the child with the system calls of `up -- COMMAND`.
 func runRootless(ctx context.Context) (stdout, stderr string, err error) {
-	var files [2]*os.File // both are short, so nobody needs to read meanwhile
-	for i := range files {
-		fd, err := unix.MemfdCreate("probe", unix.MFD_CLOEXEC)
-		if err != nil {
-			return "", "", fmt.Errorf("memfd_create: %w", err)
+	var read, write [2]*os.File // both get little, so nobody needs to read meanwhile
+	for i := range read {
+		if read[i], write[i], err = os.Pipe(); err != nil {
+			return "", "", err
 		}
-		files[i] = os.NewFile(uintptr(fd), "probe")
-		defer files[i].Close()
+		defer read[i].Close()
+		defer write[i].Close()
 	}
 	cmd := nsexec.Cmd{
-		Args: []string{childName, string(Rootless)}, Dir: "/", Files: []*os.File{nil, files[0], files[1]},
+		Args: []string{childName, string(Rootless)}, Dir: "/", Files: []*os.File{nil, write[0], write[1]},
 		NewUser: true, NewMount: true, NewNet: true, Map: mapToRoot, BecomeRoot: true,
 	}
 	process, err := cmd.Start()
@@ -119,11 +118,13 @@ func runRootless(ctx context.Context) (stdout, stderr string, err error) {
 	if err == nil && !state.Success() {
 		err = errors.New(state.String())
 	}
-	read := func(f *os.File) string {
-		data, _ := io.ReadAll(io.NewSectionReader(f, 0, 64<<10))
-		return string(data)
+	var said [2]string
+	for i := range said {
+		write[i].Close()
+		data, _ := io.ReadAll(read[i])
+		said[i] = string(data)
 	}
-	return read(files[0]), read(files[1]), err
+	return said[0], said[1], err
 }
 
 // mapToRoot maps this process's ids to 0 in the user namespace of a process.
