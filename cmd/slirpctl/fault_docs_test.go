@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestReliabilityPage holds that the pages about faults and security name tests that exist, and
-// that each fault test is named.
+// TestReliabilityPage holds that the pages about faults and security name tests that exist, that
+// each fault test is named, and each attack on the page about security; and that each claim there names a test.
 func TestReliabilityPage(t *testing.T) {
 	exist := map[string]bool{}
 	var files []string
@@ -21,7 +21,7 @@ func TestReliabilityPage(t *testing.T) {
 		}
 		files = append(files, found...)
 	}
-	faults := map[string]bool{}
+	faults, attacks := map[string]bool{}, map[string]bool{}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -31,6 +31,9 @@ func TestReliabilityPage(t *testing.T) {
 			exist[m[1]] = true
 			if strings.Contains(file, "/cmd/slirpctl/fault_") {
 				faults[m[1]] = true
+			}
+			if strings.HasPrefix(m[1], "TestAttack") {
+				attacks[m[1]] = true
 			}
 		}
 	}
@@ -48,10 +51,30 @@ func TestReliabilityPage(t *testing.T) {
 				t.Errorf("%s names %s, which does not exist", page, m[1])
 			}
 			delete(faults, m[1])
+			if page == "security.md" {
+				delete(attacks, m[1])
+			}
 		}
 	}
 	for name := range faults {
 		t.Errorf("%s is not named in docs/reliability.md or docs/security.md", name)
+	}
+	for name := range attacks {
+		t.Errorf("%s is not named in docs/security.md", name)
+	}
+	text, err := os.ReadFile(filepath.Join(repoRoot(t), "docs/security.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims, _, found := strings.Cut(string(text), "\n## Reachable by design\n")
+	if !found {
+		t.Error("docs/security.md does not say what is reachable by design")
+	}
+	for _, claim := range strings.Split(claims, "\n* ")[1:] {
+		claim, _, _ = strings.Cut(claim, "\n\n")
+		if !strings.Contains(claim, "`Test") {
+			t.Errorf("docs/security.md names no test for: %s", claim)
+		}
 	}
 }
 

@@ -139,8 +139,8 @@ func TestDescriptorsStayOut(t *testing.T) {
 	})
 }
 
-// TestUnsafeStateDir: a directory that others made, own, or may write to is refused.
-func TestUnsafeStateDir(t *testing.T) {
+// TestAttackStateDir: a directory that others made, own, or may write to is refused.
+func TestAttackStateDir(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(t *testing.T, dir string) (state string){
 		"link": func(t *testing.T, dir string) string {
@@ -224,43 +224,67 @@ func must(t testing.TB, errs ...error) {
 	}
 }
 
-// TestOtherUsersStayOut tries the sockets as a second user: as they are, and after somebody has
-// opened every directory and socket to all the world, where the peer's credentials decide.
-func TestOtherUsersStayOut(t *testing.T) {
-	t.Parallel()
+// TestAttackOtherUser tries the sockets of root's and of a user's instance as another user: as they are, and after
+// somebody has opened every directory and socket to all the world, where the peer's credentials decide.
+func TestAttackOtherUser(t *testing.T) {
 	if os.Geteuid() != 0 {
-		lacking(t, "this test needs root, to become a second user")
+		lacking(t, "this test needs root, to become another user")
 	}
-	l := newLab(t)
-	st := l.up("--name", "x", "-p", "127.0.0.1::80", strconv.Itoa(l.target()))
-	try := func(socket string, uid int) string {
-		cmd := exec.Command("socat", "-t20", "-", "UNIX-CONNECT:"+socket)
-		cmd.Dir = "/"
-		cmd.Stdin = strings.NewReader("GET /v1/info HTTP/1.0\r\n\r\n")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
-		out, _ := cmd.CombinedOutput()
-		return string(out)
-	}
-	if out := try(st.ControlSocket, 0); !strings.Contains(out, "200 OK") {
-		t.Fatalf("root gets %q: this test tests nothing", out)
-	}
-	if err := os.Chmod(filepath.Dir(l.base), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for _, socket := range []string{st.ControlSocket, st.APISocket, filepath.Join(l.base, "x", instance.RootlessKitDir, ".bp.sock")} {
-		if out := try(socket, 65534); !strings.Contains(out, "Permission denied") {
-			t.Errorf("%s: %q", socket, out)
+	const other = 65534
+	labs(t, func(t *testing.T, l *lab) {
+		st := l.up("--name", "x", "-p", "127.0.0.1::80", strconv.Itoa(l.target()))
+		try := func(socket string, uid int) string {
+			cmd := exec.Command("socat", "-t20", "-", "UNIX-CONNECT:"+socket)
+			cmd.Dir = "/"
+			cmd.Stdin = strings.NewReader("GET /v1/info HTTP/1.0\r\n\r\n")
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+			out, _ := cmd.CombinedOutput()
+			return string(out)
 		}
-	}
-	must(t, os.Chmod(l.base, 0o755), os.Chmod(l.base+"/x", 0o777), os.Chmod(st.ControlSocket, 0o777))
-	if out := try(st.ControlSocket, 65534); strings.Contains(out, "HTTP/") || strings.Contains(out, "Permission denied") {
-		t.Errorf("with everything open: %q", out)
-	}
-	must(t, os.Chmod(l.base, 0o700))
+		for _, uid := range []int{0, l.uid} {
+			if out := try(st.ControlSocket, uid); !strings.Contains(out, "200 OK") {
+				t.Fatalf("user %d gets %q: this test tests nothing", uid, out)
+			}
+		}
+		must(t, os.Chmod(filepath.Dir(l.base), 0o755))
+		for _, socket := range []string{st.ControlSocket, st.APISocket, filepath.Join(l.base, "x", instance.RootlessKitDir, ".bp.sock")} {
+			if out := try(socket, other); !strings.Contains(out, "Permission denied") {
+				t.Errorf("%s: %q", socket, out)
+			}
+		}
+		must(t, os.Chmod(l.base, 0o755), os.Chmod(l.base+"/x", 0o777), os.Chmod(st.ControlSocket, 0o777))
+		if out := try(st.ControlSocket, other); strings.Contains(out, "HTTP/") || strings.Contains(out, "Permission denied") {
+			t.Errorf("with everything open: %q", out)
+		}
+		must(t, os.Chmod(l.base, 0o700))
+	})
 }
 
-// TestLoopbackBan knocks at the host's loopback from inside, by every address that leads out.
-func TestLoopbackBan(t *testing.T) {
+// TestAttackAbstractSocket: abstract UNIX sockets of the host are out of reach from inside.
+func TestAttackAbstractSocket(t *testing.T) {
+	labs(t, func(t *testing.T, l *lab) {
+		name := fmt.Sprintf("slirpctl-test-%d-%s", os.Getpid(), filepath.Base(filepath.Dir(l.base)))
+		ln, err := net.Listen("unix", "@"+name)
+		must(t, err)
+		defer ln.Close()
+		go func() {
+			for c, err := ln.Accept(); err == nil; c, err = ln.Accept() {
+				_, _ = c.Write([]byte("the host's\n"))
+				c.Close()
+			}
+		}()
+		knock := []string{"socat", "-u", "ABSTRACT-CONNECT:" + name, "-"}
+		if out, err := exec.Command(knock[0], knock[1:]...).Output(); err != nil || string(out) != "the host's\n" {
+			t.Fatalf("from outside: %q, %v: this test tests nothing", out, err)
+		}
+		if r := l.run(append([]string{"up", "--"}, knock...)...); r.out != "" || !strings.Contains(r.err, "Connection refused") {
+			t.Errorf("from inside: %q, %s", r.out, r.err)
+		}
+	})
+}
+
+// TestAttackLoopback knocks at the host's loopback from inside, by every address that leads out.
+func TestAttackLoopback(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	serve := func(network, addr string) int {
@@ -332,9 +356,9 @@ func TestLoopbackBan(t *testing.T) {
 	}
 }
 
-// TestHostileLog: what slirp4netns writes can't steer the terminal of who reads the log, nor
+// TestAttackLog: what slirp4netns writes can't steer the terminal of who reads the log, nor
 // forge lines of ours in it.
-func TestHostileLog(t *testing.T) {
+func TestAttackLog(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	fake := l.fakeSlirp(`printf 'evil \033]0;title\007\033[31m \xc2\x9b31m\rslirpctl: error: forged\n' >&2

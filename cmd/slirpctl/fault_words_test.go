@@ -33,9 +33,9 @@ func harmless(t *testing.T, where, text string) {
 	}
 }
 
-// TestHostileWords: what slirp4netns says, in whatever place, is harmless wherever slirpctl puts it:
+// TestAttackWords: what slirp4netns says, in whatever place, is harmless wherever slirpctl puts it:
 // the log's very file, errors and warnings in both formats, states, and probe.
-func TestHostileWords(t *testing.T) {
+func TestAttackWords(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	broken := filepath.Join(filepath.Dir(l.base), "broken")
@@ -97,9 +97,9 @@ exec "$real" "$@"`)
 	l.must("down", "y")
 }
 
-// TestLogFlood: a slirp4netns that talks without end neither fills the disk nor is held up by it, and
+// TestAttackLogFlood: a slirp4netns that talks without end neither fills the disk nor is held up by it, and
 // what slirpctl says is still there; the same where COMMAND writes into the log.
-func TestLogFlood(t *testing.T) {
+func TestAttackLogFlood(t *testing.T) {
 	for name, args := range map[string][]string{"pid": nil, "command": {"--", "bash", "-c", "echo command speaks; sleep 1000"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -145,8 +145,8 @@ func TestNobodyWaits(t *testing.T) {
 	}
 }
 
-// TestBounds: nobody may say too much on any route, nor too slowly, nor what makes no sense.
-func TestBounds(t *testing.T) {
+// TestAttackRequests: nobody may say too much on any route, nor too slowly, nor what makes no sense.
+func TestAttackRequests(t *testing.T) {
 	_, b := serve(t)
 	path := b.path
 	big := strings.Repeat(" ", maxSpec+1)
@@ -210,8 +210,8 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
-// TestHeaderTime: who connects and doesn't say all of a header is not waited for.
-func TestHeaderTime(t *testing.T) {
+// TestAttackSlowRequest: who connects and doesn't say all of a header is not waited for.
+func TestAttackSlowRequest(t *testing.T) {
 	t.Parallel()
 	_, b := serve(t)
 	conn, err := net.Dial("unix", b.path)

@@ -85,8 +85,8 @@ func TestAnnotationPublish(t *testing.T) {
 	}
 }
 
-// TestAnnotationRefusals: whoever writes annotations gets no hold of the host.
-func TestAnnotationRefusals(t *testing.T) {
+// TestAttackAnnotations: whoever writes annotations gets no hold of the host.
+func TestAttackAnnotations(t *testing.T) {
 	for _, c := range []struct{ annotation, text, want, hint string }{
 		{AnnotationOptions, "allow_host_loopback=true", "opens the host's own services", "hook's args"},
 		{AnnotationOptions, "outbound_addr=eth0", "the host decides", "--outbound-addr"},

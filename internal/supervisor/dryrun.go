@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -28,7 +29,7 @@ func DryRun(ctx context.Context, req Request) (string, error) {
 	}
 	plan.Sandbox, plan.Seccomp = sec.Sandbox, sec.Seccomp
 	const unknown = 1 << 30 // a PID that can't be
-	name := req.Options.Name
+	name := cmp.Or(req.Options.Name, req.DefaultName)
 	switch {
 	case req.Netns != "":
 		path := req.Netns
