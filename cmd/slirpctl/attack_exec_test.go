@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 )
 
@@ -255,7 +256,7 @@ func TestAttackExecTerminal(t *testing.T) {
 	const attack = `for my $f (*STDIN, *STDOUT, *STDERR) { for (split //, "pwned") { my $c = $_; ioctl($f, 0x5412, $c) } }
 		my $x = "x"; open(T, "+<", "/dev/tty") and ioctl(T, 0x5412, $x); exit 7`
 	for name, redirect := range map[string]string{"all": "", "input": ">/dev/null", "output": "</dev/null 2>/dev/null", "errors": "</dev/null >/dev/null"} {
-		terminal, line, err := openPTY()
+		terminal, line, err := pty.Open()
 		if err != nil {
 			t.Fatal(err)
 		}

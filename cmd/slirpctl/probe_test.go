@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/creack/pty"
 	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/launcher"
 	"github.com/slirpctl/slirpctl/internal/options"
@@ -178,7 +179,7 @@ func TestProbeSeesTheTerminal(t *testing.T) {
 
 func mustPTY(t *testing.T) (terminal, line *os.File) {
 	t.Helper()
-	terminal, line, err := openPTY()
+	terminal, line, err := pty.Open()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,7 +26,7 @@ func expect(args []string) int {
 	if err != nil {
 		return failed("expect: %v", err)
 	}
-	terminal, line, err := openPTY()
+	terminal, line, err := pty.Open()
 	if err != nil {
 		return failed("expect: %v", err)
 	}
@@ -58,23 +59,6 @@ func expect(args []string) int {
 		return exit.ExitCode()
 	}
 	return failed("expect: %v", err)
-}
-
-// openPTY makes a pseudo-terminal, see pty(7).
-func openPTY() (terminal, line *os.File, err error) {
-	terminal, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := unix.IoctlSetPointerInt(int(terminal.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		return nil, nil, fmt.Errorf("unlock pseudo-terminal: %w", err)
-	}
-	n, err := unix.IoctlGetInt(int(terminal.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		return nil, nil, fmt.Errorf("number of pseudo-terminal: %w", err)
-	}
-	line, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	return terminal, line, err
 }
 
 type screen struct {

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 )
 
 // cell is a word of a table, in a colour or "".
@@ -119,11 +119,8 @@ func terminalSize(w io.Writer) (columns, rows int) {
 	if f == nil {
 		return 0, 0
 	}
-	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-	if err != nil {
-		return 0, 0
-	}
-	return int(size.Col), int(size.Row)
+	columns, rows, _ = term.GetSize(int(f.Fd()))
+	return columns, rows
 }
 
 func terminalWidth(w io.Writer) int {

@@ -15,7 +15,7 @@ import (
 	"strings"
 	"syscall"
 
-	"golang.org/x/sys/unix"
+	"github.com/creack/pty"
 )
 
 func main() {
@@ -58,24 +58,13 @@ func record(lines []string) ([]command, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	terminal, line, err := pty.Open()
 	if err != nil {
 		return nil, err
 	}
 	defer terminal.Close()
-	if err := unix.IoctlSetPointerInt(int(terminal.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		return nil, err
-	}
-	n, err := unix.IoctlGetInt(int(terminal.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		return nil, err
-	}
-	line, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		return nil, err
-	}
 	defer line.Close()
-	if err := unix.IoctlSetWinsize(int(terminal.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 50, Col: columns}); err != nil {
+	if err := pty.Setsize(terminal, &pty.Winsize{Rows: 50, Cols: columns}); err != nil {
 		return nil, err
 	}
 	cmd := exec.Command("bash", "--norc", "--noprofile", "-c", script.String())

@@ -10,12 +10,12 @@ import (
 
 func TestRender(t *testing.T) {
 	svg := render([]command{
-		{"slirpctl list | grep <x>", "\x1b[1mNAME\x1b[0m  STATE\nweb   \x1b[32mrunning\x1b[0m\x1b[K\n"},
+		{"slirpctl list | grep <x>", "\x1b[1mNAME\x1b[0m  STATE\nweb   \x1b[32mrunning\x1b[0m\x1b[K\n\rstarting \xff\r\x1b[Kdone\n"},
 		{"true", ""},
 	})
 	for _, want := range []string{
 		`<tspan class="c">slirpctl list | grep &lt;x&gt;</tspan>`, `<tspan class="b">NAME</tspan>  STATE</text>`,
-		`web   <tspan class="g">running</tspan></text>`, `<tspan class="c">true</tspan>`,
+		`web   <tspan class="g">running</tspan></text>`, `">done</text>`, `<tspan class="c">true</tspan>`,
 	} {
 		if !strings.Contains(svg, want) {
 			t.Errorf("no %s in\n%s", want, svg)

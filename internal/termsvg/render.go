@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
-	"unicode/utf8"
 )
 
 // Measures of the picture: pixels, and seconds of its play.
@@ -79,12 +78,9 @@ func spans(line string) string {
 	}
 }
 
-// cutRunes makes the line valid text without carriage returns.
+// cutRunes makes the line valid text: what stands after the last carriage return, which has replaced the rest.
 func cutRunes(line string) string {
-	if !utf8.ValidString(line) {
-		line = strings.ToValidUTF8(line, "?")
-	}
-	return strings.ReplaceAll(line, "\r", "")
+	return strings.ToValidUTF8(line[strings.LastIndexByte(line, '\r')+1:], "?")
 }
 
 func escape(text string) string {
