@@ -144,6 +144,8 @@ func explain(name string, err error) error {
 		return err
 	}
 	switch {
+	case errors.Is(err, unix.EINVAL) && (ne.Step == "setresgid" || ne.Step == "setresuid"):
+		return errors.New("enter the namespaces: their user namespace has no number for the user, as after unshare --user without --map-root-user")
 	case ne.Step != "execve":
 		return fmt.Errorf("enter the namespaces: %w", err)
 	case errors.Is(err, os.ErrNotExist):
