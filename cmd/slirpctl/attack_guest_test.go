@@ -16,6 +16,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/instance"
 )
 
 func init() {
@@ -417,4 +419,37 @@ func TestAttackHelperKilled(t *testing.T) {
 			l.must("down", "x")
 		})
 	}
+}
+
+// TestAttackTargetMoves: root's slirp4netns serves the network namespace that was checked, also when the
+// process has moved to another one by the time it is started again.
+func TestAttackTargetMoves(t *testing.T) {
+	t.Parallel()
+	l, uid, dir := rootLab(t)
+	must(t, syscall.Mkfifo(dir+"/go", 0o600), os.Chown(dir+"/go", uid, uid))
+	tgt := l.hostile(uid, fmt.Sprintf(`exec unshare --user --map-root-user --net sh -c '
+		sleep 1000 & echo ready; read go <%s/go; exec unshare --net sleep 1000'`, dir))
+	pid := tgt.Process.Pid
+	stays := childOf(t, pid)
+	st := l.up("--name", "x", strconv.Itoa(pid))
+	must(t, os.WriteFile(dir+"/go", []byte("go\n"), 0))
+	before, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", stays))
+	must(t, err)
+	eventually(t, "the target has moved", func() bool {
+		now, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
+		return err == nil && now != before
+	})
+	_ = syscall.Kill(st.SlirpPID, syscall.SIGKILL)
+	eventually(t, "it is healed", func() bool {
+		now := l.state("x")
+		return now.Restarts == 1 && now.State == instance.Running
+	})
+	for at, want := range map[int]bool{stays: true, pid: false} {
+		devices, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/dev", at))
+		must(t, err)
+		if strings.Contains(string(devices), "tap0:") != want {
+			t.Errorf("process %d sees\n%s", at, devices)
+		}
+	}
+	l.must("down", "x")
 }
