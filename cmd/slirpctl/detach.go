@@ -107,18 +107,66 @@ func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os
 	return nil
 }
 
-// runDetached is the life of a detached supervisor. It returns its exit status.
-func runDetached() int {
+// caller is who started `up -d`, as its supervisor sees it.
+type caller struct {
+	conn   net.Conn
+	dec    *gob.Decoder
+	stderr callersStderr
+	told   bool       // the report is out
+	answer chan error // nil: it has passed the state on
+}
+
+// openCaller takes over the socket that the order comes from.
+func openCaller() (*caller, order, error) {
 	unix.CloseOnExec(reportFD)
 	f := os.NewFile(reportFD, "caller")
+	defer f.Close()
 	conn, err := net.FileConn(f)
-	f.Close()
 	if err != nil {
-		return exitFailure
+		return nil, order{}, err
 	}
+	c := &caller{conn: conn, dec: gob.NewDecoder(conn), answer: make(chan error, 1)}
 	var o order
-	dec := gob.NewDecoder(conn)
-	if err := dec.Decode(&o); err != nil {
+	err = c.dec.Decode(&o)
+	return c, o, err
+}
+
+// wait waits for the answer. Until the caller has it out, its end is ours.
+func (c *caller) wait(cancel context.CancelCauseFunc) {
+	var delivered bool
+	var err error
+	if _ = c.dec.Decode(&delivered); !delivered {
+		err = errors.New("the caller of up -d was killed, or could not print its answer")
+		cancel(err)
+	}
+	c.answer <- err
+}
+
+func (c *caller) send(r report) error {
+	c.told = true
+	return gob.NewEncoder(c.conn).Encode(r)
+}
+
+// ready hands the state over, and leaves the caller alone.
+func (c *caller) ready(st instance.State) error {
+	// First, so that nothing is left to do once the caller goes on.
+	c.stderr.left.Store(true)
+	if err := leaveCaller(st.Log); err != nil {
+		return err
+	}
+	if err := c.send(report{State: &st}); err != nil {
+		return err
+	}
+	if err := <-c.answer; err != nil {
+		return err
+	}
+	return c.conn.Close()
+}
+
+// runDetached is the life of a detached supervisor. It returns its exit status.
+func runDetached() int {
+	c, o, err := openCaller()
+	if err != nil {
 		return exitFailure
 	}
 	var exit *os.File
@@ -126,49 +174,19 @@ func runDetached() int {
 		unix.CloseOnExec(detachedExitFD)
 		exit = os.NewFile(detachedExitFD, "exit-fd")
 	}
-	screen := &callersStderr{}
-	log := newLogger(screen)
-	if err := setLog(log, screen, o.LogLevel, o.LogFormat); err != nil {
+	log := newLogger(&c.stderr)
+	if err := setLog(log, &c.stderr, o.LogLevel, o.LogFormat); err != nil {
 		return exitUsage
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	answer := make(chan error, 1)
-	go func() { // until the caller has its answer out, its end is ours
-		var delivered bool
-		var err error
-		if _ = dec.Decode(&delivered); !delivered {
-			err = errors.New("the caller of up -d was killed, or could not print its answer")
-			cancel(err)
-		}
-		answer <- err
-	}()
-	send := func(r report) error { return gob.NewEncoder(conn).Encode(r) }
-	sent := false
+	go c.wait(cancel)
 	_, err = supervisor.Run(ctx, o.Request, supervisor.Env{
-		Log: log, LogLevel: o.FileLevel, LogJSON: o.LogFormat == "json", Session: true, ExitFD: exit,
-		Ready: func(st instance.State) error {
-			// First, so that nothing is left to do once the caller goes on.
-			screen.left.Store(true)
-			if err := leaveCaller(st.Log); err != nil {
-				return err
-			}
-			sent = true
-			if err := send(report{State: &st}); err != nil {
-				return err
-			}
-			if err := <-answer; err != nil {
-				return err
-			}
-			return conn.Close()
-		},
+		Log: log, LogLevel: o.FileLevel, LogJSON: o.LogFormat == "json", Session: true, ExitFD: exit, Ready: c.ready,
 	})
-	if err == nil {
-		return exitOK
-	}
 	err = diagnose(err)
-	if !sent {
-		_ = send(report{Error: control.NewError(err)})
+	if err != nil && !c.told {
+		_ = c.send(report{Error: control.NewError(err)})
 	}
 	return exitCode(err)
 }

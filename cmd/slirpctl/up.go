@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -144,23 +145,15 @@ func (o *upOptions) setTarget(cmd *cobra.Command, args []string) error {
 }
 
 func runUp(ctx context.Context, a *app, o *upOptions) error {
-	req := supervisor.Request{
-		Options: a.cfg.Options, Base: a.stateDir(),
-		PID: o.pid, Netns: o.netns, Userns: o.userns, Command: o.command,
-		// What we make is ours alone, and usable under the oddest umask.
-		Umask: unix.Umask(0o077),
-	}
-	opt := &req.Options
 	printer, err := newPrinter[instance.State](a.out, &o.output)
 	if err != nil {
 		return err
 	}
-	if o.container != nil {
-		if err := aimAtContainer(&req, o.container); err != nil {
-			return err
-		}
+	req, err := o.request(a)
+	if err != nil {
+		return err
 	}
-	ready, exit, err := openWrapperFDs(opt)
+	ready, exit, err := openWrapperFDs(&req.Options)
 	if err != nil {
 		return err
 	}
@@ -169,14 +162,48 @@ func runUp(ctx context.Context, a *app, o *upOptions) error {
 			return err
 		}
 	}
-	if opt.DryRun {
+	if req.Options.DryRun {
 		line, err := supervisor.DryRun(ctx, req)
-		if err != nil {
-			return err
+		if err == nil {
+			_, err = fmt.Fprintln(a.out, line)
 		}
-		_, err = fmt.Fprintln(a.out, line)
 		return err
 	}
+	if err := o.lookAround(ctx, a, &req); err != nil {
+		return err
+	}
+	if !signal.Ignored(syscall.SIGPIPE) {
+		// A reader that has gone makes writing fail then, which undoes everything. COMMAND's is the default again.
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	}
+	onReady := func(st instance.State) error { return o.announce(a, printer, st, req.Options.Detach, ready) }
+	if !req.Options.Detach {
+		return runForeground(ctx, a, req, exit, onReady)
+	}
+	stop := startProgress(a.err, func(d time.Duration) string { return fmt.Sprintf("starting … %.1f s", d.Seconds()) })
+	defer stop()
+	return startDetached(ctx, a, req, exit, func(st instance.State) error {
+		stop()
+		return onReady(st)
+	})
+}
+
+// request is what the supervisor is told.
+func (o *upOptions) request(a *app) (supervisor.Request, error) {
+	req := supervisor.Request{
+		Options: a.cfg.Options, Base: a.stateDir(),
+		PID: o.pid, Netns: o.netns, Userns: o.userns, Command: o.command,
+		// What we make is ours alone, and usable under the oddest umask.
+		Umask: unix.Umask(0o077),
+	}
+	if o.container == nil {
+		return req, nil
+	}
+	return req, aimAtContainer(&req, o.container)
+}
+
+// lookAround sees to what would be in the way of a start.
+func (o *upOptions) lookAround(ctx context.Context, a *app, req *supervisor.Request) error {
 	if err := probe.CheckProc(); err != nil {
 		return err
 	}
@@ -184,40 +211,28 @@ func runUp(ctx context.Context, a *app, o *upOptions) error {
 	// process waits for it.
 	req.Netns, req.Descriptor = target.OwnDescriptor(o.netns)
 	req.Userns, _ = target.OwnDescriptor(o.userns)
-	warnOfOverlap(a.log, opt.CIDR)
-	if o.container != nil {
-		name := opt.Name
-		if name == "" {
-			name = req.DefaultName
-		}
-		if err := waitForOld(ctx, req.Base, name, opt.Timeout); err != nil {
-			return err
-		}
-	}
-	onReady := func(st instance.State) error {
-		if err := o.report(a, printer, st, opt.Detach); err != nil {
-			return err
-		}
-		if err := signalReady(ready); err != nil {
-			return err
-		}
-		if o.container == nil { // a hook's NOTIFY_SOCKET is the container's
-			notifyReady(a, st, opt.Detach)
-		}
+	warnOfOverlap(a.log, req.Options.CIDR)
+	if o.container == nil {
 		return nil
 	}
-	if !signal.Ignored(syscall.SIGPIPE) {
-		// A reader that has gone makes writing fail then, which undoes everything. COMMAND's is the default again.
-		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	return waitForOld(ctx, req.Base, cmp.Or(req.Options.Name, req.DefaultName), req.Options.Timeout)
+}
+
+// announce tells everybody who asked that the network is ready.
+func (o *upOptions) announce(a *app, p *printer, st instance.State, detached bool, ready *os.File) error {
+	if err := o.report(a, p, st, detached); err != nil {
+		return err
 	}
-	if opt.Detach {
-		stop := startProgress(a.err, func(d time.Duration) string { return fmt.Sprintf("starting … %.1f s", d.Seconds()) })
-		defer stop()
-		return startDetached(ctx, a, req, exit, func(st instance.State) error {
-			stop()
-			return onReady(st)
-		})
+	if err := signalReady(ready); err != nil {
+		return err
 	}
+	if o.container == nil { // a hook's NOTIFY_SOCKET is the container's
+		notifyReady(a, st, detached)
+	}
+	return nil
+}
+
+func runForeground(ctx context.Context, a *app, req supervisor.Request, exit *os.File, onReady func(instance.State) error) error {
 	// For COMMAND alone: slirp4netns and the helpers would hold the caller's pipes open.
 	inherited := inheritedFDs()
 	closeOnExec(inherited)
@@ -225,13 +240,10 @@ func runUp(ctx context.Context, a *app, o *upOptions) error {
 		Log: a.log, LogLevel: a.fileLevel(), LogJSON: a.cfg.LogFormat == "json", Stdio: [3]*os.File{a.in, fileOf(a.out), fileOf(a.err)}, KeepFDs: inherited,
 		ExitFD: exit, Ready: onReady, Terminal: inForeground,
 	})
-	if err != nil {
-		return err
+	if err == nil && status != 0 {
+		err = statusError(status)
 	}
-	if status != 0 {
-		return statusError(status)
-	}
-	return nil
+	return err
 }
 
 // report prints what `up` brought about. A hook's stdout may be the container's, and in the foreground

@@ -34,74 +34,102 @@ func mapError(what string, err error) error {
 // ranges also the caller's subordinate ids, from 1 up, through newuidmap(1) and newgidmap(1).
 func writeMaps(ctx context.Context, pid int, ranges bool) error {
 	uid, gid := os.Geteuid(), os.Getegid()
-	proc := func(file string) string { return fmt.Sprintf("/proc/%d/%s", pid, file) }
 	if !ranges {
-		for _, w := range []struct{ file, text string }{
-			// An unprivileged gid_map needs setgroups denied first.
-			{"setgroups", "deny"},
-			{"uid_map", fmt.Sprintf("0 %d 1", uid)},
-			{"gid_map", fmt.Sprintf("0 %d 1", gid)},
-		} {
-			if err := os.WriteFile(proc(w.file), []byte(w.text), 0); err != nil {
-				return mapError("map the caller to root", err)
-			}
-		}
-		return nil
+		return mapSelf(pid, uid, gid)
 	}
+	for _, m := range []idMap{
+		{"newuidmap", "uid_map", "/etc/subuid", uid},
+		{"newgidmap", "gid_map", "/etc/subgid", gid},
+	} {
+		args, err := m.args(uid)
+		if err != nil {
+			return err
+		}
+		if uid == 0 { // root writes them itself
+			err = m.write(pid, args)
+		} else {
+			err = m.run(ctx, pid, args)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func procFile(pid int, name string) string { return fmt.Sprintf("/proc/%d/%s", pid, name) }
+
+func mapSelf(pid, uid, gid int) error {
+	for _, w := range []struct{ file, text string }{
+		// An unprivileged gid_map needs setgroups denied first.
+		{"setgroups", "deny"},
+		{"uid_map", fmt.Sprintf("0 %d 1", uid)},
+		{"gid_map", fmt.Sprintf("0 %d 1", gid)},
+	} {
+		if err := os.WriteFile(procFile(pid, w.file), []byte(w.text), 0); err != nil {
+			return mapError("map the caller to root", err)
+		}
+	}
+	return nil
+}
+
+// idMap is a map of user or group ids: id becomes 0, the ranges of db what follows.
+type idMap struct {
+	tool, file, db string
+	id             int
+}
+
+// args returns the map as its tool takes it: three numbers for each range.
+func (m idMap) args(uid int) ([]string, error) {
 	name := strconv.Itoa(uid)
 	if u, err := user.LookupId(name); err == nil {
 		name = u.Username
 	}
-	for _, m := range []struct {
-		tool, file, db string
-		id             int
-	}{
-		{"newuidmap", "uid_map", "/etc/subuid", uid},
-		{"newgidmap", "gid_map", "/etc/subgid", gid},
-	} {
-		f, err := os.Open(m.db)
-		if err != nil {
-			return mapError("--map-users", err)
-		}
-		subs, err := SubIDs(f, name, strconv.Itoa(uid))
-		f.Close()
-		if err != nil {
-			return mapError("--map-users: "+m.db, err)
-		}
-		if len(subs) == 0 {
-			return mapError("--map-users", fmt.Errorf("%s has no range for %s", m.db, name))
-		}
-		args := []string{strconv.Itoa(pid), "0", strconv.Itoa(m.id), "1"}
-		next := int64(1)
-		for _, s := range subs {
-			args = append(args, fmt.Sprint(next), fmt.Sprint(s.SubID), fmt.Sprint(s.Count))
-			next += s.Count
-		}
-		if uid == 0 { // root writes them itself
-			text := &bytes.Buffer{}
-			for i := 1; i+2 < len(args); i += 3 {
-				fmt.Fprintf(text, "%s %s %s\n", args[i], args[i+1], args[i+2])
-			}
-			if err := os.WriteFile(proc(m.file), text.Bytes(), 0); err != nil {
-				return mapError("write "+m.file, err)
-			}
-			continue
-		}
-		out, err := runTool(ctx, m.tool, args)
-		switch {
-		case err == nil:
-		case errors.Is(err, exec.ErrNotFound):
-			return mapError("--map-users", err)
-		case ctx.Err() != nil:
-			return mapError(m.tool, context.Cause(ctx))
-		default:
-			if len(out) > 0 {
-				err = fmt.Errorf("%w: %s", err, out)
-			}
-			return mapError(m.tool, err)
-		}
+	f, err := os.Open(m.db)
+	if err != nil {
+		return nil, mapError("--map-users", err)
+	}
+	defer f.Close()
+	subs, err := SubIDs(f, name, strconv.Itoa(uid))
+	if err != nil {
+		return nil, mapError("--map-users: "+m.db, err)
+	}
+	if len(subs) == 0 {
+		return nil, mapError("--map-users", fmt.Errorf("%s has no range for %s", m.db, name))
+	}
+	args := []string{"0", strconv.Itoa(m.id), "1"}
+	next := int64(1)
+	for _, s := range subs {
+		args = append(args, fmt.Sprint(next), fmt.Sprint(s.SubID), fmt.Sprint(s.Count))
+		next += s.Count
+	}
+	return args, nil
+}
+
+func (m idMap) write(pid int, args []string) error {
+	var text strings.Builder
+	for line := range slices.Chunk(args, 3) {
+		fmt.Fprintln(&text, strings.Join(line, " "))
+	}
+	if err := os.WriteFile(procFile(pid, m.file), []byte(text.String()), 0); err != nil {
+		return mapError("write "+m.file, err)
 	}
 	return nil
+}
+
+func (m idMap) run(ctx context.Context, pid int, args []string) error {
+	out, err := runTool(ctx, m.tool, append([]string{strconv.Itoa(pid)}, args...))
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, exec.ErrNotFound):
+		return mapError("--map-users", err)
+	case ctx.Err() != nil:
+		return mapError(m.tool, context.Cause(ctx))
+	case len(out) > 0:
+		err = fmt.Errorf("%w: %s", err, out)
+	}
+	return mapError(m.tool, err)
 }
 
 // runTool runs a program that may hang, as one that asks a directory service can, until ctx ends; it
