@@ -26,19 +26,39 @@ func Down(ctx context.Context, base instance.Base, name string) error {
 	if err != nil {
 		return err
 	}
-	var procs []*watched
+	procs, seen := watchAll(e)
+	if !seen {
+		return downUnseen(ctx, e)
+	}
 	defer func() {
 		for _, p := range procs {
 			p.close()
 		}
 	}()
+	if len(procs) > 0 && procs[0].id.Role == "supervisor" {
+		if err := end(ctx, e, procs[0]); err != nil {
+			return fmt.Errorf("%q: %w", name, err)
+		}
+	}
+	for _, p := range procs {
+		if err := p.waitOrKill(ctx); err != nil {
+			return fmt.Errorf("%q: %w", name, err)
+		}
+	}
+	return checkGone(ctx, base, e)
+}
+
+// watchAll holds the processes of an instance that still run. seen is false if they are in a PID namespace that can't
+// be seen from here.
+func watchAll(e instance.Entry) (procs []*watched, seen bool) {
 	ids := []instance.ProcessState{e.Holder}
 	switch {
 	case e.Holder.Elsewhere():
-		if ids[0].PID = Supervisor(e.Socket()); ids[0].PID == 0 {
-			return downUnseen(ctx, e)
+		pid := Supervisor(e.Socket())
+		if pid == 0 {
+			return nil, false
 		}
-		ids[0] = instance.Identify("supervisor", ids[0].PID)
+		ids[0] = instance.Identify("supervisor", pid)
 	case e.State != nil:
 		ids = e.State.Processes
 	}
@@ -47,28 +67,19 @@ func Down(ctx context.Context, base instance.Base, name string) error {
 			procs = append(procs, p)
 		}
 	}
-	if len(procs) > 0 && procs[0].id.Role == "supervisor" {
-		if err := end(ctx, e, procs[0]); err != nil {
-			return fmt.Errorf("%q: %w", name, err)
-		}
-	}
-	for _, p := range procs {
-		if err := p.wait(ctx, 5*time.Second); err != nil {
-			p.signal(unix.SIGKILL)
-			if err := p.wait(ctx, 5*time.Second); err != nil {
-				return fmt.Errorf("%q: %s (pid %d) does not end: %w", name, p.id.Role, p.id.PID, err)
-			}
-		}
-	}
-	// The directory: gone by now, or cleaned up by this look at it.
-	now, err := base.Find(ctx, name)
+	return procs, true
+}
+
+// checkGone looks at the directory: it is gone by now, or cleaned up by this look at it.
+func checkGone(ctx context.Context, base instance.Base, e instance.Entry) error {
+	now, err := base.Find(ctx, e.Name)
 	switch {
 	case errors.Is(err, instance.ErrNotFound):
 		return nil
 	case err == nil && now.Holder != e.Holder:
 		return nil // somebody has taken the name again meanwhile
 	case err == nil:
-		return fmt.Errorf("%q: its supervisor is not what its files say, and still runs", name)
+		return fmt.Errorf("%q: its supervisor is not what its files say, and still runs", e.Name)
 	}
 	return err
 }
@@ -217,4 +228,16 @@ func (w *watched) wait(ctx context.Context, d time.Duration) error {
 			return err
 		}
 	}
+}
+
+// waitOrKill waits for the process's end, in the end after SIGKILL.
+func (w *watched) waitOrKill(ctx context.Context) error {
+	if w.wait(ctx, 5*time.Second) == nil {
+		return nil
+	}
+	w.signal(unix.SIGKILL)
+	if err := w.wait(ctx, 5*time.Second); err != nil {
+		return fmt.Errorf("%s (pid %d) does not end: %w", w.id.Role, w.id.PID, err)
+	}
+	return nil
 }

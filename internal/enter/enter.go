@@ -62,7 +62,7 @@ func Exec(ctx context.Context, base instance.Base, name string, argv []string, c
 			return 0, err
 		}
 	}
-	closeAll, err := aim(ctx, s, st)
+	closeAll, err := aimAtInstance(ctx, s, st)
 	defer closeAll()
 	if err != nil {
 		return 0, err
@@ -154,8 +154,8 @@ func explain(name string, err error) error {
 	return &nscommand.ExecError{Status: nscommand.StatusCannotRun, Msg: fmt.Sprintf("%s: %v", name, ne.Err)}
 }
 
-// aim points s at the target of an instance. closeAll is to be called in any case, once s runs.
-func aim(ctx context.Context, s *nsexec.Session, st *instance.State) (closeAll func(), err error) {
+// aimAtInstance points s at the target of an instance. closeAll is to be called in any case, once s runs.
+func aimAtInstance(ctx context.Context, s *nsexec.Session, st *instance.State) (closeAll func(), err error) {
 	if st.Target.PID == 0 {
 		return aimAtPath(s, st)
 	}
@@ -215,69 +215,107 @@ func aimAtPath(s *nsexec.Session, st *instance.State) (closeAll func(), err erro
 
 // aimAt points s at a process, as a command that has what the process has. The files are to be
 // closed once s runs.
-func aimAt(s *nsexec.Session, in *target.Inside, pid int) (files []*os.File, err error) {
-	refuse := func(format string, a ...any) ([]*os.File, error) {
-		return files, fmt.Errorf("a command can't be run as one of process %d's own: %s", pid, fmt.Sprintf(format, a...))
-	}
-	if user := in.Namespaces[unix.CLONE_NEWUSER]; user != nil {
-		if s.Users, err = target.Ancestors(user, "/proc/self/ns/user"); err != nil {
-			files = s.Users
-			return refuse("its user namespace can't be entered from this one (%v)", err)
+func aimAt(s *nsexec.Session, in *target.Inside, pid int) ([]*os.File, error) {
+	a := &aim{Session: s, in: in, pid: pid}
+	for _, step := range []func() error{a.userNamespaces, a.otherNamespaces, a.mounts, a.rights} {
+		if err := step(); err != nil {
+			return a.files, err
 		}
-		files = s.Users
 	}
-	for flag, f := range in.Namespaces {
+	return a.files, nil
+}
+
+type aim struct {
+	*nsexec.Session
+	in    *target.Inside
+	pid   int
+	files []*os.File
+}
+
+func (a *aim) refuse(format string, args ...any) error {
+	return fmt.Errorf("a command can't be run as one of process %d's own: %s", a.pid, fmt.Sprintf(format, args...))
+}
+
+func (a *aim) userNamespaces() (err error) {
+	user := a.in.Namespaces[unix.CLONE_NEWUSER]
+	if user == nil {
+		return nil
+	}
+	a.Users, err = target.Ancestors(user, "/proc/self/ns/user")
+	a.files = append(a.files, a.Users...)
+	if err != nil {
+		return a.refuse("its user namespace can't be entered from this one (%v)", err)
+	}
+	return nil
+}
+
+func (a *aim) otherNamespaces() error {
+	for flag, f := range a.in.Namespaces {
 		own, err := ownNamespace(f, flag)
 		if err != nil {
-			return files, err
+			return err
 		}
 		if !own && flag != unix.CLONE_NEWUSER {
-			s.Spaces = append(s.Spaces, nsexec.Namespace{File: f, Type: flag})
+			a.Spaces = append(a.Spaces, nsexec.Namespace{File: f, Type: flag})
 		}
 	}
-	var mount *os.File
-	for _, ns := range s.Spaces {
-		switch ns.Type {
-		case unix.CLONE_NEWNS:
-			mount = ns.File
-		case unix.CLONE_NEWPID:
-			above, err := target.Ancestors(ns.File, "/proc/self/ns/pid")
-			files = append(files, above...)
-			if err != nil {
-				return refuse("its PID namespace can't be entered from this one")
-			}
+	if pids := a.space(unix.CLONE_NEWPID); pids != nil {
+		above, err := target.Ancestors(pids, "/proc/self/ns/pid")
+		a.files = append(a.files, above...)
+		if err != nil {
+			return a.refuse("its PID namespace can't be entered from this one")
 		}
 	}
+	return nil
+}
+
+// space returns the namespace of that type that is entered, nil if it is the caller's own.
+func (a *aim) space(flag int) *os.File {
+	for _, ns := range a.Spaces {
+		if ns.Type == flag {
+			return ns.File
+		}
+	}
+	return nil
+}
+
+// mounts decides about root directory and resolv.conf.
+func (a *aim) mounts() (err error) {
+	mount := a.space(unix.CLONE_NEWNS)
 	if mount != nil {
-		if ok, err := ownedAbove(mount, s.Users); err != nil || !ok {
-			return refuse("its programs belong to another user namespace than the one it is in")
+		if ok, err := ownedAbove(mount, a.Users); err != nil || !ok {
+			return a.refuse("its programs belong to another user namespace than the one it is in")
 		}
 	}
-	if s.Root, err = rootUnlessOwn(in.Root, mount != nil); err != nil {
-		return files, err
+	if a.Root, err = rootUnlessOwn(a.in.Root, mount != nil); err != nil {
+		return err
 	}
-	if mount != nil || s.Root != nil {
-		if err := fromMemory(in); err != nil {
-			return files, err
-		}
+	a.OwnMounts = true
+	if mount == nil && a.Root == nil {
+		return nil
 	}
-	s.OwnMounts = true
-	if mount != nil || s.Root != nil {
-		s.Instead, _ = os.Stat("/etc/resolv.conf")
-		s.OwnMounts = s.Instead != nil && s.ResolvConf != ""
+	if err := fromMemory(a.in); err != nil {
+		return err
 	}
-	s.UID, s.GID = in.UID, in.GID
+	a.Instead, _ = os.Stat("/etc/resolv.conf")
+	a.OwnMounts = a.Instead != nil && a.ResolvConf != ""
+	return nil
+}
+
+func (a *aim) rights() error {
+	in := a.in
+	a.UID, a.GID = in.UID, in.GID
 	if in.UID < 0 && in.OuterUID != os.Geteuid() || in.GID < 0 && in.OuterGID != os.Getegid() {
-		return refuse("user %d, group %d, which it has, have no numbers in its user namespace", in.OuterUID, in.OuterGID)
+		return a.refuse("user %d, group %d, which it has, have no numbers in its user namespace", in.OuterUID, in.OuterGID)
 	}
-	s.Bounding, s.Permitted, s.NoNewPrivs = in.Bounding, in.Permitted, in.NoNewPrivs
+	a.Bounding, a.Permitted, a.NoNewPrivs = in.Bounding, in.Permitted, in.NoNewPrivs
 	if in.UID == 0 {
 		// For root an execve makes the one out of the other, unless securebits, which can't be
 		// seen, forbid it.
-		s.Bounding &= in.Permitted
+		a.Bounding &= in.Permitted
 	}
-	s.KeepGroups = subset(in)
-	return files, nil
+	a.KeepGroups = subset(in)
+	return nil
 }
 
 // ownNamespace reports whether a namespace is the caller's own.

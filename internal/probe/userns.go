@@ -59,17 +59,8 @@ func (e *Env) whyNoUserNamespace(ctx context.Context, err error) (reason, remedy
 			return reason, remedy
 		}
 	}
-	for _, s := range usernsSwitches {
-		if privileged && !s.rootToo {
-			continue
-		}
-		if have, readErr := e.readWord("proc/sys/" + strings.ReplaceAll(s.sysctl, ".", "/")); readErr == nil && have == s.bad {
-			reason := fmt.Sprintf("the sysctl %s=%s forbids them", s.sysctl, s.bad)
-			if strings.Contains(s.sysctl, "apparmor") {
-				reason = fmt.Sprintf("AppArmor takes their privileges away (sysctl %s=%s)", s.sysctl, s.bad)
-			}
-			return reason, e.sudo(fmt.Sprintf("sysctl -w %s=%s", s.sysctl, s.good))
-		}
+	if reason, remedy := e.switchedOff(privileged); reason != "" {
+		return reason, remedy
 	}
 	switch errno := errnoOf(err); {
 	case errno == unix.EPERM && e.UID == 0 && !e.HasCap(unix.CAP_SETFCAP):
@@ -82,14 +73,38 @@ func (e *Env) whyNoUserNamespace(ctx context.Context, err error) (reason, remedy
 	case errno != unix.EPERM && errno != unix.EACCES:
 		return err.Error(), ""
 	}
+	return e.whoForbids(ctx, errnoOf(err))
+}
+
+// switchedOff names the sysctl that forbids user namespaces, or "".
+func (e *Env) switchedOff(privileged bool) (reason, remedy string) {
+	for _, s := range usernsSwitches {
+		if privileged && !s.rootToo {
+			continue
+		}
+		if have, err := e.readWord("proc/sys/" + strings.ReplaceAll(s.sysctl, ".", "/")); err != nil || have != s.bad {
+			continue
+		}
+		reason = fmt.Sprintf("the sysctl %s=%s forbids them", s.sysctl, s.bad)
+		if strings.Contains(s.sysctl, "apparmor") {
+			reason = fmt.Sprintf("AppArmor takes their privileges away (sysctl %s=%s)", s.sysctl, s.bad)
+		}
+		return reason, e.sudo(fmt.Sprintf("sysctl -w %s=%s", s.sysctl, s.good))
+	}
+	return "", ""
+}
+
+// whoForbids guesses who is behind an EPERM or EACCES that no setting explains.
+func (e *Env) whoForbids(ctx context.Context, errno unix.Errno) (reason, remedy string) {
 	if e.filtered() || e.inContainer() {
-		return "the container or service that we run in forbids them, by a system call filter or a security module, or this is a chroot (" + errnoOf(err).Error() + ")",
+		return "the container or service that we run in forbids them, by a system call filter or a security module, or this is a chroot (" + errno.Error() + ")",
 			"podman run --security-opt seccomp=unconfined --security-opt label=disable --device /dev/net/tun …"
 	}
+	look := e.sudo("dmesg | grep -i -e apparmor -e avc | tail")
 	if _, err := e.trial(ctx, UserOnly); err == nil {
-		return "one can be made, but a security module (AppArmor, SELinux) allows no network namespace in it", e.sudo("dmesg | grep -i -e apparmor -e avc | tail")
+		return "one can be made, but a security module (AppArmor, SELinux) allows no network namespace in it", look
 	}
-	return "the kernel refuses (" + errnoOf(err).Error() + "), perhaps because of a security module", e.sudo("dmesg | grep -i -e apparmor -e avc | tail")
+	return "the kernel refuses (" + errno.Error() + "), perhaps because of a security module", look
 }
 
 // callersFault returns what about this process makes the kernel refuse a user namespace (create_user_ns in
