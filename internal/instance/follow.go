@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -36,9 +37,9 @@ func (e Entry) copyLog(ctx context.Context, w io.Writer, follow bool) error {
 	}
 	watch := dirwatch.New()
 	defer watch.Close()
-	if err := watch.Set(e.Dir); err != nil {
-		return err
-	}
+	_ = watch.Set(e.Dir) // without, as on a kernel without dnotify, there is the ticker
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
 	ended, stop := e.watchEnd()
 	defer stop()
 	for last := false; ; {
@@ -50,6 +51,7 @@ func (e Entry) copyLog(ctx context.Context, w io.Writer, follow bool) error {
 		}
 		select {
 		case <-watch.C:
+		case <-look.C:
 		case <-ended:
 			last = true
 		case <-ctx.Done():

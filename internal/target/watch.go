@@ -83,11 +83,7 @@ func (t *Target) watchPath(wake *os.File) (mounts *os.File, stop func(), err err
 		return nil, nil, err
 	}
 	dir, stopped := dirwatch.New(), make(chan struct{})
-	if err := dir.Set(filepath.Dir(t.NetnsPath)); err != nil {
-		dir.Close()
-		mounts.Close()
-		return nil, nil, err
-	}
+	_ = dir.Set(filepath.Dir(t.NetnsPath)) // without, as on a kernel without dnotify, there are the mounts
 	go func() {
 		defer mounts.Close()
 		defer dir.Close()
