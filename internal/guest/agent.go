@@ -190,8 +190,11 @@ func (a *Agent) call(ctx context.Context, req request) (fds []int, err error) {
 		n, oobn, flags, _, rerr = unix.Recvmsg(int(fd), buf, oob, unix.MSG_CMSG_CLOEXEC)
 		return !errors.Is(rerr, unix.EAGAIN) && !errors.Is(rerr, unix.EINTR)
 	})
-	if err == nil {
+	switch {
+	case err == nil:
 		err = rerr
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		err = ErrEnded // closed meanwhile, which package os has no error for here
 	}
 	if err == nil && n == 0 {
 		err = ErrEnded

@@ -41,13 +41,16 @@ type agentSockets struct {
 	reuse *sync.Once
 }
 
-func (a agentSockets) Sockets(ctx context.Context, family, typ, n int) ([]int, error) {
+func (a agentSockets) Sockets(ctx context.Context, family, typ, n int) (fds []int, err error) {
 	g, err := a.s.guestAgent()
-	if err != nil {
-		return nil, err
+	if err == nil {
+		a.reuse.Do(a.s.reusePorts)
+		fds, err = g.Sockets(ctx, family, typ, n)
 	}
-	a.reuse.Do(a.s.reusePorts)
-	return g.Sockets(ctx, family, typ, n)
+	if err != nil && a.s.stopping.Load() {
+		err = direct.ErrClosed // that the helper ends first is no failure
+	}
+	return fds, err
 }
 
 func (s *supervisor) runChildDriver(ctx context.Context, opaque map[string]string) (<-chan struct{}, error) {

@@ -15,7 +15,8 @@ import (
 type Sockets interface {
 	// Sockets returns up to n new sockets (at least one, or an error) of family AF_INET or
 	// AF_INET6 and type SOCK_STREAM or SOCK_DGRAM, non-blocking and close-on-exec. The caller
-	// owns them; no other process may keep a copy, or the guest would not see them close.
+	// owns them; no other process may keep a copy, or the guest would not see them close. That the error is
+	// [ErrClosed], because their maker ends, is not logged.
 	Sockets(ctx context.Context, family, typ, n int) ([]int, error)
 }
 

@@ -130,7 +130,7 @@ func (p *pool) fill() {
 		p.mu.Lock()
 		p.free = append(p.free, fds...)
 		p.filling = false
-		failed := err != nil && p.err == nil && !p.closed
+		failed := err != nil && p.err == nil && !p.closed && !errors.Is(err, ErrClosed)
 		p.err = err
 		waiting := p.waiting
 		p.waiting = nil

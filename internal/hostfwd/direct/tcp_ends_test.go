@@ -2,6 +2,7 @@ package direct
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -267,3 +268,31 @@ func TestNoSockets(t *testing.T) {
 	ns.fail.Store(false)
 	say(t, dial(t, ln), "works again")
 }
+
+// TestSocketsAtTheEnd: that there are no sockets any more, because their maker has ended first, is not told.
+func TestSocketsAtTheEnd(t *testing.T) {
+	for _, failure := range []error{ErrClosed, errors.New("another")} {
+		asked, told := make(chan struct{}, 64), make(chan struct{}, 64)
+		h := New(Config{Log: func(string, ...any) { told <- struct{}{} }, Sockets: socketsFunc(func() error {
+			asked <- struct{}{}
+			return failure
+		})})
+		ln := open(t, h, hostfwd.TCP, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 80})
+		<-asked
+		if failure != ErrClosed {
+			<-told
+			h.Close()
+			continue
+		}
+		wantReset(t, ln) // another attempt, which comes after what the first one has told
+		<-asked
+		h.Close()
+		if len(told) > 0 {
+			t.Errorf("%v is told", failure)
+		}
+	}
+}
+
+type socketsFunc func() error
+
+func (f socketsFunc) Sockets(context.Context, int, int, int) ([]int, error) { return nil, f() }
