@@ -64,23 +64,27 @@ func runDown(ctx context.Context, a *app, o *downOptions) error {
 	if err != nil {
 		return err
 	}
-	names := o.names
 	if o.all {
 		entries, err := base.List(ctx)
 		if err != nil {
 			return err
 		}
 		for _, e := range entries {
-			names = append(names, e.Name)
+			o.names = append(o.names, e.Name)
 		}
 	}
-	errs := make([]error, len(names))
+	return downAll(ctx, a, base, o)
+}
+
+// downAll ends instances side by side.
+func downAll(ctx context.Context, a *app, base instance.Base, o *downOptions) error {
+	errs := make([]error, len(o.names))
 	var wg sync.WaitGroup
 	var ended atomic.Int32
 	stop := startProgress(a.err, func(time.Duration) string {
-		return fmt.Sprintf("ended %d of %d instances", ended.Load(), len(names))
+		return fmt.Sprintf("ended %d of %d instances", ended.Load(), len(o.names))
 	})
-	for i, name := range names {
+	for i, name := range o.names {
 		wg.Go(func() {
 			defer ended.Add(1)
 			errs[i] = control.Down(ctx, base, name)

@@ -88,32 +88,40 @@ func Of(err error) Kind {
 }
 
 // Hint returns the first hint, from the outside in, of err and what it wraps; or "".
-func Hint(err error) string {
-	if h, ok := err.(interface{ Hint() string }); ok {
-		if hint := h.Hint(); hint != "" {
-			return hint
+func Hint(err error) (hint string) {
+	visit(err, func(err error) bool {
+		if h, ok := err.(interface{ Hint() string }); ok {
+			hint = h.Hint()
 		}
+		return hint != ""
+	})
+	return hint
+}
+
+// Checks returns the checks of `slirpctl probe` that may find the cause of err, the first list as in [Hint].
+func Checks(err error) (checks []string) {
+	visit(err, func(err error) bool {
+		if c, ok := err.(interface{ HostChecks() []string }); ok {
+			checks = c.HostChecks()
+		}
+		return len(checks) > 0
+	})
+	return checks
+}
+
+// visit calls f for err and what it wraps, until f returns true.
+func visit(err error, f func(error) bool) bool {
+	if err == nil {
+		return false
+	}
+	if f(err) {
+		return true
 	}
 	switch e := err.(type) {
 	case interface{ Unwrap() error }:
-		return Hint(e.Unwrap())
+		return visit(e.Unwrap(), f)
 	case interface{ Unwrap() []error }:
-		for _, inner := range e.Unwrap() {
-			if hint := Hint(inner); hint != "" {
-				return hint
-			}
-		}
+		return slices.ContainsFunc(e.Unwrap(), func(err error) bool { return visit(err, f) })
 	}
-	return ""
-}
-
-// Checks returns the checks of `slirpctl probe` that may find the cause of err.
-func Checks(err error) []string {
-	var e interface{ HostChecks() []string }
-	for ; errors.As(err, &e); err = errors.Unwrap(e.(error)) {
-		if list := e.HostChecks(); len(list) > 0 {
-			return list
-		}
-	}
-	return nil
+	return false
 }

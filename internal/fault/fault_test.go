@@ -44,6 +44,9 @@ func TestCauseAndChecks(t *testing.T) {
 	if got := Checks(asks); len(got) != 2 || got[0] != "a" {
 		t.Errorf("checks %q", got)
 	}
+	if got := Checks(fmt.Errorf("%w: %w", cause, asks)); len(got) != 2 {
+		t.Errorf("behind another: %q", got)
+	}
 	for _, err := range []error{nil, cause, outer} {
 		if got := Checks(err); got != nil {
 			t.Errorf("%v: checks %q", err, got)

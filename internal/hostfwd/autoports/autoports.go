@@ -148,11 +148,6 @@ func (f *Follower) Look(ctx context.Context) error {
 
 // wanted turns sockets into forwards, one for each port: the one that reaches most.
 func (f *Follower) wanted(sockets []hostfwd.Socket) map[key]hostfwd.Forward {
-	guest := f.cfg.Manager.Guest()
-	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	if f.cfg.HostIP.IsLoopback() {
-		loopback = f.cfg.HostIP
-	}
 	best := map[key]hostfwd.Forward{}
 	ranks := map[key]int{}
 	for _, s := range sockets {
@@ -160,34 +155,43 @@ func (f *Follower) wanted(sockets []hostfwd.Socket) map[key]hostfwd.Forward {
 		if f.cfg.Exclude(k.port) || (k.network == "udp" && f.first <= k.port && k.port <= f.last) {
 			continue
 		}
-		fwd := hostfwd.Forward{Proto: hostfwd.Proto(s.Network), HostIP: f.cfg.HostIP, HostPort: k.port, GuestPort: k.port}
-		rank, a := 3, s.Local.Addr()
-		switch {
-		case a.IsUnspecified() && s.V6Only:
-			if !f.cfg.Guest6.IsValid() {
-				continue
-			}
-			fwd.GuestIP, rank = f.cfg.Guest6, 2
-		case a.IsUnspecified() || a == guest:
-		case a.IsLoopback():
-			fwd.HostIP, fwd.GuestIP, rank = loopback, a, 1
-		case a.IsLinkLocalUnicast() || a.IsMulticast():
-			continue // needs an interface, or is no address to connect to
-		default:
-			fwd.GuestIP, rank = a, 2
-		}
-		if rank <= ranks[k] && (rank != ranks[k] || best[k].GuestIP.Compare(fwd.GuestIP) <= 0) {
+		fwd, rank := f.forwardTo(s)
+		if rank < ranks[k] || rank == ranks[k] && best[k].GuestIP.Compare(fwd.GuestIP) <= 0 {
 			continue
 		}
 		full := fwd
 		if !full.GuestIP.IsValid() {
-			full.GuestIP = guest
+			full.GuestIP = f.cfg.Manager.Guest()
 		}
 		if f.cfg.Check(full) == nil {
 			best[k], ranks[k] = fwd, rank
 		}
 	}
 	return best
+}
+
+// forwardTo returns the forward to a socket and its rank, higher for a socket with more addresses; 0: there is none.
+func (f *Follower) forwardTo(s hostfwd.Socket) (fwd hostfwd.Forward, rank int) {
+	port, a := s.Local.Port(), s.Local.Addr()
+	fwd = hostfwd.Forward{Proto: hostfwd.Proto(s.Network), HostIP: f.cfg.HostIP, HostPort: port, GuestPort: port}
+	switch {
+	case a.IsUnspecified() && s.V6Only && f.cfg.Guest6.IsValid():
+		fwd.GuestIP = f.cfg.Guest6
+		return fwd, 2
+	case a.IsUnspecified() && s.V6Only:
+		return fwd, 0
+	case a.IsUnspecified() || a == f.cfg.Manager.Guest():
+		return fwd, 3
+	case a.IsLoopback():
+		if fwd.GuestIP = a; !fwd.HostIP.IsLoopback() {
+			fwd.HostIP = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		}
+		return fwd, 1
+	case a.IsLinkLocalUnicast() || a.IsMulticast(): // needs an interface, or is no address to connect to
+		return fwd, 0
+	}
+	fwd.GuestIP = a
+	return fwd, 2
 }
 
 // byHand returns the ports, of host and guest, that forwards which are not ours use.
