@@ -32,7 +32,8 @@ func takes(names ...string) cobra.PositionalArgs {
 // unknownCommand says that there is no command word below cmd, and which is the nearest.
 func unknownCommand(cmd *cobra.Command, word string) error {
 	full := map[string]string{}
-	var names []string
+	names := []string{"help"}
+	full["help"] = cmd.CommandPath() + " --help"
 	for _, sub := range cmd.Commands() {
 		if !sub.IsAvailableCommand() {
 			continue

@@ -28,7 +28,7 @@ func said(t *testing.T, args ...string) (out, errs string, code int) {
 func TestMistypedCommands(t *testing.T) {
 	for line, hint := range map[string]string{
 		"forward delete web 1": "did you mean slirpctl forward remove?", "forward lst": "did you mean slirpctl forward list?",
-		"forward lst -q": "did you mean slirpctl forward list?", "forward lst --help": "did you mean slirpctl forward list?",
+		"forward help": "did you mean slirpctl forward --help?", "forward lst -q": "did you mean slirpctl forward list?", "forward lst --help": "did you mean slirpctl forward list?",
 		"forward -- lst": "did you mean slirpctl forward list?", "forward nothing": "slirpctl forward --help shows the commands",
 		"help nosuch": "slirpctl --help shows the commands", "help lst": "did you mean slirpctl list?", "help forward lst": "did you mean slirpctl forward list?",
 		"lst": "did you mean slirpctl list?", "lst -q --all": "did you mean slirpctl list?", "--log-level debug prob": "did you mean slirpctl probe?",
