@@ -178,6 +178,19 @@ func TestAttackExecGroups(t *testing.T) {
 	}
 }
 
+// TestAttackExecRefused: root runs nothing in a user namespace that has no number for the target's user, where
+// the command would be root of the host.
+func TestAttackExecRefused(t *testing.T) {
+	t.Parallel()
+	l, uid, dir := rootLab(t)
+	tgt := l.hostile(uid, "exec unshare --user --net sh -c 'echo ready; exec sleep 1000'")
+	l.up("--name", "x", "--wait-netns", "1ms", strconv.Itoa(tgt.Process.Pid))
+	r := l.run("exec", "x", "--", evil(t, dir))
+	if r.code != 125 || r.out != "" || !strings.Contains(r.err, "have no numbers in its user namespace") {
+		t.Errorf("exit status %d: %s%s", r.code, r.out, r.err)
+	}
+}
+
 // TestAttackExecControlGroups: the target's program is in the target's control groups, with their limits and
 // without the devices that they forbid, and not in root's.
 func TestAttackExecControlGroups(t *testing.T) {
