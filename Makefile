@@ -71,6 +71,12 @@ test-versions: test-deps build ## run the integration tests over slirp4netns 1.0
 
 STORM ?= 60s
 
+.PHONY: test-packages
+test-packages: test-deps ## build the packages twice and look at each of them; minutes the first time
+	@go build -modfile=.ci/tools.mod -o bin/gotestsum gotest.tools/gotestsum
+	$(GIVE_BACK)
+	.ci/testenv --no-user $(GOTESTSUM) -count=1 -timeout $(TESTTIMEOUT) -tags packages ./internal/packages
+
 .PHONY: storm
 storm: test-deps build ## everything at once from 16 callers, for STORM [60s], three times, and once with the race detector
 	for seed in 1 2 3; do \
@@ -132,6 +138,7 @@ demo-deps test-deps race-deps lint-deps bench-deps:
 .PHONY: lint
 lint: lint-deps ## go vet, staticcheck, gofumpt, shellcheck
 	go vet $(PKG)
+	go vet -tags packages ./internal/packages
 	$(GOTOOL) staticcheck $(PKG)
 	@unformatted=$$($(GOTOOL) gofumpt -l cmd internal) && \
 	if [ -n "$$unformatted" ]; then echo "not gofumpt'ed (make fmt):"; echo "$$unformatted"; exit 1; fi

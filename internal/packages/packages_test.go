@@ -1,8 +1,5 @@
-//go:build !race
+//go:build packages
 
-// What is built here is not built with the race detector.
-
-// Package packages tests what make packages makes.
 package packages
 
 import (
