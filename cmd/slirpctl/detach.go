@@ -86,7 +86,7 @@ func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os
 	if err := gob.NewDecoder(ours).Decode(&r); err != nil {
 		ours.Close() // or it would wait for an answer
 		_ = cmd.Wait()
-		if !errors.Is(err, io.EOF) {
+		if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) { // killed while it wrote, too
 			return fmt.Errorf("the supervisor's report: %w", err)
 		}
 		return fmt.Errorf("the supervisor ended without a word (%s)", cmd.ProcessState)
