@@ -314,7 +314,7 @@ func TestLoopbackBanImpossible(t *testing.T) {
 		defer func() { l.env = nil }()
 		return l.run(append([]string{"up", "-d", "--name", "x", "--slirp4netns-path", blind, pid}, args...)...)
 	}
-	const warning, asked = "there is no packet filter on the tap: ", "--allow-host-loopback=false can't be had: no packet filter on the tap: "
+	const warning, asked = "there is no packet filter on the tap: ", "--allow-host-loopback=false is not possible: no packet filter on the tap: "
 	if r := up(""); r.code != 0 || !strings.Contains(r.err, warning) {
 		t.Errorf("exit status %d: %s", r.code, r.err)
 	}

@@ -146,7 +146,7 @@ func TestSandboxWithoutOwnID(t *testing.T) {
 	})
 	l.targets = append(l.targets, cmd.Process.Pid)
 	r := l.run("up", "-d", "--name", "x", "--sandbox=true", pid)
-	if r.code != exitUnsupported || !strings.Contains(r.err, "--sandbox=true can't be had: ") || !strings.Contains(r.err, "bind: Permission denied") {
+	if r.code != exitUnsupported || !strings.Contains(r.err, "--sandbox=true is not possible: ") || !strings.Contains(r.err, "bind: Permission denied") {
 		t.Errorf("exit status %d: %s", r.code, r.err)
 	}
 	l.noneLeft()

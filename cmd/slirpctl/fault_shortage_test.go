@@ -165,7 +165,7 @@ func TestOutboundAddressChanges(t *testing.T) {
 	_ = syscall.Kill(st.SlirpPID, syscall.SIGKILL)
 	eventually(t, "it is started again", func() bool { return l.state("x").Restarts == 1 })
 	st = l.state("x")
-	if args := cmdline(t, st.SlirpPID); !strings.Contains(args, "--outbound-addr=192.0.2.2 ") || !strings.Contains(l.log("x"), "from 192.0.2.1 until now, it is 192.0.2.2") {
+	if args := cmdline(t, st.SlirpPID); !strings.Contains(args, "--outbound-addr=192.0.2.2 ") || !strings.Contains(l.log("x"), "was 192.0.2.1, it is now 192.0.2.2") {
 		t.Errorf("started with %q\n%s", args, l.log("x"))
 	}
 	ip("link", "del", "vpn0")

@@ -10,14 +10,14 @@ import (
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
-// What slirp4netns does when it is not told otherwise, and what it can take.
+// Defaults of slirp4netns.
 const (
 	DefaultTap = "tap0"
 	builtinMTU = 1500
 )
 
-// Plan is everything that slirp4netns's argument list depends on, decided: names are resolved,
-// `auto` has become yes or no, descriptors are the numbers the child will see.
+// Plan is everything that slirp4netns's argument list depends on: names are resolved, `auto` is
+// decided, descriptors have the numbers that the child will see.
 type Plan struct {
 	MTU  int            // bytes, 68 to 65521; 0 is slirp4netns's own 1500
 	CIDR subnet.Network // the zero value is the default
@@ -26,12 +26,12 @@ type Plan struct {
 	DisableHostLoopback bool
 	DisableDNS          bool
 
-	// Sandbox can't be had by an ordinary user for a target with both a netns and a userns
-	// path (upstream issue 317): who makes the plan sees to that.
+	// Sandbox fails for an ordinary user if the target has both a netns and a userns path (upstream
+	// issue 317). The caller must avoid that.
 	Sandbox bool
 	Seccomp bool
 
-	OutboundAddr  netip.Addr // IPv4; the zero value leaves it to the routes
+	OutboundAddr  netip.Addr // IPv4; the zero value: chosen by the routes
 	OutboundAddr6 netip.Addr // IPv6
 
 	Tap string           // 1 to 15 bytes; "" is tap0
@@ -39,7 +39,7 @@ type Plan struct {
 
 	APISocket string // path of at most 107 bytes; "" for none
 	ReadyFD   int    // in the child, 3 or more; 0 for none
-	ExitFD    int    // in the child, 3 or more; 0 for none. A closed one makes slirp4netns exit at once
+	ExitFD    int    // in the child, 3 or more; 0 for none. If it is closed, slirp4netns exits at once
 
 	Target Target
 }
@@ -51,15 +51,15 @@ type Target struct {
 	UsernsPath string // the user namespace to enter first; only with NetnsPath, "" for none
 }
 
-// MissingFeatureError says that something was asked for which this slirp4netns can't do.
+// MissingFeatureError says that this slirp4netns lacks a feature that is needed.
 type MissingFeatureError struct {
 	Feature Feature
-	Since   string // the upstream version that brought it
-	Have    string // the version installed; "" where it was not asked
-	Wanted  string // what asked for it, like "the network 10.7.0.0/16"; may be empty
+	Since   string // the upstream version that added it
+	Have    string // the installed version; "" if unknown
+	Wanted  string // what needs it, like "the network 10.7.0.0/16"; may be empty
 }
 
-// Error gives one line.
+// Error returns one line.
 func (e *MissingFeatureError) Error() string {
 	wanted, have := e.Wanted, e.Have
 	if wanted == "" {
@@ -75,11 +75,11 @@ func (e *MissingFeatureError) Error() string {
 	return fmt.Sprintf("%s needs a slirp4netns with %s (upstream has it since %s); %s does not have it", wanted, option, e.Since, have)
 }
 
-// Args returns slirp4netns's arguments (without the program) for plan, using only what features
-// has. It looks at nothing else, so equal inputs give equal lists. What the binary does by
-// itself needs no feature: the network 10.0.2.0/24 needs no --cidr. What it can't do is a
-// [*MissingFeatureError], never left out.
-// Every list has -c, which 0.2 and 0.3 demand with -r.
+// Args returns slirp4netns's arguments (without the program) for plan, using only the given features.
+// It is a pure function. Options that have slirp4netns's default are omitted and need no feature: the
+// network 10.0.2.0/24 needs no --cidr. If a needed feature is missing, the error is a
+// [*MissingFeatureError]; nothing is silently omitted.
+// Every list has -c, which 0.2 and 0.3 require with -r.
 func Args(plan Plan, features FeatureSet) ([]string, error) {
 	l := argList{features: features}
 	l.add(plan.DisableHostLoopback, DisableHostLoopback, "", "keeping the namespace off the host's loopback")
@@ -107,7 +107,7 @@ func Args(plan Plan, features FeatureSet) ([]string, error) {
 	return l.args, nil
 }
 
-// Args is [Args] for this binary; errors name its version where it is known.
+// Args is [Args] for this binary; errors have its version if it is known.
 func (b Binary) Args(plan Plan) ([]string, error) {
 	args, err := Args(plan, b.Features)
 	if missing, ok := err.(*MissingFeatureError); ok && b.Version.Version != "" {
@@ -123,14 +123,14 @@ func (p Plan) tap() string {
 	return p.Tap
 }
 
-// argList collects arguments and the first thing that is missing.
+// argList collects arguments and the first missing feature.
 type argList struct {
 	args     []string
 	features FeatureSet
 	err      error
 }
 
-// need reports whether f is there, and notes it if not.
+// need reports whether f is available, and records an error if not.
 func (l *argList) need(f Feature, wanted string) bool {
 	if l.features.Has(f) {
 		return true
@@ -141,7 +141,7 @@ func (l *argList) need(f Feature, wanted string) bool {
 	return false
 }
 
-// add appends --f or --f=value if it is wanted.
+// add appends --f or --f=value if want is true.
 func (l *argList) add(want bool, f Feature, value, wanted string) {
 	if !want || !l.need(f, wanted) {
 		return

@@ -16,10 +16,10 @@ import (
 	"github.com/slirpctl/slirpctl/internal/crashpoint"
 )
 
-// LoopbackBan is a packet filter for slirp4netns's tap that keeps frames away from it which would
-// reach the host's loopback. slirp4netns's own --disable-host-loopback compares the destination
-// with the gateway and nothing else (sotranslate_out in libslirp's socket.c); a program inside
-// that makes frames by itself, or has nftables rewrite them, chooses any other destination.
+// LoopbackBan is a packet filter for slirp4netns's tap that drops frames that would reach the host's
+// loopback. slirp4netns's --disable-host-loopback only compares the destination with the gateway
+// (sotranslate_out in libslirp's socket.c); a program in the namespace that sends raw frames, or
+// rewrites them with nftables, can use other destinations.
 type LoopbackBan []bpf.Instruction
 
 // Verdicts of a socket filter.
@@ -28,14 +28,14 @@ const (
 	accept = 1 << 18 // bytes to keep; more than a frame has
 )
 
-// NewLoopbackBan makes the filter. The gateway's address is left to --disable-host-loopback, and that of the built-in
-// DNS, which may stand for a resolver on the host's loopback, to libslirp, which passes on nothing but its port 53.
+// NewLoopbackBan returns the filter. It passes the gateway's address, which --disable-host-loopback handles, and that
+// of the built-in DNS, which may be a resolver on the host's loopback: libslirp forwards only port 53 there.
 func NewLoopbackBan() LoopbackBan {
 	return concat(
-		// A tag is no part of the frame until that is read.
+		// A VLAN tag is kept apart from the frame until that is read.
 		LoopbackBan{bpf.LoadExtension{Num: bpf.ExtVLANTagPresent}},
 		unless(0, refuse),
-		// The EtherType, by which libslirp decides. It has no use for other protocols.
+		// The EtherType. libslirp handles only these protocols.
 		LoopbackBan{bpf.LoadAbsolute{Off: 12, Size: 2}},
 		when(unix.ETH_P_ARP, verdict(accept)),
 		when(unix.ETH_P_IP, concat(
@@ -75,11 +75,11 @@ func unless(val, v uint32) LoopbackBan {
 	return LoopbackBan{bpf.JumpIf{Cond: bpf.JumpEqual, Val: val, SkipTrue: 1}, bpf.RetConstant{Val: v}}
 }
 
-// holdAtReady makes the kernel stop the process group of slirp4netns in the very write(2) that
-// says that the network is ready, after which it reads its first frame: a signal for input on the
-// pipe's read end, SIGSTOP instead of SIGIO, to the group (fcntl(2), F_SETSIG). It fails with
-// errLate if that was written already.
-func holdAtReady(pipe *os.File, group int) error {
+// stopAtReady makes the kernel stop the process group of slirp4netns in the write(2) to the ready pipe,
+// after which slirp4netns would read its first frame: the pipe's read end signals input to the group,
+// with SIGSTOP instead of SIGIO (fcntl(2), F_SETSIG). It fails with errLate if the byte was written
+// already.
+func stopAtReady(pipe *os.File, group int) error {
 	return control(pipe, func(fd uintptr) error {
 		for _, c := range [][2]int{{unix.F_SETOWN, -group}, {unix.F_SETSIG, int(unix.SIGSTOP)}, {unix.F_SETFL, unix.O_NONBLOCK | unix.O_ASYNC}} {
 			if _, err := unix.FcntlInt(fd, c[0], c[1]); err != nil {
@@ -93,15 +93,15 @@ func holdAtReady(pipe *os.File, group int) error {
 	})
 }
 
-// letGo ends that. Closing the pipe would not do: a process that is being forked has it too.
-func letGo(pipe *os.File) {
+// cancelStop undoes stopAtReady. Closing the pipe is not enough: a process that is being forked has a copy.
+func cancelStop(pipe *os.File) {
 	_ = control(pipe, func(fd uintptr) error {
 		_, err := unix.FcntlInt(fd, unix.F_SETFL, unix.O_NONBLOCK)
 		return err
 	})
 }
 
-var errLate = errors.New("slirp4netns was ready before it could be held")
+var errLate = errors.New("slirp4netns was ready before it could be stopped")
 
 func control(f *os.File, do func(fd uintptr) error) error {
 	rc, err := f.SyscallConn()
@@ -114,28 +114,28 @@ func control(f *os.File, do func(fd uintptr) error) error {
 	return err
 }
 
-// impose puts the filter on the tap of a slirp4netns that [holdAtReady] is stopping.
-func (p *Process) impose(ban LoopbackBan) error {
+// applyBan attaches the filter to the tap of a slirp4netns that [stopAtReady] is stopping.
+func (p *Process) applyBan(ban LoopbackBan) error {
 	tap, err := p.findTap()
 	if err != nil {
 		return err
 	}
 	defer unix.Close(tap)
-	// It is on its way out of write(2).
-	for deadline := time.Now().Add(graceful); !p.Stopped(); time.Sleep(20 * time.Microsecond) {
+	// It stops when it returns from write(2).
+	for deadline := time.Now().Add(stopTimeout); !p.Stopped(); time.Sleep(20 * time.Microsecond) {
 		if time.Now().After(deadline) {
 			return errors.New("slirp4netns is not stopped by SIGSTOP")
 		}
 	}
 	crashpoint.Here("slirp4netns held")
-	// No frame joins those that wait since before there was a filter, so they come to an end.
+	// Drop new frames, so that the queue of frames from before the filter can be emptied.
 	if err := attach(tap, verdict(refuse)); err != nil {
 		return err
 	}
 	refused, err := drain(tap, ban)
 	if err == nil && refused {
-		// Somebody is trying. A frame that passed no filter may still be on its way into the
-		// queue on another processor: wait until each has left that code (membarrier(2); 0 to 30 ms).
+		// An attack. Another CPU may still be queueing a frame that it did not filter: wait until
+		// every CPU has left that code (membarrier(2); 0 to 30 ms).
 		if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0); errno != 0 {
 			time.Sleep(20 * time.Millisecond)
 		}
@@ -150,7 +150,7 @@ func (p *Process) impose(ban LoopbackBan) error {
 // membarrierGlobal is MEMBARRIER_CMD_GLOBAL of linux/membarrier.h.
 const membarrierGlobal = 1
 
-// attach makes filter the tap's.
+// attach sets the tap's filter.
 func attach(tap int, filter LoopbackBan) error {
 	raw, err := bpf.Assemble(filter)
 	if err != nil {
@@ -163,16 +163,16 @@ func attach(tap int, filter LoopbackBan) error {
 	return nil
 }
 
-// drain throws the frames away that wait in a tap that takes no more of them; slirp4netns is
-// stopped. refused reports whether ban would have refused one of them.
+// drain discards the frames queued in the tap, whose filter drops new ones; slirp4netns is stopped.
+// refused reports whether ban would have refused one of them.
 func drain(tap int, ban LoopbackBan) (refused bool, err error) {
-	vm, err := bpf.NewVM(ban[3:]) // less the tag, which is no part of the frame
+	vm, err := bpf.NewVM(ban[3:]) // without the check for a VLAN tag, which is not in the frame
 	if err != nil {
 		return false, err
 	}
 	frame := make([]byte, 1<<16+64)
 	for {
-		// Go's scheduler interrupts calls with signals.
+		// The calls may fail with EINTR: Go's scheduler sends signals.
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(tap), Events: unix.POLLIN}}, 0)
 		if err == nil && n == 0 {
 			return refused, nil
@@ -192,8 +192,8 @@ func drain(tap int, ban LoopbackBan) (refused bool, err error) {
 	}
 }
 
-// findTap returns a descriptor of the tap, out of slirp4netns's own. That process is the child, or
-// one of its group where the child is a wrapper; p.holder is it from then on.
+// findTap returns a duplicate of slirp4netns's descriptor of the tap. slirp4netns is the child or, if the
+// child is a wrapper, another process of its group. findTap sets p.holder to it.
 func (p *Process) findTap() (fd int, err error) {
 	var first error
 	for _, pid := range withDescendants(p.PID()) {
@@ -201,7 +201,7 @@ func (p *Process) findTap() (fd int, err error) {
 		if err != nil {
 			continue
 		}
-		if pgid, err := unix.Getpgid(pid); err == nil && pgid == p.PID() { // that pidfd's, and no other that got the number
+		if pgid, err := unix.Getpgid(pid); err == nil && pgid == p.PID() { // while the pidfd is open and in this group, pid is the same process
 			if fd, err = stealTap(pidfd, pid); err == nil {
 				p.mu.Lock()
 				p.holder, p.holderPID = pidfd, pid

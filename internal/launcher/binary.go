@@ -15,21 +15,21 @@ import (
 	"github.com/slirpctl/slirpctl/internal/trust"
 )
 
-// DefaultBinary is the name looked for on PATH where no path is given.
+// DefaultBinary is the name looked up on PATH if no path is given.
 const DefaultBinary = "slirp4netns"
 
 const (
 	// For --help and --version each. They take 1 to 2 ms.
 	detectTimeout   = 2 * time.Second
-	detectGrace     = time.Second / 2 // for reading what is in the pipes when the program has ended
+	detectGrace     = time.Second / 2 // for reading the pipes after the program has exited
 	detectMaxOutput = 64 << 10        // bytes; the longest help text is below 2 KB
 )
 
-// Binary is an installed slirp4netns and what it says it can do.
+// Binary is an installed slirp4netns and its features.
 type Binary struct {
 	Path     string     `json:"path"` // as it will be executed; absolute when found on PATH
 	Version  Version    `json:"version"`
-	Features FeatureSet `json:"features"` // what its help text lists
+	Features FeatureSet `json:"features"` // as listed in its help text
 }
 
 // BinaryProblem says what is wrong with a binary.
@@ -39,21 +39,21 @@ type BinaryProblem string
 const (
 	BinaryMissing       BinaryProblem = "missing"
 	BinaryNotExecutable BinaryProblem = "not-executable" // a directory, no x bit, a foreign format, no loader
-	BinaryHangs         BinaryProblem = "hangs"          // no end within 2 seconds
+	BinaryHangs         BinaryProblem = "hangs"          // no exit within 2 seconds
 	BinarySilent        BinaryProblem = "prints-nothing"
 	BinaryCrashed       BinaryProblem = "crashes" // ended by a signal
 	BinaryForeign       BinaryProblem = "not-slirp4netns"
 )
 
-// BinaryError is the error of [Detect] where there is no usable slirp4netns.
+// BinaryError is the error of [Detect] if there is no usable slirp4netns.
 type BinaryError struct {
-	Path    string // what was asked for, or was found
+	Path    string // as given or as found
 	Problem BinaryProblem
 	Detail  string // the exit status, signal, or first line of the output; may be empty
-	Err     error  // the system's error where it could not be started; may be nil
+	Err     error  // the system's error if it could not be started; may be nil
 }
 
-// Error gives one line.
+// Error returns one line.
 func (e *BinaryError) Error() string {
 	var what string
 	switch e.Problem {
@@ -84,20 +84,20 @@ func (e *BinaryError) Error() string {
 	return fmt.Sprintf("%s %s", e.Path, what)
 }
 
-// Unwrap gives the system's error, for example fs.ErrNotExist.
+// Unwrap returns the system's error, for example fs.ErrNotExist.
 func (e *BinaryError) Unwrap() error { return e.Err }
 
-// Hint says what to do about it.
+// Hint returns the hint for the user.
 func (e *BinaryError) Hint() string {
 	if e.Problem == BinaryMissing {
-		return "install slirp4netns (that is the name of its package everywhere), or say where it is with --slirp4netns-path"
+		return "install slirp4netns (the name of its package in every distribution), or give its path with --slirp4netns-path"
 	}
-	return "name another with --slirp4netns-path"
+	return "give the path of another one with --slirp4netns-path"
 }
 
-// Find returns the absolute path that will be executed for path: itself if it has a slash, else
-// what [LookPath] finds; "" stands for [DefaultBinary]. It starts nothing.
-// The error is a [*BinaryError], or a [*trust.Error] if others than root could have written what root would run.
+// Find returns the absolute path that will be executed for path: path itself if it has a slash, else
+// the result of [LookPath]; "" stands for [DefaultBinary]. It does not run the binary.
+// The error is a [*BinaryError], or a [*trust.Error] if root would run a file that other users can write.
 func Find(path string) (string, error) {
 	found, err := find(path)
 	if err == nil {
@@ -127,9 +127,9 @@ func find(path string) (string, error) {
 	return "", &BinaryError{Path: path, Problem: BinaryNotExecutable, Detail: lookDetail(path, err), Err: err}
 }
 
-// LookPath is [exec.LookPath] for helper programs: relative and empty entries of PATH are skipped, since
-// they would run what lies in the current directory. Where PATH is not set, as in the hooks of some
-// OCI runtimes, the usual directories are searched.
+// LookPath is [exec.LookPath] for helper programs: it skips relative and empty entries of PATH, which
+// would run files of the current directory. If PATH is not set, as in the hooks of some OCI runtimes,
+// it searches the usual directories.
 func LookPath(name string) (string, error) {
 	if strings.Contains(name, "/") {
 		return exec.LookPath(name)
@@ -148,7 +148,7 @@ func LookPath(name string) (string, error) {
 	return "", &exec.Error{Name: name, Err: exec.ErrNotFound}
 }
 
-// lookDetail names why a file that exists is no program.
+// lookDetail returns why a file that exists can't be executed.
 func lookDetail(path string, err error) string {
 	if st, statErr := os.Stat(path); statErr == nil && st.IsDir() {
 		return "it is a directory"
@@ -160,9 +160,8 @@ func lookDetail(path string, err error) string {
 	return fs.ErrPermission.Error()
 }
 
-// Detect finds slirp4netns (see [Find]) and asks it for its version and its features, at the
-// same time. It takes at most about 2 seconds, usually 2 ms. The error is a [*BinaryError],
-// or ctx's own.
+// Detect finds slirp4netns (see [Find]) and runs it with --version and --help concurrently. It takes
+// at most about 2 seconds, usually 2 ms. The error is a [*BinaryError], that of [Find] or ctx's.
 func Detect(ctx context.Context, path string) (Binary, error) {
 	found, err := Find(path)
 	if err != nil {
@@ -199,16 +198,16 @@ func detectHelp(ctx context.Context, found string) (Binary, error) {
 		return b, err
 	}
 	b.Features = ParseFeatures(text)
-	// Every release since 0.2.0 has these three; the usage line only repeats argv[0].
+	// Every release since 0.2.0 has these three. The usage line is no evidence: it repeats argv[0].
 	if !b.Features.Has(Configure) || !b.Features.Has(ReadyFD) || !b.Features.Has(ExitFD) {
 		return b, &BinaryError{Path: found, Problem: BinaryForeign, Detail: "--help printed " + firstLine(text)}
 	}
 	return b, nil
 }
 
-// ask runs path with one argument and returns its standard output. The program gets no
-// standard input and little environment, may print 64 KB, has 2 seconds, and is killed with
-// all it started in its process group.
+// ask runs path with one argument and returns its standard output. The program has no standard
+// input and a minimal environment, may print 64 KB and run for 2 seconds, and is killed together with
+// its process group.
 func ask(ctx context.Context, path, arg string) (string, error) {
 	timed, cancel := context.WithTimeout(ctx, detectTimeout)
 	defer cancel()
@@ -218,14 +217,14 @@ func ask(ctx context.Context, path, arg string) (string, error) {
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = detectGrace // something it started may hold the pipes open
+	cmd.WaitDelay = detectGrace // a descendant may hold the pipes open
 
 	if err := cmd.Start(); err != nil {
 		return "", startError(path, err)
 	}
 	err := cmd.Wait()
 	if errors.Is(err, exec.ErrWaitDelay) {
-		// The program ended; what it left behind in its group is ended too.
+		// The program has exited; kill what it left in its process group.
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	}
 	if ctx.Err() != nil {
@@ -244,14 +243,14 @@ func ask(ctx context.Context, path, arg string) (string, error) {
 	case strings.TrimSpace(out) == "" && strings.TrimSpace(stderr.String()) == "":
 		return "", &BinaryError{Path: path, Problem: BinarySilent, Detail: fmt.Sprintf("%s ended with exit status %d", arg, status.ExitStatus())}
 	case status.ExitStatus() != 0:
-		// It may be slirp4netns whose loader lacks a library: quote what it said.
+		// It may be a slirp4netns whose loader lacks a library: quote the output.
 		text := stderr.String()
 		if strings.TrimSpace(text) == "" {
 			text = out
 		}
 		problem := BinaryForeign
 		if status.ExitStatus() == 127 {
-			problem = BinaryNotExecutable // the loader's and the shell's status for "could not start it"
+			problem = BinaryNotExecutable // the status of the loader and the shell for a failed start
 		}
 		return "", &BinaryError{Path: path, Problem: problem, Detail: fmt.Sprintf("%s ended with exit status %d: %s", arg, status.ExitStatus(), firstLine(text))}
 	}
@@ -273,7 +272,7 @@ func startError(path string, err error) error {
 	return e
 }
 
-// firstLine quotes the first line of text that is not empty, cut to 120 bytes.
+// firstLine returns the first non-empty line of text, quoted and cut to 120 bytes.
 func firstLine(text string) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
 	if len(line) > 120 {
@@ -282,11 +281,11 @@ func firstLine(text string) string {
 	return fmt.Sprintf("%q", line)
 }
 
-// errTooMuch ends the copying of output that nobody wants.
+// errTooMuch stops the copying of too much output.
 var errTooMuch = errors.New("too much output")
 
-// boundedBuffer keeps a bounded number of bytes and refuses the rest.
-// It has no ReadFrom on purpose: io.Copy would go round the bound.
+// boundedBuffer keeps a bounded number of bytes and fails on more.
+// It must not have a ReadFrom, with which io.Copy would bypass the bound.
 type boundedBuffer struct {
 	kept       []byte
 	left       int

@@ -15,27 +15,27 @@ import (
 	"github.com/slirpctl/slirpctl/internal/atomicfile"
 )
 
-// Cache remembers features between runs, which saves `up` two processes (1 to 2 ms each). Help texts are
-// compiled in, so an unchanged ELF file has unchanged features; a script may call anything
-// and is asked every time. What can't be read or written is as if it were not there.
+// Cache stores features between runs, which saves `up` two processes (1 to 2 ms each). Help texts are
+// compiled in, so an unchanged ELF file has unchanged features; a script may run any program, so
+// it is not cached. Errors of reading and writing the cache are ignored.
 type Cache struct {
-	Dir string // private to this user; must exist for anything to be remembered
+	Dir string // private to this user; without it nothing is cached
 }
 
 const cacheFile = "slirp4netns-features.json"
 
-// settled is how long a file must have been left alone before its times identify its content:
-// the kernel's clock for them is coarse, and two writes can fall into one tick.
-const settled = 2 * time.Second
+// minAge is how long a file must be unchanged before its times identify its content: the kernel's
+// clock for them is coarse, so that two writes may get the same time.
+const minAge = 2 * time.Second
 
-// identity is what changes whenever the file does, or what we look for in it.
+// identity changes whenever the file does, or the list of features that this slirpctl knows.
 type identity struct {
 	Path     string    `json:"path"`
 	Dev      uint64    `json:"dev"`
 	Inode    uint64    `json:"inode"`
 	Size     int64     `json:"size"`
 	Modified [2]int64  `json:"modified"` // seconds, nanoseconds
-	Changed  [2]int64  `json:"changed"`  // no program can set this one back
+	Changed  [2]int64  `json:"changed"`  // the ctime, which can't be set
 	Known    []Feature `json:"known"`    // by this slirpctl
 }
 
@@ -45,9 +45,8 @@ type cacheEntry struct {
 	Version  string     `json:"version"`
 }
 
-// Detect is the function [Detect] with a memory, except that of the version only
-// [Version.Version] is certain to be there: it is compiled in, while the libraries may be
-// replaced without the binary.
+// Detect is the function [Detect] with a cache. A cached result has only [Version.Version] of the
+// version: the rest is about libraries, which may be replaced without the binary.
 func (c Cache) Detect(ctx context.Context, path string) (Binary, error) {
 	found, err := Find(path)
 	if err != nil {
@@ -66,15 +65,15 @@ func (c Cache) Detect(ctx context.Context, path string) (Binary, error) {
 	return b, err
 }
 
-// storeSame stores an answer unless the file was replaced while it was asked: then it is not
-// known which one answered.
+// storeSame stores a result unless the file was replaced during the detection: then it may be of either
+// file.
 func (c Cache) storeSame(e cacheEntry) {
 	if again, ok := identify(e.Binary.Path); ok && reflect.DeepEqual(e.Binary, again) {
 		c.store(e)
 	}
 }
 
-// identify returns the identity of the file at path; ok is false where it may change unseen.
+// identify returns the identity of the file at path; ok is false if the file may change without it.
 func identify(path string) (id identity, ok bool) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -94,10 +93,10 @@ func identify(path string) (id identity, ok bool) {
 		Modified: [2]int64{int64(st.Mtim.Sec), int64(st.Mtim.Nsec)},
 		Changed:  [2]int64{int64(st.Ctim.Sec), int64(st.Ctim.Nsec)},
 		Known:    AllFeatures(),
-	}, time.Since(time.Unix(st.Ctim.Unix())) > settled
+	}, time.Since(time.Unix(st.Ctim.Unix())) > minAge
 }
 
-// load returns what is remembered of id. A file that is not ours is not believed.
+// load returns the entry for id. It ignores a file that others may have written.
 func (c Cache) load(id identity) (e cacheEntry, hit bool) {
 	f, err := os.OpenFile(filepath.Join(c.Dir, cacheFile), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -117,11 +116,11 @@ func (c Cache) load(id identity) (e cacheEntry, hit bool) {
 	return e, true
 }
 
-// store replaces what is remembered, atomically.
+// store replaces the cache file atomically.
 func (c Cache) store(e cacheEntry) {
 	data, err := json.Marshal(e)
 	if err != nil {
 		return
 	}
-	_ = atomicfile.Write(filepath.Join(c.Dir, cacheFile), data, nil) // it is found out again
+	_ = atomicfile.Write(filepath.Join(c.Dir, cacheFile), data, nil) // on an error it is detected again
 }

@@ -1,59 +1,58 @@
-// Package launcher starts slirp4netns and knows it: which binary, what it can do, how it has to be
-// told, when it is ready, why it failed. It exists so that nobody else has to know that
-// --outbound-addr6 looks at the wrong option, or that an invalid exit descriptor ends
-// slirp4netns at once and an invalid ready descriptor is ignored.
+// Package launcher starts slirp4netns: it finds the binary, detects its features, builds its arguments,
+// waits until it is ready, and explains why it failed. It exists so that no other package needs to know,
+// for example, that --outbound-addr6=INTERFACE looks at the wrong option, that slirp4netns exits at once if its exit
+// descriptor is invalid, and that it ignores an invalid ready descriptor.
 //
 // # Theory of operation
 //
-// A start goes through five steps; each is a file, and each but the last starts nothing that
-// stays:
+// A start has five steps, each in its own file. Only the last one leaves a process running:
 //
-//	Detect     run --help and --version of the binary: path, version, features. A feature is
-//	           what the help names. The version number only words errors: distributions
-//	           backport and disable. An answer is kept for as long as the file is the same.
-//	NewPlan    options → Plan: what is wanted, with names resolved and nothing left to guess.
+//	Detect     run the binary with --help and --version: path, version, features. Features are
+//	           taken from the help text. The version number is only for messages, because
+//	           distributions backport and disable features. The result is cached while the file
+//	           is unchanged.
+//	NewPlan    options → Plan: everything that the options decide, with names resolved.
 //	Decide     sandbox and seccomp: `auto` becomes on, or off with the reason, which the caller
-//	           logs; `true` becomes on or an error. Nothing is dropped in silence.
-//	Args       Plan + features → argument list. A pure function: everything it knows about a
-//	           version is a feature. What the plan wants and the binary lacks is a
-//	           MissingFeatureError, never left out.
+//	           logs; `true` becomes on or an error. No option is silently dropped.
+//	Args       Plan + features → argument list. A pure function; it uses features, not versions.
+//	           If the plan needs a feature that the binary lacks, the error is a
+//	           MissingFeatureError.
 //	Start      run it; the Process owns the child and the parent's ends of its pipes.
 //
-// The life of the child hangs on descriptors, not on timers:
+// The lifetime of the child is controlled by descriptors, not by timers:
 //
 //	launcher                          slirp4netns
 //	ready pipe, read end  ◀────────── 3: writes "1" and closes when the tap is up
-//	exit pipe, write end  ──────────▶ 4: ends, and removes its API socket, when this hangs up
-//	log                   ◀────────── 1, 2: what it says; the tail explains a failed start
-//	target                ──────────▶ 5: a pinned namespace, where it is not named by PID
+//	exit pipe, write end  ──────────▶ 4: exits, and removes its API socket, when this hangs up
+//	log                   ◀────────── 1, 2: its output; the tail explains a failed start
+//	target                ──────────▶ 5: a pinned namespace, unless the target is given by PID
 //
-// The child's ends of the pipes are closed right after the start. So the read end of the ready
-// pipe tells the two things that can happen, at once and without polling: a byte, the network
-// is ready; end of file, slirp4netns has died. Whoever keeps a copy of the write end must poll
-// instead. The write end of the exit pipe exists in the supervisor alone: when that goes, in
-// whatever way, slirp4netns goes. The parent-death signal does the same for one that is stuck
-// before it looks at the pipe.
+// The child's ends of the pipes are closed right after the start, so that the read end of the ready
+// pipe reports both outcomes without polling: a byte, the network is ready; end of file, slirp4netns has
+// died. The write end of the exit pipe exists in the supervisor only: slirp4netns exits whenever the
+// supervisor does, for any reason. The parent-death signal does the same for a slirp4netns that is stuck
+// before it polls the pipe.
 //
-// With a LoopbackBan slirp4netns is held at ready. It writes its byte just before its main loop; the
-// read end of the pipe has O_ASYNC, with slirp4netns's process group as the owner and SIGSTOP as the signal, so that the
-// kernel stops it in that very write(2), before it reads a frame:
+// With a LoopbackBan slirp4netns is stopped when it is ready. It writes its byte just before its main loop. The
+// read end of the pipe has O_ASYNC, with slirp4netns's process group as the owner and SIGSTOP as the signal, so the
+// kernel stops it in that write(2), before it reads a frame:
 //
 //	slirp4netns   … TUNSETIFF, tap up … write "1" ▏stopped                            ▏main loop …
 //	launcher                                      ▏its tap by pidfd_getfd,            ▏
 //	                                              ▏TUNATTACHFILTER, queue emptied,    ▏
 //	                                              ▏O_ASYNC off, SIGCONT to the group  ▏
 //
-// A launcher that dies in between leaves nobody stopped: the parent-death signal kills the child, and the
-// kernel lets the rest of a process group go on that is orphaned by its death.
+// If the launcher dies in between, no process is left stopped: the parent-death signal kills the child, and the
+// kernel continues the rest of the process group, which becomes orphaned.
 //
-// Ending goes from soft to hard: the exit pipe, SIGTERM, SIGKILL, each with a bounded wait, and
-// always a wait for the end. One goroutine waits for the child, sees to it that its whole process group has
-// ended (the child may be a wrapper script, and the next slirp4netns needs the tap), and reaps it; everybody else
-// waits for Done.
+// To stop slirp4netns, Stop closes the exit pipe, then sends SIGTERM, then SIGKILL, with a bounded wait after each,
+// and waits for the end. One goroutine waits for the child, makes sure that its whole process group has
+// ended (the child may be a wrapper script, and the next slirp4netns needs the tap), and reaps it; all others
+// wait for Done.
 //
-// slirp4netns has one exit status for every failure, so why it failed is read from its words
-// (Explain). They differ little from 0.2 to 1.3; what is not recognised is quoted as it is.
+// slirp4netns has one exit status for all failures, so the reason is read from its output (Explain). The
+// messages differ little from 0.2 to 1.3; an unknown one is quoted.
 //
-// What is not here: watching the target, which slirp4netns does not do either, and starting
-// again after a crash. Both need the whole instance: package supervisor.
+// Watching the target, which slirp4netns does not do, and restarts are in package supervisor: they
+// need the whole instance.
 package launcher

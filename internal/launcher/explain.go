@@ -11,10 +11,10 @@ import (
 	"github.com/slirpctl/slirpctl/internal/plaintext"
 )
 
-// StartProblem is what kept slirp4netns from becoming ready, as far as its words tell.
+// StartProblem is the reason why slirp4netns did not become ready, according to its output.
 type StartProblem string
 
-// The causes told apart. The words are those of main.c, slirp4netns.c and sandbox.c, 0.2 to 1.3.
+// The known reasons. The messages are those of main.c, slirp4netns.c and sandbox.c, 0.2 to 1.3.
 const (
 	TunDenied       StartProblem = "tun-denied"       // open("/dev/net/tun"): Permission denied
 	TunMissing      StartProblem = "tun-missing"      // open("/dev/net/tun"): No such file or directory
@@ -36,39 +36,39 @@ const (
 type StartError struct {
 	Problem StartProblem
 	Exit    string // how it ended: "exit status 1", "still running"
-	Words   string // the last lines it said, one line, printable
-	// Interface describes the one that is in the way, "tap0 (bridge)"; "" where that is not known.
+	Output  string // the last lines of its output, as one printable line
+	// Interface describes the existing interface for InterfaceExists, as "tap0 (bridge)"; "" if unknown.
 	Interface string
 }
 
 func (e *StartError) Error() string {
 	switch e.Problem {
 	case StartTimeout:
-		return withWords("slirp4netns did not become ready in time", e.Words)
+		return withOutput("slirp4netns did not become ready in time", e.Output)
 	case InterfaceExists:
 		if e.Interface != "" {
 			name, kind, _ := strings.Cut(e.Interface, " ")
 			return strings.TrimSpace(name + " exists already in the namespace " + kind)
 		}
-		return withWords("the interface exists already in the namespace", e.Words)
+		return withOutput("the interface exists already in the namespace", e.Output)
 	}
-	return withWords(fmt.Sprintf("slirp4netns failed (%s)", e.Exit), e.Words)
+	return withOutput(fmt.Sprintf("slirp4netns failed (%s)", e.Exit), e.Output)
 }
 
-func withWords(msg, words string) string {
-	if words == "" {
+func withOutput(msg, output string) string {
+	if output == "" {
 		return msg
 	}
-	return msg + ": " + words
+	return msg + ": " + output
 }
 
-// Hint says which option helps. What the host must change is known to package probe.
+// Hint says which option helps. Package probe knows what to change on the host.
 func (e *StartError) Hint() string {
 	switch e.Problem {
 	case InterfaceExists:
-		return "choose another with --tap-name, or end what made it"
+		return "choose another name with --tap-name, or stop the program that made it"
 	case NetnsDenied:
-		return "the namespace's user namespace is not yours to enter; name it with --userns, or run as its owner"
+		return "you may not enter the namespace's user namespace; name it with --userns, or run as its owner"
 	case SandboxFailed:
 		return "start without it: --sandbox=false"
 	case SeccompFailed:
@@ -78,17 +78,17 @@ func (e *StartError) Hint() string {
 	case MemoryLimit:
 		return "raise the limit: ulimit -v (RLIMIT_AS), or that of the cgroup (memory.max; MemoryMax= in systemd)"
 	case StartTimeout:
-		return "give it longer with --timeout, or look at the log with --log-level debug"
+		return "allow more time with --timeout, or see the log with --log-level debug"
 	}
 	return askProbe
 }
 
-// Explain turns what slirp4netns said into a [*StartError], which quotes the last three lines: it
-// names the cause first and then what failed because of it ("child failed(1)").
-func Explain(exit, words string) *StartError {
-	said := meaningful(words)
-	e := &StartError{Problem: StartOther, Exit: exit, Words: strings.Join(said[max(0, len(said)-3):], "; ")}
-	all := strings.Join(said, "\n")
+// Explain returns a [*StartError] for slirp4netns's output. It quotes the last three lines: the cause comes
+// first, then what failed because of it ("child failed(1)").
+func Explain(exit, output string) *StartError {
+	lines := meaningful(output)
+	e := &StartError{Problem: StartOther, Exit: exit, Output: strings.Join(lines[max(0, len(lines)-3):], "; ")}
+	all := strings.Join(lines, "\n")
 	has := func(parts ...string) bool {
 		for _, p := range parts {
 			if !strings.Contains(all, p) {
@@ -126,9 +126,9 @@ func Explain(exit, words string) *StartError {
 	return e
 }
 
-// meaningful returns the lines, made printable, that say something about a failure. The others come
-// with a good start too, and name what worked: "seccomp: The following syscalls are blocked: …
-// mount …" is no failure to mount.
+// meaningful returns the lines that are about a failure, made printable. The others are also printed on
+// success, and would be misunderstood: "seccomp: The following syscalls are blocked: … mount …" is not
+// about a failed mount.
 func meaningful(text string) []string {
 	var keep []string
 	for line := range strings.SplitSeq(text, "\n") {
@@ -145,7 +145,7 @@ func startsWithAny(s string, prefixes ...string) bool {
 	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(s, p) })
 }
 
-// Printable is [plaintext.Clean] for what others said: it is cut to 300 bytes.
+// Printable is [plaintext.Clean] for the output of other programs: it is cut to 300 bytes.
 func Printable(s string) string {
 	clean := plaintext.Clean(s)
 	if len(clean) > 300 {
@@ -154,7 +154,7 @@ func Printable(s string) string {
 	return clean
 }
 
-// Tail returns what was appended to the log since offset, its last 8 KiB at most.
+// Tail returns what was appended to the log since offset, at most the last 8 KiB.
 func Tail(log *os.File, offset int64) string {
 	fi, err := log.Stat()
 	if err != nil {

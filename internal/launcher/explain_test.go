@@ -38,8 +38,8 @@ func TestExplain(t *testing.T) {
 		{"\x1b[31mred\x07\r\nforged: yes\n", StartOther, "[31mred; forged: yes"},
 	} {
 		e := Explain("exit status 1", c.words)
-		if e.Problem != c.want || e.Words != c.quote {
-			t.Errorf("%q: got %s, %q; want %s, %q", c.words, e.Problem, e.Words, c.want, c.quote)
+		if e.Problem != c.want || e.Output != c.quote {
+			t.Errorf("%q: got %s, %q; want %s, %q", c.words, e.Problem, e.Output, c.want, c.quote)
 		}
 		if msg := e.Error(); !strings.Contains(msg, c.quote) || strings.Contains(msg, "\n") {
 			t.Errorf("%q: message %q", c.words, msg)

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Feature is something that not every slirp4netns can do. Its text is the name of the long
-// option that switches it on, without the dashes; [NetnsTypeTapfd] is a value of one.
+// Feature is a feature that not every slirp4netns has. Its text is the name of the long option
+// that enables it, without the dashes; [NetnsTypeTapfd] is a value of an option.
 type Feature string
 
 // The features, in the alphabetical order in which they are printed.
@@ -32,8 +32,8 @@ const (
 	UsernsPath          Feature = "userns-path"
 )
 
-// features lists every feature with the upstream version that brought it, found by running
-// the releases. A feature's bit in a [FeatureSet] is its place here.
+// features lists every feature with the upstream version that added it, found by running the
+// releases. A feature's bit in a [FeatureSet] is its index here.
 var features = [...]struct {
 	name  Feature
 	since string
@@ -58,7 +58,7 @@ var features = [...]struct {
 	{UsernsPath, "0.4.0"},
 }
 
-// AllFeatures returns every feature that is known, in alphabetical order.
+// AllFeatures returns all known features in alphabetical order.
 func AllFeatures() []Feature {
 	all := make([]Feature, len(features))
 	for i, f := range features {
@@ -70,8 +70,8 @@ func AllFeatures() []Feature {
 // Known reports whether f is one of the features this package knows.
 func (f Feature) Known() bool { return f.bit() != 0 }
 
-// Since returns the upstream version that brought f, like "1.1.0"; "" for an unknown one.
-// Distributions backport and compile out, so it is for messages, never for decisions.
+// Since returns the upstream version that added f, like "1.1.0"; "" if f is unknown. It is for
+// messages, not for decisions: distributions backport features and compile them out.
 func (f Feature) Since() string {
 	for _, e := range features {
 		if e.name == f {
@@ -126,10 +126,10 @@ func (s *FeatureSet) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// ParseFeatures reads the features out of what `slirp4netns --help` prints. Nothing else can
-// be believed: options whose support was not compiled in still parse, and fail later; and
-// distributions backport. Only what stands at the start of a line counts as an option, so an
-// option that is merely mentioned in a description does not.
+// ParseFeatures parses the features from the output of `slirp4netns --help`. No other source is
+// reliable: options whose support was not compiled in are accepted and fail later, and distributions
+// backport features. Only options at the start of a line count, not those mentioned in a
+// description.
 func ParseFeatures(help string) FeatureSet {
 	var set FeatureSet
 	for line := range strings.Lines(help) {

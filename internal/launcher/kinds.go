@@ -6,23 +6,23 @@ import (
 	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
-// What kind of failure each error is, and what helps; see package fault.
+// The kinds and hints of this package's errors; see package fault.
 
-// Is says which kind of failure it is.
+// Is reports whether target is the error's kind.
 func (*OutboundError) Is(target error) bool { return target == fault.Usage }
 
-// Is says which kind of failure it is.
+// Is reports whether target is the error's kind.
 func (*MissingFeatureError) Is(target error) bool { return target == fault.Unsupported }
 
-// Is says which kind of failure it is.
+// Is reports whether target is the error's kind.
 func (*BinaryError) Is(target error) bool { return target == fault.Unsupported }
 
-// Hint says what to do about it.
+// Hint returns the hint for the user.
 func (*MissingFeatureError) Hint() string { return askProbe }
 
 const askProbe = "slirpctl probe says what this slirp4netns and this host can do"
 
-// Is says which kind of failure it is.
+// Is reports whether target is the error's kind or errno.
 func (e *StartError) Is(target error) bool {
 	switch e.Problem {
 	case ProcessLimit:

@@ -11,7 +11,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
-// OutboundError: what was named for outgoing traffic gives no source address at present.
+// OutboundError means that the value of --outbound-addr or --outbound-addr6 gives no source address at present.
 type OutboundError struct {
 	Option, Value, Reason string
 }
@@ -20,14 +20,14 @@ func (e *OutboundError) Error() string {
 	return fmt.Sprintf("--%s: %s %s", e.Option, e.Value, e.Reason)
 }
 
-// Hint says what to do about it.
+// Hint returns the hint for the user.
 func (e *OutboundError) Hint() string {
 	return "ip -brief address shows this host's interfaces and addresses"
 }
 
-// NewPlan decides all that the options decide. The caller adds target, descriptors, socket and
-// the decisions about the sandbox. Interfaces named for outgoing traffic are looked up here, as they are
-// now: slirp4netns's own --outbound-addr6=INTERFACE looks at the wrong option (main.c).
+// NewPlan makes the part of a plan that depends on the options. The caller adds target, API socket, and
+// the decisions about sandbox and seccomp. Interfaces named for outgoing traffic are resolved to their present
+// address here, because slirp4netns's --outbound-addr6=INTERFACE looks at the wrong option (main.c).
 // Error: [*OutboundError].
 func NewPlan(o *options.Options) (Plan, error) {
 	p := Plan{
@@ -44,8 +44,8 @@ func NewPlan(o *options.Options) (Plan, error) {
 	return p, err
 }
 
-// CheckOutbound says whether slirp4netns can use the source addresses at present, whose own failures it keeps
-// to itself. Error: [*OutboundError].
+// CheckOutbound checks that the source addresses can be used at present: slirp4netns does not report it if
+// they can't. Error: [*OutboundError].
 func (p Plan) CheckOutbound() error {
 	for option, addr := range map[string]netip.Addr{"outbound-addr": p.OutboundAddr, "outbound-addr6": p.OutboundAddr6} {
 		if !addr.IsValid() {

@@ -24,17 +24,17 @@ const (
 	exitFD  = 4
 )
 
-// TargetPath names the namespace given as [StartConfig].Target in the arguments.
+// TargetPath is the path of [StartConfig].Target in slirp4netns's arguments.
 const TargetPath = "/proc/self/fd/5"
 
-// graceful is how long slirp4netns gets to end by its exit descriptor, and again by SIGTERM.
-const graceful = 2 * time.Second
+// stopTimeout is how long slirp4netns gets to exit after its exit descriptor is closed, and again after SIGTERM.
+const stopTimeout = 2 * time.Second
 
-// childPath is the search path that slirp4netns gets. It needs none; a wrapper script does.
+// childPath is the PATH of slirp4netns, which only a wrapper script needs.
 const childPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// childEnv is the environment of slirp4netns. It has nothing of the caller's: LD_LIBRARY_PATH and the like would
-// have it execute the caller's code, also with root's rights.
+// childEnv returns the environment of slirp4netns. It has none of the caller's variables: LD_LIBRARY_PATH and the like
+// could make root execute another user's code.
 func childEnv() []string { return []string{childPath, "LC_ALL=C"} }
 
 // Process is a slirp4netns that [Start] started. It owns the child and both pipes.
@@ -42,40 +42,40 @@ type Process struct {
 	cmd     *exec.Cmd
 	exit    *os.File      // closing it ends slirp4netns
 	ready   chan struct{} // closed when the ready pipe got its byte
-	readEOF chan struct{} // closed when the ready pipe ended without
-	done    chan struct{} // closed when the child is reaped and all its words are taken
-	words   *childlog.Log
+	readEOF chan struct{} // closed when the ready pipe ended without it
+	done    chan struct{} // closed when the child is reaped and all its output is read
+	output  *childlog.Log
 
 	stopOnce sync.Once
 
 	mu        sync.Mutex
-	reaped    bool // the process group's number may be another's
-	holder    int  // pidfd of the process that has the tap, once that is known; else -1
+	reaped    bool // the process group's id may be reused
+	holder    int  // pidfd of the process that has the tap; -1 while unknown
 	holderPID int
 	banErr    error // why there is no filter on the tap, once ready
 }
 
-// StartConfig says how to start slirp4netns.
+// StartConfig is the configuration of [Start].
 type StartConfig struct {
 	Path string    // the binary
 	Args []string  // its arguments, which name readyFD and exitFD
-	Log  io.Writer // gets stdout and stderr, as they come
-	// Target becomes descriptor 5 if it is not nil: a namespace the arguments name as
-	// /proc/self/fd/5.
+	Log  io.Writer // receives stdout and stderr unbuffered
+	// Target, if not nil, becomes descriptor 5: a namespace that the arguments name by
+	// [TargetPath].
 	Target *os.File
-	// OwnMounts gives slirp4netns a mount namespace of its own, so that its sandbox's mounts
-	// don't reach the host (upstream pull request 153). It needs CAP_SYS_ADMIN.
+	// OwnMounts starts slirp4netns in a new mount namespace, so that its sandbox's mounts don't
+	// propagate to the host (upstream pull request 153). It needs CAP_SYS_ADMIN.
 	OwnMounts bool
-	// Ban keeps slirp4netns from its first frame until its tap has this filter; nil: none.
+	// Ban is attached to the tap before slirp4netns reads its first frame; nil: none.
 	Ban LoopbackBan
 }
 
 // Start starts slirp4netns in a process group of its own and closes the child's ends of the
-// pipes, so that their end of file tells at once that it has died. The exit pipe's read end and
-// the parent-death signal both make it end with the supervisor, whatever ends that; if it is
-// stopped then, the kernel lets it go on, as it does with every orphaned process group (setpgid(2)).
+// pipes, so that end of file on them reports its death. The exit pipe and the parent-death signal make
+// it exit when the supervisor does, for any reason; if it is stopped then, the kernel continues it, as
+// every orphaned process group (setpgid(2)).
 func Start(cfg StartConfig) (*Process, error) {
-	for range 3 { // a supervisor that is not scheduled for long may be late to hold it
+	for range 3 { // if this process is not scheduled for long, stopAtReady comes too late
 		p, err := start(cfg)
 		if !errors.Is(err, errLate) {
 			return p, err
@@ -100,7 +100,7 @@ func start(cfg StartConfig) (*Process, error) {
 		readyW.Close()
 		return nil, err
 	}
-	words, err := childlog.New(cfg.Log)
+	output, err := childlog.New(cfg.Log)
 	if err != nil {
 		for _, f := range []*os.File{readyR, readyW, exitR, exitW} {
 			f.Close()
@@ -111,7 +111,7 @@ func start(cfg StartConfig) (*Process, error) {
 	cmd.Args[0] = "slirp4netns"
 	cmd.Env = childEnv()
 	cmd.Dir = "/"
-	cmd.Stdout, cmd.Stderr = words.Child, words.Child
+	cmd.Stdout, cmd.Stderr = output.Child, output.Child
 	cmd.ExtraFiles = []*os.File{readyW, exitR}
 	if cfg.Target != nil {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, cfg.Target)
@@ -126,19 +126,19 @@ func start(cfg StartConfig) (*Process, error) {
 	if err != nil {
 		readyR.Close()
 		exitW.Close()
-		words.Close()
-		if cfg.OwnMounts && errors.Is(err, unix.EPERM) { // the caller's right to it is known
-			return nil, &StartError{Problem: SandboxFailed, Exit: "not started", Words: "unshare or mount: " + unix.EPERM.Error()}
+		output.Close()
+		if cfg.OwnMounts && errors.Is(err, unix.EPERM) { // forbidden although the caller has CAP_SYS_ADMIN
+			return nil, &StartError{Problem: SandboxFailed, Exit: "not started", Output: "unshare or mount: " + unix.EPERM.Error()}
 		}
 		return nil, fmt.Errorf("start slirp4netns: %w", err)
 	}
 	if cfg.Ban != nil {
-		err = holdAtReady(readyR, cmd.Process.Pid)
+		err = stopAtReady(readyR, cmd.Process.Pid)
 	}
-	words.Started()
+	output.Started()
 	raiseOpenFiles(cmd.Process.Pid)
 	p := &Process{
-		cmd: cmd, exit: exitW, words: words, holder: -1,
+		cmd: cmd, exit: exitW, output: output, holder: -1,
 		ready: make(chan struct{}), readEOF: make(chan struct{}), done: make(chan struct{}),
 	}
 	go p.wait()
@@ -151,20 +151,20 @@ func start(cfg StartConfig) (*Process, error) {
 	return p, nil
 }
 
-// wait is the one waiter. It reaps the child when the rest of its process group has ended too: the child may
-// be a wrapper script, and a new slirp4netns can't have the tap before the old one is gone.
+// wait is the only waiter. It reaps the child after the rest of its process group has ended: the child may be a
+// wrapper script, and a new slirp4netns can't open the tap before the old one has closed it.
 func (p *Process) wait() {
 	defer close(p.done)
-	defer p.words.Ended()
+	defer p.output.Ended()
 	for {
 		if err := unix.Waitid(unix.P_PID, p.PID(), nil, unix.WEXITED|unix.WNOWAIT, nil); !errors.Is(err, unix.EINTR) {
 			break
 		}
 	}
 	p.stopOnce.Do(func() { p.exit.Close() })
-	p.holderEnds()
+	p.waitHolder()
 	_ = p.Signal(syscall.SIGKILL)
-	p.holderEnds()
+	p.waitHolder()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.reaped = true
@@ -175,16 +175,16 @@ func (p *Process) wait() {
 	_ = p.cmd.Wait()
 }
 
-// holderEnds waits until the process that has the tap has ended, for a bounded time.
-func (p *Process) holderEnds() {
+// waitHolder waits up to stopTimeout until the process that has the tap has ended.
+func (p *Process) waitHolder() {
 	p.mu.Lock()
 	fd := p.holder
 	p.mu.Unlock()
 	if fd < 0 {
 		return
 	}
-	deadline := time.Now().Add(graceful)
-	for left := graceful; left > 0; left = time.Until(deadline) {
+	deadline := time.Now().Add(stopTimeout)
+	for left := stopTimeout; left > 0; left = time.Until(deadline) {
 		_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
 		if !errors.Is(err, unix.EINTR) {
 			return
@@ -192,8 +192,8 @@ func (p *Process) holderEnds() {
 	}
 }
 
-// raiseOpenFiles lifts slirp4netns's limit on open files to the hard one: every connection and
-// every forward is a descriptor of its. It is no failure if that can't be done.
+// raiseOpenFiles raises slirp4netns's limit on open files to the hard limit: it uses a descriptor for every
+// connection and every forward. Errors are ignored.
 func raiseOpenFiles(pid int) {
 	var l unix.Rlimit
 	if unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &l) == nil && l.Cur < l.Max {
@@ -209,9 +209,9 @@ func (p *Process) waitReady(r *os.File, ban LoopbackBan) {
 	ready := n == 1 && b[0] == '1'
 	if ban != nil {
 		if ready {
-			p.banErr = p.impose(ban)
+			p.banErr = p.applyBan(ban)
 		}
-		letGo(r) // also where only the pipe was closed
+		cancelStop(r) // also if slirp4netns only closed the pipe
 		_ = p.Signal(syscall.SIGCONT)
 	}
 	if ready {
@@ -221,7 +221,8 @@ func (p *Process) waitReady(r *os.File, ban LoopbackBan) {
 	}
 }
 
-// BanError says why the tap of a slirp4netns that is ready lacks [StartConfig].Ban; nil: it has it.
+// BanError returns why [StartConfig].Ban is not attached to the tap; nil if it is. Call it when slirp4netns is
+// ready.
 func (p *Process) BanError() error { return p.banErr }
 
 // PID returns slirp4netns's process id.
@@ -230,7 +231,7 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 // Done is closed when slirp4netns has ended and is reaped.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// ErrNotReady: slirp4netns ended, or closed its ready descriptor, before it was ready.
+// ErrNotReady means that slirp4netns exited, or closed its ready descriptor, before it was ready.
 var ErrNotReady = errors.New("slirp4netns ended before the network was ready")
 
 // WaitReady waits until the network is ready. Errors: [ErrNotReady] once the process is
@@ -249,7 +250,7 @@ func (p *Process) WaitReady(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	// Both may have come at once.
+	// Both may have happened.
 	select {
 	case <-p.ready:
 		return nil
@@ -258,7 +259,7 @@ func (p *Process) WaitReady(ctx context.Context) error {
 	}
 }
 
-// Exit describes how slirp4netns ended, once it is done: "exit status 1", "signal: killed".
+// Exit describes how slirp4netns ended: "exit status 1", "signal: killed", or "still running".
 func (p *Process) Exit() string {
 	select {
 	case <-p.done:
@@ -268,10 +269,10 @@ func (p *Process) Exit() string {
 	}
 }
 
-// Words returns what slirp4netns said last, 8 KiB at most; all of it once it is done.
-func (p *Process) Words() string { return p.words.Tail() }
+// Output returns the last 8 KiB of slirp4netns's output so far.
+func (p *Process) Output() string { return p.output.Tail() }
 
-// Stopped reports whether slirp4netns is stopped by a signal, as an operator may want it.
+// Stopped reports whether slirp4netns is stopped by a signal.
 func (p *Process) Stopped() bool {
 	p.mu.Lock()
 	pid := p.holderPID
@@ -294,12 +295,12 @@ func (p *Process) Signal(sig syscall.Signal) error {
 	return syscall.Kill(-p.PID(), sig)
 }
 
-// Stop ends slirp4netns: by its exit descriptor, then SIGTERM, then SIGKILL; and waits.
+// Stop stops slirp4netns by its exit descriptor, then SIGTERM, then SIGKILL, and waits for it.
 func (p *Process) Stop() {
 	p.stopOnce.Do(func() { p.exit.Close() })
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
-		_ = p.Signal(syscall.SIGCONT) // a stopped one does not notice
-		t := time.NewTimer(graceful)
+		_ = p.Signal(syscall.SIGCONT) // it may be stopped
+		t := time.NewTimer(stopTimeout)
 		select {
 		case <-p.done:
 			t.Stop()
@@ -311,7 +312,7 @@ func (p *Process) Stop() {
 	<-p.done
 }
 
-// Kill ends slirp4netns at once, for one that no longer answers; and waits.
+// Kill kills slirp4netns and waits for it.
 func (p *Process) Kill() {
 	p.stopOnce.Do(func() { p.exit.Close() })
 	_ = p.Signal(syscall.SIGKILL)

@@ -70,8 +70,8 @@ func TestProcessReadyAndStop(t *testing.T) {
 	}
 	if want := "arg / " + strings.TrimPrefix(childPath, "PATH=") + "\nhung up\n"; string(text) != want {
 		t.Errorf("the log has %q, want %q", text, want)
-	} else if p.Words() != want {
-		t.Errorf("Words() = %q, want %q", p.Words(), want)
+	} else if p.Output() != want {
+		t.Errorf("Output() = %q, want %q", p.Output(), want)
 	}
 	if p.Exit() != "exit status 0" {
 		t.Errorf("Exit() = %q", p.Exit())
@@ -195,7 +195,7 @@ func TestHolderEndsInterrupted(t *testing.T) {
 		defer close(done)
 		runtime.LockOSThread()
 		thread <- unix.Gettid()
-		(&Process{holder: holder}).holderEnds()
+		(&Process{holder: holder}).waitHolder()
 	}()
 	tid := <-thread
 	for range 10 {
@@ -204,7 +204,7 @@ func TestHolderEndsInterrupted(t *testing.T) {
 			sleeps = strings.Contains(string(stat), ") S ")
 			select {
 			case <-done:
-				if time.Since(start) < graceful {
+				if time.Since(start) < stopTimeout {
 					t.Fatal("a signal ended the wait")
 				}
 				return // a machine that is too slow for this

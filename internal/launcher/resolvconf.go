@@ -7,30 +7,30 @@ import (
 	"strings"
 )
 
-// Link is one symbolic link on the way to a file.
-type Link struct{ From, To string } // From is absolute, To as it is written
+// Link is a symbolic link in the path of a file.
+type Link struct{ From, To string } // From is absolute, To is the link's text
 
-// Chain is the way from /etc/resolv.conf to the file behind it.
+// Chain is the list of links from /etc/resolv.conf to the file that it leads to.
 type Chain struct {
 	Links []Link
-	Final string // absolute; what could be reached, where Err is set
+	Final string // absolute; if Err is set, the path that failed
 	Err   error  // [ErrLinkLoop] or the file system's own
 }
 
-// ErrLinkLoop says that links lead to each other.
+// ErrLinkLoop means that there are too many links, or a loop of links.
 var ErrLinkLoop = errors.New("too many levels of symbolic links")
 
 // maxLinks is the kernel's limit (path_resolution(7)).
 const maxLinks = 40
 
-// Follow walks name, absolute, through fsys and notes every link on the way, those of
-// directories too.
+// Follow resolves the absolute path name in fsys and records every link in it, including links of
+// directories.
 func Follow(fsys fs.FS, name string) Chain {
 	var c Chain
 	todo := strings.Split(strings.Trim(name, "/"), "/")
 	at := "/"
 	for len(todo) > 0 {
-		next := path.Join(at, todo[0]) // "..", at the root too, is the parent: at has no links left
+		next := path.Join(at, todo[0]) // also right for "..", because at has no links
 		todo = todo[1:]
 		info, err := fs.Lstat(fsys, rel(next))
 		if err != nil {
@@ -60,7 +60,7 @@ func Follow(fsys fs.FS, name string) Chain {
 	return c
 }
 
-// rel makes an absolute path the name that an fs.FS takes.
+// rel converts an absolute path to a name for an fs.FS.
 func rel(name string) string {
 	if name = strings.TrimPrefix(name, "/"); name == "" {
 		return "."
@@ -68,7 +68,7 @@ func rel(name string) string {
 	return name
 }
 
-// String shows the way, "/etc/resolv.conf -> ../run/x".
+// String returns the links, as "/etc/resolv.conf -> ../run/x", or the path if there are none.
 func (c Chain) String() string {
 	var parts []string
 	for _, l := range c.Links {
@@ -80,24 +80,24 @@ func (c Chain) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// inSandbox reports whether slirp4netns's sandbox has the directory that name is in: it binds
-// /etc and /run and nothing else (sandbox.c).
+// inSandbox reports whether name exists in slirp4netns's sandbox, which binds only /etc and /run
+// (sandbox.c).
 func inSandbox(name string) bool {
 	return strings.HasPrefix(name, "/etc/") || strings.HasPrefix(name, "/run/")
 }
 
-// Escape says where the way leaves what the sandbox has.
+// Escape says where a chain leaves the sandbox.
 type Escape struct {
-	Path string // the first thing on the way that the sandbox does not have; "" if it has all
-	// OnlyFile means that every link is inside and only the file is not. From 1.2.1 on the
-	// sandbox binds that file, so DNS works.
+	Path string // the first link or file that the sandbox lacks; "" if it has all
+	// OnlyFile means that only the file is missing, and no link. Since 1.2.1 the sandbox binds
+	// that file, so DNS works.
 	OnlyFile bool
 }
 
-// Escape looks for the first link, or the file, that is not in /etc or /run.
+// Escape finds the first link, or the file, that is not in /etc or /run.
 func (c Chain) Escape() Escape {
 	for _, l := range c.Links {
-		// /etc and /run may be links themselves: they are bound under their names.
+		// /etc and /run may be links themselves: the sandbox binds them by name.
 		if !inSandbox(l.From) && l.From != "/etc" && l.From != "/run" {
 			return Escape{Path: l.From}
 		}
@@ -109,14 +109,14 @@ func (c Chain) Escape() Escape {
 }
 
 // BreaksSandboxDNS reports whether DNS fails in the sandbox of this slirp4netns. known is false
-// where that depends on a version that can't be read: then it is to be feared.
+// if that depends on a version that can't be parsed: then assume yes.
 func (c Chain) BreaksSandboxDNS(b Binary) (breaks, known bool) {
 	e := c.Escape()
 	if e.Path == "" || !e.OnlyFile {
 		return e.Path != "", true
 	}
-	// No help text shows it. But 1.3.0 is later, and shows something else that it brought; that
-	// tells where the version was not asked for.
+	// The help text does not show it. It shows --netns-type=tapfd, which came later, in 1.3.0; that is
+	// enough if the version is unknown.
 	if b.Features.Has(NetnsTypeTapfd) {
 		return false, true
 	}

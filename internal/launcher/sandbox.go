@@ -10,20 +10,20 @@ import (
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
-// Refused is the error of a security option, with its value, that was demanded and can't be had.
+// Refused returns the error for a security option with its value, as "sandbox=true", that is not possible.
 func Refused(option, reason string) error {
-	return fault.New(fault.Unsupported, fmt.Sprintf("--%s can't be had: %s", option, reason), askProbe)
+	return fault.New(fault.Unsupported, fmt.Sprintf("--%s is not possible: %s", option, reason), askProbe)
 }
 
-// Security is the decision about sandbox and seccomp, with the reasons for what is off though
-// nobody asked for that.
+// Security is the decision about sandbox and seccomp. Why has the reasons for those that `auto`
+// switched off.
 type Security struct {
 	Sandbox, Seccomp bool
 	Why              []string // "the sandbox is off: …"
 }
 
-// Decide settles sandbox and seccomp: wanted as asked, `auto` where it can work. A demanded one
-// that can't be had is [fault.Unsupported].
+// Decide decides whether sandbox and seccomp are used: `auto` is on if it can work. If one is
+// required and not possible, the error is [fault.Unsupported].
 func Decide(o *options.Options, b Binary) (Security, error) {
 	var s Security
 	var err error
@@ -55,7 +55,7 @@ func (s *Security) toggle(name string, t options.Toggle, b Binary, need Feature,
 	return true, nil
 }
 
-// sandboxObstacle says why slirp4netns's sandbox can't work on this host, or "".
+// sandboxObstacle returns why slirp4netns's sandbox can't work on this host, or "".
 func sandboxObstacle(b Binary) string {
 	if root, _ := os.ReadFile("/proc/self/mountinfo"); rootIsRootfs(root) {
 		return "the root file system is an initial ramfs, which pivot_root(2) can't leave"
@@ -82,7 +82,7 @@ func rootIsRootfs(mountinfo []byte) bool {
 	return false
 }
 
-// seccompObstacle says why the system call filter can't work on this host, or "".
+// seccompObstacle returns why the system call filter can't work on this host, or "".
 func seccompObstacle(Binary) string {
 	status, err := os.ReadFile("/proc/self/status")
 	if err == nil && !bytes.Contains(status, []byte("\nSeccomp:")) {

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Version is what `slirp4netns --version` prints. Fields that it did not print are empty:
-// Libslirp came in 1.0.0, ConfigVersionMax in 1.1.0.
+// Version is the output of `slirp4netns --version`. Fields that are not printed are empty:
+// Libslirp was added in 1.0.0, ConfigVersionMax in 1.1.0.
 type Version struct {
 	Version          string `json:"version"`          // "1.2.0", "1.3.2+dev"
 	Commit           string `json:"commit"`           // a git hash, or "unknown"
@@ -15,7 +15,7 @@ type Version struct {
 	Libseccomp       string `json:"libseccomp"`       // "2.5.4"
 }
 
-// ParseVersion reads what `slirp4netns --version` prints. For anything else the result's
+// ParseVersion parses the output of `slirp4netns --version`. For any other text the result's
 // Version is empty.
 func ParseVersion(text string) Version {
 	var v Version
@@ -44,9 +44,9 @@ func ParseVersion(text string) Version {
 	return v
 }
 
-// AtLeast reports whether the version is major.minor.patch or later. known is false where
-// the version is empty or has no three leading numbers. It is for the few behaviours that
-// leave no trace in the help text; everything else is a [Feature].
+// AtLeast reports whether the version is major.minor.patch or later. known is false if the
+// version is empty or does not begin with three numbers. It is for the few behaviours that the
+// help text does not show; everything else is a [Feature].
 func (v Version) AtLeast(major, minor, patch int) (yes, known bool) {
 	text, _, _ := strings.Cut(v.Version, "+")
 	text, pre, isPre := strings.Cut(text, "-")

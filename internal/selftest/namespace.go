@@ -195,8 +195,8 @@ func (ns *namespace) explain(err error) error {
 		return err
 	}
 	defer log.Close()
-	if words := launcher.Explain("", launcher.Tail(log, ns.logSize)).Words; words != "" {
-		return fmt.Errorf("%w; the log says: %s", err, words)
+	if output := launcher.Explain("", launcher.Tail(log, ns.logSize)).Output; output != "" {
+		return fmt.Errorf("%w; the log says: %s", err, output)
 	}
 	return err
 }

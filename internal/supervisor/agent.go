@@ -14,9 +14,8 @@ import (
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
-// guestAgent returns the helper inside the namespaces, started if need be. Who kills it again and
-// again has the next ones started after a pause as slirp4netns's are ([pauseBefore]); until that is over
-// the error is a [*pausedError].
+// guestAgent returns the helper inside the namespaces, and starts it if needed. If it dies repeatedly it is
+// started after a pause, as slirp4netns is ([pauseBefore]); during the pause the error is a [*pausedError].
 func (s *supervisor) guestAgent() (*guest.Agent, error) {
 	s.agents.Lock()
 	defer s.agents.Unlock()
@@ -54,7 +53,7 @@ func (s *supervisor) guestAgent() (*guest.Agent, error) {
 	}
 	if s.agent == nil {
 		if a.Exposed != nil {
-			s.log.Warnf("the helper in the namespace has this host's files in view: %v", a.Exposed)
+			s.log.Warnf("the helper in the namespace can see this host's files: %v", a.Exposed)
 		}
 		s.atEnd(s.closeAgent)
 	}
@@ -67,15 +66,15 @@ func (s *supervisor) guestAgent() (*guest.Agent, error) {
 	return a, nil
 }
 
-// pausedError is [guest.ErrEnded], for as long as the helper isn't started again.
+// pausedError is the [guest.ErrEnded] returned during the pause before the helper is started again.
 type pausedError struct{ left time.Duration }
 
 func (e *pausedError) Error() string {
-	return fmt.Sprintf("%v again and again; it is started again in %.1f s", guest.ErrEnded, e.left.Seconds())
+	return fmt.Sprintf("%v repeatedly; next start in %.1f s", guest.ErrEnded, e.left.Seconds())
 }
 func (e *pausedError) Unwrap() error { return guest.ErrEnded }
 
-// agentDied counts the end of s.agent, if it has ended, once. The caller holds s.agents.
+// agentDied counts the death of s.agent once, if it has ended. The caller holds s.agents.
 func (s *supervisor) agentDied() {
 	select {
 	case <-s.agent.Done():
@@ -99,18 +98,18 @@ func (s *supervisor) closeAgent() {
 	s.agent.Close()
 }
 
-// reviver is a handler whose part in the namespace can be started again.
+// reviver is a handler that can restart its part in the namespace.
 type reviver interface{ Revive(context.Context) error }
 
-// reviveAgent starts the helper again when it has died, after a pause, where forwards depend on it. Else the next who
-// needs it does.
+// reviveAgent restarts a helper that died, after a pause, if forwards depend on it. Otherwise the next caller of
+// guestAgent starts it.
 func (w *watcher) reviveAgent() {
 	if _, other := w.handler.(*slirpapi.Handler); other || w.agentDue {
 		return
 	}
 	w.agentDue = true
 	var pause time.Duration
-	count := func(context.Context) error { // whoever starts one holds the lock for a while
+	count := func(context.Context) error { // not here: guestAgent holds the lock during a start
 		w.agents.Lock()
 		defer w.agents.Unlock()
 		w.agentDied()

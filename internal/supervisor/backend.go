@@ -23,7 +23,7 @@ func (s *supervisor) serve() error {
 	return nil
 }
 
-// requestDown asks the instance to end.
+// requestDown asks the instance to stop. It may be called more than once.
 func (s *supervisor) requestDown() { s.downOnce.Do(func() { close(s.down) }) }
 
 // backend is the supervisor as the control socket sees it.
@@ -45,7 +45,7 @@ func (b backend) Down()                      { b.s.requestDown() }
 
 func (b backend) Traffic() (instance.Traffic, error) {
 	pid := b.s.tgt.PID
-	if pid == 0 { // a path: the helper is a process in there
+	if pid == 0 { // a netns path: use the helper, which runs in it
 		a, err := b.s.guestAgent()
 		if err != nil {
 			return instance.Traffic{}, err

@@ -11,9 +11,9 @@ import (
 	"github.com/slirpctl/slirpctl/internal/launcher"
 )
 
-// DryRun returns the command line of slirp4netns that a request leads to, quoted for a shell,
-// and changes nothing. The process of a COMMAND that was not started is written PID, and
-// decisions that only a start can make are those it would try first.
+// DryRun returns the slirp4netns command line for a request, quoted for a shell. It changes nothing.
+// The PID of a COMMAND, which is not started, is written as "PID". For options that fall back when a
+// start fails, it returns the first attempt.
 func DryRun(ctx context.Context, req Request) (string, error) {
 	bin, err := launcher.Detect(ctx, req.Options.Slirp4netnsPath)
 	if err != nil {
@@ -28,7 +28,7 @@ func DryRun(ctx context.Context, req Request) (string, error) {
 		return "", err
 	}
 	plan.Sandbox, plan.Seccomp = sec.Sandbox, sec.Seccomp
-	const unknown = 1 << 30 // a PID that can't be
+	const unknown = 1 << 30 // above the kernel's largest PID
 	name := cmp.Or(req.Options.Name, req.DefaultName)
 	switch {
 	case req.Netns != "":

@@ -15,7 +15,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
-// startForwards makes the handler and opens what --publish asks for.
+// startForwards makes the handler and opens the forwards of --publish.
 func (s *supervisor) startForwards(ctx context.Context) error {
 	h, err := s.newHandler()
 	if err != nil {
@@ -41,9 +41,9 @@ func (s *supervisor) startForwards(ctx context.Context) error {
 	return nil
 }
 
-// forwardsChanged keeps the state file true for those who can't ask the supervisor.
+// forwardsChanged updates the state file, for readers that can't ask the supervisor.
 func (s *supervisor) forwardsChanged() {
-	s.noteForwards()
+	s.logNewForwards()
 	if someFailed(s.fwd.List()) {
 		wake(s.forwardFailed)
 	}
@@ -52,7 +52,7 @@ func (s *supervisor) forwardsChanged() {
 	}
 }
 
-// followPorts forwards what programs inside listen on, from now until the end.
+// followPorts forwards the ports that programs in the namespace listen on, until the instance stops.
 func (s *supervisor) followPorts(ctx context.Context) error {
 	a, err := s.guestAgent()
 	if err != nil {
@@ -70,7 +70,7 @@ func (s *supervisor) followPorts(ctx context.Context) error {
 		Sockets: func() ([]hostfwd.Socket, error) {
 			sockets, err := diag.Listening()
 			if errors.Is(err, hostfwd.ErrNoUDPDiag) {
-				err = nil // said below
+				err = nil // logged below
 			}
 			return sockets, err
 		},
@@ -81,7 +81,7 @@ func (s *supervisor) followPorts(ctx context.Context) error {
 			if o.PublishAuto.Ports.Contains(port) {
 				return nil
 			}
-			return fmt.Errorf("only the ports %s are, of themselves; -p %d:%d asks for this one", o.PublishAuto.Ports, port, port)
+			return fmt.Errorf("only the ports %s are published automatically; to publish this one: -p %d:%d", o.PublishAuto.Ports, port, port)
 		},
 		Max: o.PublishAuto.Max,
 	})
@@ -104,15 +104,15 @@ func (s *supervisor) followPorts(ctx context.Context) error {
 	return nil
 }
 
-// forgetForwards tells the handler that what was open in slirp4netns died with it.
+// forgetForwards tells the handler that the forwards in slirp4netns ended with it.
 func (s *supervisor) forgetForwards() {
 	if h, ok := s.handler.(*slirpapi.Handler); ok {
 		h.Reset()
 	}
 }
 
-// reopenForwards puts back what died with slirp4netns. The listening sockets of the other
-// handlers are the supervisor's own and never closed.
+// reopenForwards reopens the forwards that ended with slirp4netns. The listening sockets of the other
+// handlers belong to the supervisor and stay open.
 func (s *supervisor) reopenForwards(ctx context.Context) error {
 	if _, ok := s.handler.(*slirpapi.Handler); !ok {
 		return nil
@@ -120,21 +120,21 @@ func (s *supervisor) reopenForwards(ctx context.Context) error {
 	return s.fwd.Reopen(ctx)
 }
 
-// reviveEvery is the pause between attempts to open forwards that have failed, say because somebody
-// else took the host port while slirp4netns was down.
-const reviveEvery = 500 * time.Millisecond
+// reviveInterval is the time between attempts to reopen failed forwards, for example when another
+// process took the host port while slirp4netns was down.
+const reviveInterval = 500 * time.Millisecond
 
-// reviveForwards opens the forwards that have failed after a pause, until every one listens.
+// reviveForwards reopens failed forwards after reviveInterval, until all of them listen.
 func (w *watcher) reviveForwards() {
 	if w.reviving || !someFailed(w.fwd.List()) {
 		return
 	}
 	w.reviving = true
-	w.after(reviveEvery, func() {
+	w.after(reviveInterval, func() {
 		w.do(w.fwd.Revive, func(err error) {
 			w.reviving = false
 			if err == nil {
-				w.log.Info("every forward listens again")
+				w.log.Info("all forwards listen again")
 			}
 			w.reviveForwards()
 		})
@@ -145,14 +145,14 @@ func someFailed(list []hostfwd.Status) bool {
 	return slices.ContainsFunc(list, func(st hostfwd.Status) bool { return st.Failed != "" })
 }
 
-// noteForwards tells the log what a user may not expect of new forwards. It is called by one
-// goroutine at a time, as the Manager's changes are made.
-func (s *supervisor) noteForwards() {
+// logNewForwards logs what a user may not expect of new forwards. The Manager calls it from one
+// goroutine at a time.
+func (s *supervisor) logNewForwards() {
 	var fresh []hostfwd.Status
 	list := s.fwd.List()
 	for _, st := range list {
-		if st.ID > s.noted.lastID {
-			s.noted.lastID = st.ID
+		if st.ID > s.logged.lastID {
+			s.logged.lastID = st.ID
 			fresh = append(fresh, st)
 		}
 	}
@@ -161,14 +161,14 @@ func (s *supervisor) noteForwards() {
 		for _, w := range slirpapi.Warnings(list, fresh, !o.AllowHostLoopback) {
 			s.log.Warn(w)
 		}
-		return // keeps the source address
+		return // this handler keeps source addresses
 	}
 	for _, st := range fresh {
 		f := st.Forward
-		if s.noted.source || f.HostIP.IsLoopback() || (o.SourceIPTransparent && f.Proto.Network() == "tcp") {
+		if s.logged.source || f.HostIP.IsLoopback() || (o.SourceIPTransparent && f.Proto.Network() == "tcp") {
 			continue
 		}
-		s.noted.source = true
+		s.logged.source = true
 		s.log.Infof("the port handler %s does not keep source addresses: programs inside see clients of %s as %s; "+
 			"--port-handler slirp4netns keeps them, rootlesskit does for TCP with --source-ip-transparent", o.PortHandler, f, f.GuestIP)
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
-// newHandler makes the port handler that was asked for. None does anything before the first
+// newHandler makes the port handler of --port-handler. No handler does anything before the first
 // forward.
 func (s *supervisor) newHandler() (hostfwd.Handler, error) {
 	o := &s.req.Options
@@ -35,7 +35,7 @@ func (s *supervisor) newHandler() (hostfwd.Handler, error) {
 	return nil, fmt.Errorf("port handler %q is not known", o.PortHandler)
 }
 
-// agentSockets makes the direct handler's sockets in the helper that is in the namespace.
+// agentSockets makes the direct handler's sockets through the helper in the namespace.
 type agentSockets struct {
 	s     *supervisor
 	reuse *sync.Once
@@ -48,7 +48,7 @@ func (a agentSockets) Sockets(ctx context.Context, family, typ, n int) (fds []in
 		fds, err = g.Sockets(ctx, family, typ, n)
 	}
 	if err != nil && a.s.stopping.Load() {
-		err = direct.ErrClosed // that the helper ends first is no failure
+		err = direct.ErrClosed // while stopping, the helper may end first
 	}
 	return fds, err
 }
@@ -70,7 +70,7 @@ func (b backend) PortDriverExtra() map[string]string {
 	return nil
 }
 
-// warnWhileUp is for those who don't know that the end has begun, and that what fails now does so for that.
+// warnWhileUp logs a warning unless the instance is stopping, when failures are expected.
 func (s *supervisor) warnWhileUp(format string, args ...any) {
 	if !s.stopping.Load() {
 		s.log.Warnf(format, args...)

@@ -9,7 +9,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/instance"
 )
 
-// fileHook copies what the logger says into the instance's log, from a level up.
+// fileHook copies log entries of a level and above into the instance's log.
 type fileHook struct {
 	level  logrus.Level
 	format logrus.Formatter
@@ -46,7 +46,7 @@ func (h *fileHook) Fire(e *logrus.Entry) error {
 	if h.out == nil {
 		return nil
 	}
-	_, _ = h.out.Write(line) // a full disk must not make every message two
+	_, _ = h.out.Write(line) // logrus would print a second message for each error, say on a full disk
 	return nil
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/slirpctl/slirpctl/internal/launcher"
 )
 
-// neighbour is a namespace that has its network from the instance of that name already, as the second
-// container of a pod finds it; specs were asked for in vain.
+// neighbour returns the error for a namespace that already gets its network from the named instance, as for
+// the second container of a pod. The hint says how to publish specs through that instance.
 func neighbour(name string, specs []hostfwd.Spec, err error) error {
 	publish := " SPEC"
 	if len(specs) > 0 {
@@ -27,7 +27,7 @@ func neighbour(name string, specs []hostfwd.Spec, err error) error {
 		"the namespace has its network from instance %q already: %w", name, err)
 }
 
-// explainTaken names the instance whose tap is in the way, if err is about one.
+// explainTaken names the instance that owns the tap, if err says that the tap exists already.
 func (s *supervisor) explainTaken(ctx context.Context, err error) error {
 	var start *launcher.StartError
 	if !errors.As(err, &start) || start.Problem != launcher.InterfaceExists {

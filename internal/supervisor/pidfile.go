@@ -9,8 +9,8 @@ import (
 	"github.com/slirpctl/slirpctl/internal/atomicfile"
 )
 
-// writePIDFile writes the supervisor's PID where --pid-file says, whole or not at all, so that
-// whoever waits for the file never reads half a number. It goes with the instance.
+// writePIDFile writes the supervisor's PID to the file of --pid-file atomically, so that a reader
+// never sees part of the number. The file is removed when the instance stops.
 func (s *supervisor) writePIDFile() error {
 	path := s.req.Options.PIDFile
 	if path == "" {
@@ -21,7 +21,7 @@ func (s *supervisor) writePIDFile() error {
 		return fmt.Errorf("--pid-file: %w", err)
 	}
 	s.atEnd(func() {
-		if now, err := os.ReadFile(path); err == nil && bytes.Equal(now, text) { // else it is another's by now
+		if now, err := os.ReadFile(path); err == nil && bytes.Equal(now, text) { // unless another process has replaced it
 			os.Remove(path)
 		}
 	})

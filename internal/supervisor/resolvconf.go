@@ -19,15 +19,15 @@ import (
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
-// resolvFile is COMMAND's resolv.conf: a file of the instance, mounted over /etc/resolv.conf by
-// COMMAND's init, and written here alone, in place.
+// resolvFile is COMMAND's resolv.conf: a file of the instance, which COMMAND's init mounts over
+// /etc/resolv.conf. Only the supervisor writes it, in place.
 type resolvFile struct {
 	f    *os.File
 	text string
-	mute bool // nobody answers; the log has it
+	mute bool // no name server is reachable; logged already
 }
 
-// makeResolvConf makes COMMAND's resolv.conf and returns its path, "" without DNS.
+// makeResolvConf makes COMMAND's resolv.conf and returns its path, or "" with --disable-dns.
 func (s *supervisor) makeResolvConf() (string, error) {
 	if s.req.Options.DisableDNS {
 		return "", nil
@@ -38,14 +38,14 @@ func (s *supervisor) makeResolvConf() (string, error) {
 		return "", err
 	}
 	s.atEnd(func() { f.Close() })
-	if err := f.Chmod(0o644); err != nil { // whatever the umask
+	if err := f.Chmod(0o644); err != nil { // regardless of the umask
 		return "", err
 	}
 	s.resolv.f = f
 	return name, s.updateResolvConf()
 }
 
-// updateResolvConf makes COMMAND's resolv.conf fit the host's.
+// updateResolvConf rewrites COMMAND's resolv.conf if the host's has changed.
 func (s *supervisor) updateResolvConf() error {
 	var dns6 netip.Addr
 	if s.req.Options.IPv6 {
@@ -54,13 +54,13 @@ func (s *supervisor) updateResolvConf() error {
 	text, mute := resolvconf.Read().Guest(s.net.DNS(), dns6)
 	r := &s.resolv
 	if mute && !r.mute {
-		s.log.Warn("this host has name servers with IPv6 addresses only, which the command can't ask without --ipv6: names don't resolve for it")
+		s.log.Warn("this host has name servers with IPv6 addresses only, which the command can't reach without --ipv6: names don't resolve for it")
 	}
 	r.mute = mute
 	if text == r.text {
 		return nil
 	}
-	// Readers that come between the two steps find empty lines.
+	// A reader between the write and the truncation sees empty lines at the end.
 	padded := append([]byte(text), bytes.Repeat([]byte("\n"), max(0, len(r.text)-len(text)))...)
 	if _, err := r.f.WriteAt(padded, 0); err != nil {
 		return fmt.Errorf("write the command's resolv.conf: %w", err)
@@ -69,22 +69,22 @@ func (s *supervisor) updateResolvConf() error {
 	return r.f.Truncate(int64(len(text)))
 }
 
-// resolvSettle is how long after a change the host's resolv.conf is read: changes come in groups.
-// resolvLook is how often it is read without any, for a file of a directory that can't be
-// watched, as one that is mounted over /etc/resolv.conf in a container.
+// resolvDelay is the time from a change of the host's resolv.conf to reading it: changes come in groups.
+// resolvInterval is how often it is read without a notification, for a file whose directory can't be
+// watched, such as one mounted over /etc/resolv.conf in a container.
 const (
-	resolvSettle = 10 * time.Millisecond
-	resolvLook   = time.Minute
+	resolvDelay    = 10 * time.Millisecond
+	resolvInterval = time.Minute
 )
 
-// followResolvConf keeps COMMAND's resolv.conf up to date, and in its place, until ctx ends.
+// followResolvConf keeps COMMAND's resolv.conf up to date, and mounted, until ctx ends.
 func (s *supervisor) followResolvConf(ctx context.Context) {
 	changes := dirwatch.New()
 	defer changes.Close()
-	look := time.NewTicker(resolvLook)
-	defer look.Stop()
+	ticker := time.NewTicker(resolvInterval)
+	defer ticker.Stop()
 	for {
-		_ = changes.Set(resolvConfDirs()...) // first: what changes from now on is noticed
+		_ = changes.Set(resolvConfDirs()...) // before the read, so that no change is missed
 		if err := s.updateResolvConf(); err != nil {
 			s.log.Warn(err)
 		}
@@ -92,18 +92,18 @@ func (s *supervisor) followResolvConf(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-look.C:
+		case <-ticker.C:
 		case <-changes.C:
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(resolvSettle):
+			case <-time.After(resolvDelay):
 			}
 		}
 	}
 }
 
-// resolvConfDirs returns the directories on the way to the host's resolv.conf.
+// resolvConfDirs returns the directories of the host's resolv.conf and of the links that lead to it.
 func resolvConfDirs() []string {
 	chain := launcher.Follow(os.DirFS("/"), resolvconf.Path)
 	dirs := []string{path.Dir(chain.Final)}

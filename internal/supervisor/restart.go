@@ -12,9 +12,9 @@ import (
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
-// How often slirp4netns is started again: the first deaths in a row cost nothing, the next ones a
-// growing pause, and after restartLimit of them, which takes a quarter of a minute, there is no
-// point in going on. One that ran for healthyAfter starts the count anew.
+// Restarts of slirp4netns: the first restartFree in a row come without a pause, the next ones after a
+// growing pause, and after restartLimit of them, about 15 seconds, the supervisor gives up. A
+// slirp4netns that ran for healthyAfter resets the count.
 const (
 	restartLimit = 12
 	restartFree  = 2
@@ -23,7 +23,7 @@ const (
 	restartMost  = 2 * time.Second
 )
 
-// pauseBefore returns the pause before slirp4netns is started again after n deaths in a row.
+// pauseBefore returns the pause before the restart that follows n deaths in a row.
 func pauseBefore(n int) time.Duration {
 	if n <= restartFree {
 		return 0
@@ -31,8 +31,8 @@ func pauseBefore(n int) time.Duration {
 	return min(restartPause<<(n-restartFree-1), restartMost)
 }
 
-// slirpEnded decides what becomes of the instance when slirp4netns has ended. Where the target's end is the reason,
-// targetDone or commandDone tells, if they have not yet.
+// slirpEnded decides what to do when slirp4netns has ended. If it ended because the target did, targetDone or
+// commandDone reports that.
 func (w *watcher) slirpEnded() {
 	exit := w.proc.Exit()
 	if w.tgt.Gone() {
@@ -50,34 +50,34 @@ func (w *watcher) slirpEnded() {
 	w.startAgain(exit, "")
 }
 
-// startAgain starts slirp4netns again after a pause, or gives up. exit is how it ended, said the shortage that the
-// log has already.
-func (w *watcher) startAgain(exit, said string) {
+// startAgain restarts slirp4netns after a pause, or gives up. exit is how it ended; logged is the shortage that was
+// logged last.
+func (w *watcher) startAgain(exit, logged string) {
 	w.failures++
 	if w.failures > restartLimit {
 		w.networkLost(fmt.Errorf("%w: slirp4netns died %d times in a row, the last time with %s", ErrNetworkLost, w.failures, exit))
 		return
 	}
 	w.after(pauseBefore(w.failures), func() {
-		w.do(w.restart, func(err error) { w.restarted(err, exit, said) })
+		w.do(w.restart, func(err error) { w.restarted(err, exit, logged) })
 	})
 }
 
-// restarted decides what follows an attempt.
-func (w *watcher) restarted(err error, exit, said string) {
+// restarted handles the result of a restart.
+func (w *watcher) restarted(err error, exit, logged string) {
 	switch {
 	case err == nil:
 		w.slirpDone = w.proc.Done()
 	case w.tgt.Gone(), w.ctx.Err() != nil:
 	case isShortage(err):
 		w.failures--
-		if said != err.Error() {
+		if logged != err.Error() {
 			w.log.Warnf("start slirp4netns again: %v; trying until it works", err)
 		}
 		w.after(shortagePause, func() { w.startAgain(exit, err.Error()) })
 	default:
 		w.log.Errorf("start slirp4netns again: %v", err)
-		w.startAgain(err.Error(), said)
+		w.startAgain(err.Error(), logged)
 	}
 }
 
@@ -88,7 +88,7 @@ func (w *watcher) networkLost(err error) {
 		w.log.Error(err)
 		w.takeDown("ending the command: it has no network any more")
 	case w.env.Session:
-		// Nobody waits for this process's status: stay, and show what happened.
+		// No caller waits for the exit status: keep running, so that `list` shows the error.
 		w.lost = err
 		w.log.Error(err)
 		w.markDead(err)
@@ -97,7 +97,7 @@ func (w *watcher) networkLost(err error) {
 	}
 }
 
-// restart starts slirp4netns on the same namespace, once, and puts the forwards back.
+// restart starts slirp4netns on the same namespace and reopens the forwards. It makes one attempt.
 func (s *supervisor) restart(ctx context.Context) error {
 	limited, cancel := context.WithTimeoutCause(ctx, s.req.Options.Timeout, errTimeout)
 	defer cancel()
@@ -109,7 +109,7 @@ func (s *supervisor) restart(ctx context.Context) error {
 		return err
 	}
 	if err := s.reopenForwards(limited); err != nil {
-		s.log.Errorf("put forwards back: %v", err)
+		s.log.Errorf("reopen forwards: %v", err)
 	}
 	s.mu.Lock()
 	s.state.Restarts++
@@ -119,7 +119,7 @@ func (s *supervisor) restart(ctx context.Context) error {
 	return nil
 }
 
-// detectAgain looks at the binary again if it was replaced since: the new one may know other
+// detectAgain runs the detection again if the binary was replaced: the new one may have other
 // options.
 func (s *supervisor) detectAgain(ctx context.Context) error {
 	stamp := binaryStamp(s.bin.Path)
@@ -146,7 +146,7 @@ func (s *supervisor) detectAgain(ctx context.Context) error {
 	return nil
 }
 
-// fileStamp tells one file at a path from another that replaced it.
+// fileStamp distinguishes a file from another one that replaced it at the same path.
 type fileStamp struct {
 	dev, ino     uint64
 	size         int64
@@ -161,8 +161,8 @@ func binaryStamp(path string) fileStamp {
 	return fileStamp{uint64(st.Dev), st.Ino, st.Size, int64(st.Ctim.Sec), int64(st.Ctim.Nsec)}
 }
 
-// markDead shows that the network is lost, for as long as the target lives and nobody takes the
-// instance down.
+// markDead records in the state that the network is lost. The instance keeps running until its target ends
+// or it is taken down.
 func (s *supervisor) markDead(why error) {
 	s.fwd.Close()
 	s.mu.Lock()

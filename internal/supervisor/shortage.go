@@ -11,11 +11,11 @@ import (
 	"github.com/slirpctl/slirpctl/internal/launcher"
 )
 
-// shortagePause is the time between two starts of slirp4netns while something is short.
+// shortagePause is the time between two starts of slirp4netns during a shortage.
 const shortagePause = 250 * time.Millisecond
 
-// isShortage reports whether a start failed for want of something of ours or of the host's that may come
-// back: descriptors, memory, processes, a source address. That is no death of slirp4netns.
+// isShortage reports whether a start failed because a resource is short that may become available again:
+// descriptors, memory, processes, a source address. It does not count as a death of slirp4netns.
 func isShortage(err error) bool {
 	var start *launcher.StartError
 	var outbound *launcher.OutboundError

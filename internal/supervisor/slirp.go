@@ -18,11 +18,10 @@ import (
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
-// startSlirp starts slirp4netns on the target and waits until the network is ready. With
-// sandbox or seccomp on `auto`, one that fails because of them is started again without, and
-// the log says so.
+// startSlirp starts slirp4netns on the target and waits until the network is ready. If it fails
+// because of a sandbox or seccomp on `auto`, it is started again without, which is logged.
 func (s *supervisor) startSlirp(ctx context.Context) error {
-	if s.proc == nil { // not on a restart: the decision stands
+	if s.proc == nil { // a restart keeps the first decision
 		var err error
 		if s.security, err = launcher.Decide(&s.req.Options, s.bin); err != nil {
 			return err
@@ -41,11 +40,11 @@ func (s *supervisor) startSlirp(ctx context.Context) error {
 		switch {
 		case se.Problem == launcher.SandboxFailed && s.security.Sandbox && o.Sandbox == options.Auto:
 			s.security.Sandbox = false
-			s.log.Warnf("the sandbox is off: %s", se.Words)
+			s.log.Warnf("the sandbox is off: %s", se.Output)
 		case se.Problem == launcher.SocketFailed && s.security.Sandbox:
-			// For an ordinary user the sandbox is in the target's user namespace, where a user id that is not
-			// mapped has no rights over the user's own files.
-			why := "in the target's user namespace slirp4netns can't make its API socket, as where the caller's user id is not mapped: " + se.Words
+			// For an ordinary user the sandbox runs in the target's user namespace. If the user's id is not
+			// mapped there, it has no access to the user's files.
+			why := "slirp4netns can't make its API socket in the target's user namespace (the caller's user id may not be mapped there): " + se.Output
 			if o.Sandbox == options.On {
 				return launcher.Refused("sandbox=true", why)
 			}
@@ -53,7 +52,7 @@ func (s *supervisor) startSlirp(ctx context.Context) error {
 			s.log.Warn("the sandbox is off: " + why)
 		case se.Problem == launcher.SeccompFailed && s.security.Seccomp && o.Seccomp == options.Auto:
 			s.security.Seccomp = false
-			s.log.Warnf("the system call filter is off: %s", se.Words)
+			s.log.Warnf("the system call filter is off: %s", se.Output)
 		default:
 			return err
 		}
@@ -77,7 +76,7 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 	}
 	s.slirpStarted = time.Now()
 	if s.proc == nil {
-		s.atEnd(func() { s.proc.Stop() }) // the last one: no start is under way by then
+		s.atEnd(func() { s.proc.Stop() }) // s.proc of that time: no start runs then
 	}
 	s.mu.Lock()
 	s.proc = proc
@@ -86,7 +85,7 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 	return nil
 }
 
-// startConfig decides how slirp4netns is started now.
+// startConfig returns the configuration for the next start of slirp4netns.
 func (s *supervisor) startConfig() (cfg launcher.StartConfig, err error) {
 	plan, err := launcher.NewPlan(&s.req.Options)
 	if err == nil {
@@ -99,16 +98,16 @@ func (s *supervisor) startConfig() (cfg launcher.StartConfig, err error) {
 	s.compareOutbound("outbound-addr6", s.plan.OutboundAddr6, plan.OutboundAddr6)
 	s.plan = plan
 	plan.Sandbox, plan.Seccomp = s.security.Sandbox, s.security.Seccomp
-	_, gone := os.Lstat(s.inst.Dir()) // somebody removed it: the network works without a socket
+	_, gone := os.Lstat(s.inst.Dir()) // if the directory was removed, do without the API socket
 	if s.bin.Features.Has(launcher.APISocket) && gone == nil {
 		plan.APISocket = s.inst.Path(instance.APISocket)
-		_ = os.Remove(plan.APISocket) // a killed one leaves it
+		_ = os.Remove(plan.APISocket) // left behind by a killed slirp4netns
 	}
 	cfg = launcher.StartConfig{Path: s.bin.Path, Log: s.instLog.Foreign("slirp4netns"), OwnMounts: os.Geteuid() == 0 && plan.Sandbox}
 	if !s.req.Options.AllowHostLoopback {
 		cfg.Ban = launcher.NewLoopbackBan()
 	}
-	if err := s.aim(&plan, &cfg); err != nil {
+	if err := s.setTarget(&plan, &cfg); err != nil {
 		return cfg, err
 	}
 	cfg.Args, err = s.bin.Args(plan)
@@ -126,7 +125,8 @@ func (s *supervisor) waitReady(ctx context.Context, proc *launcher.Process) erro
 	return err
 }
 
-// explainStart ends a slirp4netns that is not ready, and says why in its words, where it has some.
+// explainStart kills a slirp4netns that did not become ready and returns the reason, from its output if it
+// printed one.
 func (s *supervisor) explainStart(ctx context.Context, proc *launcher.Process, err error) error {
 	notReady := errors.Is(err, launcher.ErrNotReady)
 	exit := proc.Exit()
@@ -134,7 +134,7 @@ func (s *supervisor) explainStart(ctx context.Context, proc *launcher.Process, e
 	if s.tgt.Gone() {
 		return s.tgt.Ended("while the network was set up")
 	}
-	se := launcher.Explain(exit, proc.Words())
+	se := launcher.Explain(exit, proc.Output())
 	switch {
 	case notReady:
 		if se.Problem == launcher.InterfaceExists {
@@ -148,7 +148,7 @@ func (s *supervisor) explainStart(ctx context.Context, proc *launcher.Process, e
 	return err
 }
 
-// describeTap says what has the tap's name in the namespace, as "tap0 (bridge)"; "" where that can't be told.
+// describeTap describes the interface that has the tap's name, as "tap0 (bridge)"; "" if unknown.
 func (s *supervisor) describeTap(ctx context.Context) string {
 	a, err := s.guestAgent()
 	if err != nil {
@@ -173,11 +173,11 @@ func (s *supervisor) describeTap(ctx context.Context) string {
 
 func (s *supervisor) compareOutbound(option string, before, now netip.Addr) {
 	if now != before {
-		s.log.Warnf("--%s: outgoing traffic came from %s until now, it is %s from now on", option, before, now)
+		s.log.Warnf("--%s: the source address of outgoing traffic was %s, it is now %s", option, before, now)
 	}
 }
 
-// checkBan decides whether a tap without the filter will do.
+// checkBan decides whether a tap without the packet filter is acceptable. err says why there is no filter.
 func (s *supervisor) checkBan(err error) error {
 	switch {
 	case err == nil, isShortage(err):
@@ -189,12 +189,13 @@ func (s *supervisor) checkBan(err error) error {
 	return nil
 }
 
-// aim points slirp4netns at the target in the way that works for this caller and every version: for who
-// may enter the network namespace as it is (root) by the pinned descriptor, so that nothing of
-// slirp4netns enters the target's user namespace; else by PID where there is one that is certain; else by
-// the PID of our own helper in it, because a netns path with a userns path fails in the sandbox
-// for ordinary users (upstream issue 317) and 0.2 and 0.3 know no paths.
-func (s *supervisor) aim(plan *launcher.Plan, cfg *launcher.StartConfig) error {
+// setTarget chooses how slirp4netns is told its target:
+//   - by the pinned descriptor, if the caller (root) may enter the network namespace directly, so that
+//     slirp4netns does not enter the target's user namespace;
+//   - else by the target's PID, if its namespaces are the pinned ones;
+//   - else by the PID of our helper in the namespace: a netns path with a userns path fails in the sandbox
+//     for ordinary users (upstream issue 317), and 0.2 and 0.3 have no paths.
+func (s *supervisor) setTarget(plan *launcher.Plan, cfg *launcher.StartConfig) error {
 	if s.entry == nil && s.bin.Features.Has(launcher.NetnsType) {
 		cfg.Target = s.tgt.Netns
 		plan.Target = launcher.Target{NetnsPath: launcher.TargetPath}
@@ -212,9 +213,9 @@ func (s *supervisor) aim(plan *launcher.Plan, cfg *launcher.StartConfig) error {
 	return nil
 }
 
-// waitIPv6 waits until the tap has a usable address. It makes the kernel begin anew, without duplicate
-// address detection, which takes seconds: the router solicitation that it sent when the tap came
-// was lost while slirp4netns was held.
+// waitIPv6 waits until the tap has a usable IPv6 address. It first restarts IPv6 on the tap, without duplicate
+// address detection, which takes seconds: the kernel's router solicitation is lost if it is sent while
+// slirp4netns is stopped.
 func (s *supervisor) waitIPv6(ctx context.Context) error {
 	for _, set := range [][2]string{{"accept_dad", "0"}, {"disable_ipv6", "1"}, {"disable_ipv6", "0"}} {
 		_, err := nsexec.Sysctl(s.entry, s.tgt.Netns, "net/ipv6/conf/"+s.req.Options.TapName+"/"+set[0], "", set[1])

@@ -9,7 +9,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
-// setState fills the state in once slirp4netns runs.
+// setState fills in the state. slirp4netns must be running.
 func (s *supervisor) setState() {
 	o := &s.req.Options
 	st := instance.State{
@@ -64,7 +64,7 @@ func (s *supervisor) setStatus(status instance.Status) {
 	s.saveState()
 }
 
-// saveState writes the state file. The instance works without: control.sock tells the same.
+// saveState writes the state file. A failure is only logged: control.sock serves the same state.
 func (s *supervisor) saveState() {
 	s.saving.Lock()
 	defer s.saving.Unlock()
@@ -74,8 +74,7 @@ func (s *supervisor) saveState() {
 	}
 }
 
-// report calls Ready, which may take as long as who reads the report; a request to end doesn't wait
-// for it.
+// report calls Ready. It returns early on a request to stop, because Ready may block on a slow reader.
 func (s *supervisor) report() error {
 	if s.env.Ready == nil {
 		return nil

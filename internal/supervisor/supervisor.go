@@ -1,14 +1,13 @@
-// Package supervisor runs one instance from its start to its end. It exists because somebody has
-// to own what slirp4netns leaves open: slirp4netns does not end when its target does, is not
-// started again when it dies, and forgets its forwards.
+// Package supervisor runs one instance from its start to its end. It exists because slirp4netns does
+// not exit when its target does, is not restarted when it dies, and then loses its forwards.
 //
-// One goroutine, that of [Run], decides what becomes of the instance: whether it ends, whether and when
-// slirp4netns, the helper and forwards that failed are started again. The others wait for one thing each (the target,
-// slirp4netns's exit, a request) or do one piece of work (one attempt to start something), and report to it. What
-// they share is small and locked: the state, the books of the forwards, the helper. Whatever is made is put
-// on a stack and unmade in reverse order, on failure as at the end.
+// One goroutine, that of [Run], makes all decisions: whether the instance stops, and whether and when
+// slirp4netns, the helper and failed forwards are restarted. Each other goroutine waits for one event (the target's
+// end, slirp4netns's exit, a request) or does one piece of work (one attempt to start something), and reports to it.
+// The state they share is small and protected by mutexes: the state, the table of forwards, the helper. Everything
+// that is created is pushed on a stack and undone in reverse order, on failure and at the end.
 //
-//	who                     owns
+//	process                 owns
 //	supervisor              the instance's lock, state and log; the target's descriptors; the
 //	                        exit pipe of slirp4netns; every listening socket; control.sock
 //	slirp4netns             the tap; ends when the exit pipe hangs up
@@ -47,10 +46,10 @@ import (
 	"github.com/slirpctl/slirpctl/internal/target"
 )
 
-// commandGrace is how long COMMAND gets between TERM and KILL when the instance is taken down.
+// commandGrace is how long COMMAND gets between SIGTERM and SIGKILL when the instance is taken down.
 const commandGrace = 10 * time.Second
 
-// Request says what to run.
+// Request describes the instance to run.
 type Request struct {
 	Options options.Options
 	// Base is the state directory.
@@ -60,33 +59,33 @@ type Request struct {
 	Netns   string
 	Userns  string
 	Command []string
-	// Descriptor says that Netns is a path to a descriptor of who makes the request.
+	// Descriptor means that Netns is a path to a descriptor of the requesting process.
 	Descriptor bool
-	// Umask is COMMAND's; the supervisor's own must keep its files private and usable.
+	// Umask is for COMMAND. The process's own umask must keep the supervisor's files private and usable.
 	Umask int
-	// Container is noted in the state, for an OCI container's PID; nil otherwise.
+	// Container is recorded in the state if PID is an OCI container's; nil otherwise.
 	Container *instance.Container
-	// DefaultName is used where Options.Name is "" and the target has no better one.
+	// DefaultName is used if Options.Name is ""; if both are "", the name is made from the target.
 	DefaultName string
 }
 
-// Env is what the supervisor's surroundings provide.
+// Env is what the caller of [Run] provides.
 type Env struct {
 	Log *logrus.Logger
-	// LogLevel is the least that goes into the instance's log; nil: info. LogJSON makes the log lines of JSON,
-	// but for what a detached COMMAND writes.
+	// LogLevel is the lowest level that is written to the instance's log; nil: info. LogJSON makes its lines JSON,
+	// except for the output of a detached COMMAND.
 	LogLevel *logrus.Level
 	LogJSON  bool
 	Stdio    [3]*os.File // for COMMAND
-	// KeepFDs are descriptors above 2 that are handed on to COMMAND.
+	// KeepFDs are descriptors above 2 that are passed on to COMMAND.
 	KeepFDs []int
 	// Session puts COMMAND into a session of its own (detached).
 	Session bool
-	// ExitFD ends the instance when it hangs up; nil: none.
+	// ExitFD stops the instance when it hangs up; nil: none.
 	ExitFD *os.File
-	// Ready is called once, when everything works. With an error everything is undone.
+	// Ready is called once, when the network is ready. If it returns an error, everything is undone.
 	Ready func(instance.State) error
-	// Terminal says that signals from the keyboard reach COMMAND by themselves.
+	// Terminal reports whether the terminal sends keyboard signals to COMMAND directly; nil: no.
 	Terminal func() bool
 }
 
@@ -103,25 +102,25 @@ type supervisor struct {
 	resolv   resolvFile         // COMMAND's, if it has one
 	bin      launcher.Binary
 	binStamp fileStamp
-	tuned    bool // once is enough, slirp4netns restarted or not
-	// detected brings what slirp4netns can; nil until the instance has its directory.
+	tuned    bool // the namespace's TCP settings are set
+	// detected receives the detected slirp4netns; nil until the instance has its directory.
 	detected <-chan detection
 	plan     launcher.Plan
 	fwd      *hostfwd.Manager
 	handler  hostfwd.Handler
-	noted    struct { // what noteForwards has told
+	logged   struct { // by logNewForwards
 		lastID int
 		source bool
 	}
 
-	// entry is the user namespace to enter on the way to the target's network namespace, nil if none.
+	// entry is the user namespace to join before the target's network namespace, nil if none.
 	entry *os.File
 
 	agents       sync.Mutex
 	agent        *guest.Agent // nil until needed
-	agentStarted time.Time    // zero once its end is counted
+	agentStarted time.Time    // zero once its death is counted
 	agentDeaths  int          // in a row
-	agentNext    time.Time    // no start before
+	agentNext    time.Time    // earliest next start
 
 	proc         *launcher.Process
 	slirpStarted time.Time
@@ -134,10 +133,10 @@ type supervisor struct {
 	saving sync.Mutex // one writer of the state file
 
 	signals  chan os.Signal
-	down     chan struct{} // a request to end
+	down     chan struct{} // closed on a request to stop
 	downOnce sync.Once
 	stopping atomic.Bool
-	ready    atomic.Bool // the state file is there
+	ready    atomic.Bool // the state file has been written
 
 	forwardFailed, agentEnded chan struct{} // see wake
 
@@ -145,8 +144,8 @@ type supervisor struct {
 	undo    []func()
 }
 
-// Run brings the instance up, keeps it up, and takes it down. It returns COMMAND's status, or 0
-// where there is none. With an error nothing is left behind.
+// Run brings the instance up, keeps it up, and takes it down. It returns COMMAND's exit status, or 0
+// without COMMAND. On an error nothing is left behind.
 func Run(ctx context.Context, req Request, env Env) (status int, err error) {
 	s := &supervisor{req: req, env: env, log: logrus.NewEntry(env.Log), down: make(chan struct{}), forwardFailed: make(chan struct{}, 1), agentEnded: make(chan struct{}, 1)}
 	defer func() {
@@ -164,7 +163,7 @@ func Run(ctx context.Context, req Request, env Env) (status int, err error) {
 	return s.watch(ctx, signals)
 }
 
-// wake tells the goroutine that decides that something has happened, unless it is about to look anyway.
+// wake notifies the deciding goroutine through c, a channel with a buffer of one, unless a notification is pending.
 func wake(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -190,8 +189,8 @@ func (s *supervisor) lastUndo() func() {
 	return f
 }
 
-// catchSignals catches what ends or reaches an instance, except what the caller chose to
-// ignore (nohup).
+// catchSignals catches the signals that stop the instance or are passed on to COMMAND, except those that are
+// ignored (nohup).
 func (s *supervisor) catchSignals() chan os.Signal {
 	sigs := []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP}
 	if len(s.req.Command) > 0 {
@@ -208,17 +207,17 @@ func (s *supervisor) catchSignals() chan os.Signal {
 	return c
 }
 
-// ErrInterrupted: a signal ended the start.
+// ErrInterrupted means that a signal or a request to stop ended the start.
 var ErrInterrupted = errors.New("interrupted before the network was ready")
 
-// bringUp does everything up to ready. A signal or a request to end makes it fail.
+// bringUp does everything until the network is ready. A signal or a request to stop makes it fail.
 func (s *supervisor) bringUp(ctx context.Context, signals <-chan os.Signal) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.req.Options.Timeout, errTimeout)
 	defer cancel()
 	inner, interrupt := context.WithCancelCause(ctx)
 	defer interrupt(nil)
 	watched, stop := make(chan struct{}), make(chan struct{})
-	// From here on a signal is COMMAND's, or watch's; one that came before has won.
+	// After commit, signals are for COMMAND or watch. A signal before it makes the start fail.
 	commit := sync.OnceValue(func() error {
 		close(stop)
 		<-watched
@@ -243,11 +242,11 @@ func (s *supervisor) bringUp(ctx context.Context, signals <-chan os.Signal) (err
 	}()
 	err = s.start(inner, commit)
 	if err != nil && inner.Err() != nil {
-		var start *launcher.StartError // says that it timed out, and more
+		var start *launcher.StartError // its message includes the timeout
 		switch cause := context.Cause(inner); {
 		case errors.Is(err, cause), cause == errTimeout && errors.As(err, &start):
 		case err == context.Canceled, err == context.DeadlineExceeded:
-			err = cause // which says it better
+			err = cause // a clearer message
 		default:
 			err = fmt.Errorf("%w: %w", cause, err)
 		}
@@ -255,10 +254,10 @@ func (s *supervisor) bringUp(ctx context.Context, signals <-chan os.Signal) (err
 	return err
 }
 
-// errTimeout: the network was not ready in time.
+// errTimeout means that the network was not ready in time.
 var errTimeout error = &fault.Error{Kind: fault.Timeout, Msg: "not ready within --timeout", Err: context.DeadlineExceeded}
 
-// start takes the steps up to ready, in this order. It calls commit before the first that others see.
+// start runs the steps of a start in order. It calls commit before COMMAND is released.
 func (s *supervisor) start(ctx context.Context, commit func() error) (err error) {
 	s.net = s.req.Options.CIDR
 	if s.plan, err = launcher.NewPlan(&s.req.Options); err != nil {
@@ -284,7 +283,7 @@ func (s *supervisor) start(ctx context.Context, commit func() error) (err error)
 	return nil
 }
 
-// prepareAndDetect makes the namespaces while slirp4netns is asked what it can.
+// prepareAndDetect prepares the target and detects slirp4netns's features at the same time.
 func (s *supervisor) prepareAndDetect(ctx context.Context) error {
 	if err := s.prepare(ctx); err != nil {
 		if s.detected != nil {
@@ -305,7 +304,7 @@ func (s *supervisor) firstSlirp(ctx context.Context) error {
 	return nil
 }
 
-// writeFiles writes what others read.
+// writeFiles writes the state file and the PID file.
 func (s *supervisor) writeFiles() error {
 	st := s.State()
 	if err := s.inst.WriteState(&st); err != nil {
@@ -318,7 +317,7 @@ func (s *supervisor) writeFiles() error {
 	return nil
 }
 
-// release lets COMMAND go. From here on it has what it had when it was started, and this process no more than it needs.
+// release starts COMMAND, which waits in its namespaces, and sets no_new_privs for the supervisor if it is root.
 func (s *supervisor) release(commit func() error) error {
 	if s.tgt.Gone() {
 		return s.tgt.Ended("while the network was set up")
@@ -327,13 +326,13 @@ func (s *supervisor) release(commit func() error) error {
 		return err
 	}
 	if s.cmd != nil {
-		// From here on this process stops when COMMAND has, and only then.
+		// From here on this process stops only after COMMAND has (stopAlong).
 		signal.Notify(s.signals, syscall.SIGTSTP, syscall.SIGTTIN)
 		if err := s.cmd.Release(); err != nil {
 			return err
 		}
 	}
-	// An ordinary user's newuidmap, and a slirp4netns with file capabilities, must go on working.
+	// Not for an ordinary user, who may need newuidmap or a slirp4netns with file capabilities.
 	if os.Geteuid() == 0 {
 		if err := privileges.NoNewPrivs(); err != nil {
 			s.log.Debug(err)
@@ -342,8 +341,8 @@ func (s *supervisor) release(commit func() error) error {
 	return nil
 }
 
-// prepare pins the target and takes the name; COMMAND is a target that is made last, because
-// its output may have to go to the instance's log.
+// prepare pins the target and creates the instance. For COMMAND the instance comes first, because
+// COMMAND's output may go to the instance's log.
 func (s *supervisor) prepare(ctx context.Context) error {
 	if len(s.req.Command) > 0 {
 		if err := s.createInstance(ctx); err != nil {
@@ -362,7 +361,7 @@ type detection struct {
 	err error
 }
 
-// detect finds out what slirp4netns can, while the namespaces are being made.
+// detect runs [launcher.Cache.Detect] in the background.
 func detect(ctx context.Context, cache launcher.Cache, path string) <-chan detection {
 	c := make(chan detection, 1)
 	go func() {
@@ -388,7 +387,7 @@ func (s *supervisor) openTarget(ctx context.Context) (err error) {
 	return s.ownTarget()
 }
 
-// startCommand makes COMMAND's namespaces, with COMMAND held back.
+// startCommand makes COMMAND's namespaces. COMMAND itself waits for release.
 func (s *supervisor) startCommand(ctx context.Context) (err error) {
 	o := &s.req.Options
 	cfg := nscommand.Config{
@@ -415,7 +414,7 @@ func (s *supervisor) startCommand(ctx context.Context) (err error) {
 	return s.ownTarget()
 }
 
-// ownTarget finds the way into the target, and closes both at the end.
+// ownTarget opens the user namespace to join on the way to the target, and closes it and the target at the end.
 func (s *supervisor) ownTarget() (err error) {
 	s.atEnd(func() { s.tgt.Close() })
 	if s.entry, err = s.tgt.Entry(); s.entry != nil {
@@ -424,7 +423,7 @@ func (s *supervisor) ownTarget() (err error) {
 	return err
 }
 
-// commandEnv is the caller's environment, and the name of the instance.
+// commandEnv returns the caller's environment with the instance's name added.
 func commandEnv(instance string) []string {
 	const name = "SLIRPCTL_INSTANCE="
 	env := slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, name) })
@@ -452,7 +451,7 @@ func (s *supervisor) createInstance(ctx context.Context) (err error) {
 		return err
 	}
 	s.atEnd(func() {
-		// Not the context of the start, which may have ended.
+		// Not with the context of the start, which may be done.
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		if err := s.inst.Remove(ctx); err != nil {

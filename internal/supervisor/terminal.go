@@ -12,15 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stopAlong stops this process because COMMAND was stopped, as a shell expects of a job, and lets
-// COMMAND go on when it goes on itself.
+// stopAlong stops this process because COMMAND was stopped, as a shell expects of a job, and continues
+// COMMAND when this process is continued.
 func (s *supervisor) stopAlong() {
 	tty, foreground := openTerminal()
 	if tty != nil {
 		defer tty.Close()
 	}
-	// COMMAND, as a shell, may have given the terminal to a group of its own. It can't give it back:
-	// its PID namespace has no name for ours.
+	// COMMAND, if it is a shell, may have made one of its own process groups the foreground group. It can't
+	// undo that: its PID namespace has no number for ours.
 	lent := tty != nil && foreground != unix.Getpgrp() && descends(foreground, s.cmd.PID())
 	if lent {
 		setForeground(tty, unix.Getpgrp())
@@ -34,15 +34,15 @@ func (s *supervisor) stopAlong() {
 	_ = s.cmd.Signal(syscall.SIGCONT)
 }
 
-// stopSelf stops this process, as SIGTSTP does where nobody catches it: there has to be a shell
-// that could continue it (setpgid(2), orphaned process groups). The Go runtime has no way back from
-// catching it. It returns once the process goes on.
+// stopSelf stops this process by SIGTSTP with its default action, which does nothing in an orphaned process
+// group, where no shell could continue it (setpgid(2)). os/signal can't restore the default action, so
+// rt_sigaction(2) is called directly. stopSelf returns when the process is continued.
 func stopSelf() {
-	var byDefault, old [64]byte // as large as struct sigaction is anywhere
+	var byDefault, old [64]byte // at least the size of struct sigaction on every architecture
 	sigaction := func(set, old *[64]byte) {
 		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGTSTP), uintptr(unsafe.Pointer(set)), uintptr(unsafe.Pointer(old)), 8, 0, 0)
 	}
-	// To this thread, so that it stops here.
+	// The signal goes to this thread, so that the process stops before Tgkill returns.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	sigaction(&byDefault, &old)
@@ -50,8 +50,8 @@ func stopSelf() {
 	sigaction(&old, nil)
 }
 
-// takeTerminal makes this process's group the terminal's foreground again, where that is one of
-// COMMAND's that has gone.
+// takeTerminal makes this process's group the terminal's foreground group again, if the present one
+// was COMMAND's and no longer exists.
 func takeTerminal() {
 	tty, foreground := openTerminal()
 	if tty == nil {
@@ -63,8 +63,8 @@ func takeTerminal() {
 	}
 }
 
-// openTerminal opens the controlling terminal, and returns its foreground process group too; nil if
-// there is none.
+// openTerminal opens the controlling terminal and returns it with its foreground process group; nil
+// if there is no terminal.
 func openTerminal() (tty *os.File, foreground int) {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -78,7 +78,8 @@ func openTerminal() (tty *os.File, foreground int) {
 	return tty, foreground
 }
 
-// setForeground also works from the background: with SIGTTOU blocked (tcsetpgrp(3)).
+// setForeground sets the terminal's foreground process group. It blocks SIGTTOU, so that it also works from the
+// background (tcsetpgrp(3)).
 func setForeground(tty *os.File, pgrp int) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -91,7 +92,7 @@ func setForeground(tty *os.File, pgrp int) {
 	_ = unix.IoctlSetPointerInt(int(tty.Fd()), unix.TIOCSPGRP, pgrp)
 }
 
-// descends reports whether a process is below another in the tree of processes.
+// descends reports whether a process is ancestor or one of its descendants.
 func descends(pid, ancestor int) bool {
 	for pid > 1 && pid != ancestor {
 		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

@@ -2,9 +2,8 @@ package supervisor
 
 import "github.com/slirpctl/slirpctl/internal/nettune"
 
-// tune sets what makes TCP through slirp4netns quicker, while that starts. COMMAND's first
-// process does so by itself; another's namespace is entered, on the few hosts where there is
-// something to set.
+// tune sets the namespace's TCP settings that make slirp4netns faster, while it starts. COMMAND's init
+// does so itself; other namespaces are entered, only on hosts where there is something to set.
 func (s *supervisor) tune() {
 	if s.tuned || s.cmd != nil || !nettune.Needed() {
 		return

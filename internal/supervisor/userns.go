@@ -9,7 +9,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/nsexec"
 )
 
-// explainNamespaces tells the refusal of the namespaces of `up -- COMMAND` from other failures.
+// explainNamespaces adds kind and checks to err if the kernel refused the namespaces of `up -- COMMAND`.
 func explainNamespaces(err error) error {
 	var ne *nsexec.Error
 	if errors.Is(err, nscommand.ErrPIDNamespace) || !errors.As(err, &ne) || ne.Step != nsexec.StepClone && !errors.Is(err, syscall.EPERM) {

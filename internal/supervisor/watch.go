@@ -9,30 +9,30 @@ import (
 	"time"
 )
 
-// ErrNetworkLost: slirp4netns died and was not, or could not be, started again.
+// ErrNetworkLost means that slirp4netns died and was not, or could not be, restarted.
 var ErrNetworkLost = errors.New("the network was lost")
 
-// watcher keeps an instance up until something ends it. One goroutine calls its methods, so none of them may wait:
-// what takes time is work for another ([watcher.do]), which reports when it is done.
+// watcher keeps an instance up until an event ends it. One goroutine calls its methods, so none of them may block:
+// [watcher.do] runs slow work in another goroutine, which reports when it is done.
 type watcher struct {
 	*supervisor
 	ctx     context.Context // of the work
 	work    sync.WaitGroup
-	reports chan func() // what to do about the end of some work
+	reports chan func() // called by the deciding goroutine when some work is done
 
-	// What may happen; nil for what can't, or has.
+	// Events; nil if an event can't happen or has been handled.
 	commandDone, commandStopped, targetDone, hungUp, asked, slirpDone <-chan struct{}
 
-	termed    bool // COMMAND was sent TERM
-	failures  int  // starts since slirp4netns last ran well
-	reviving  bool // forwards that have failed are about to be opened again
-	agentDue  bool // the helper is about to be started again
-	over      bool
+	termed    bool // COMMAND was sent SIGTERM
+	failures  int  // restarts since slirp4netns last ran for healthyAfter
+	reviving  bool // an attempt to reopen failed forwards is scheduled
+	agentDue  bool // a restart of the helper is scheduled
+	over      bool // the instance stops, with status and err
 	status    int
-	err, lost error // lost: the network is, and something else will end the instance
+	err, lost error // lost: why the network is lost, reported when the instance stops
 }
 
-// watch keeps the instance up until something ends it, and returns COMMAND's status.
+// watch keeps the instance up until an event ends it, and returns COMMAND's status.
 func (s *supervisor) watch(ctx context.Context, signals <-chan os.Signal) (int, error) {
 	t, err := s.tgt.Watch(s.env.ExitFD)
 	if err != nil {
@@ -61,7 +61,7 @@ func (s *supervisor) watch(ctx context.Context, signals <-chan os.Signal) (int, 
 	return w.status, w.err
 }
 
-// next waits for the next event, and does what it asks for.
+// next waits for the next event and handles it.
 func (w *watcher) next(signals <-chan os.Signal) {
 	select {
 	case <-w.commandDone:
@@ -94,7 +94,7 @@ func (w *watcher) next(signals <-chan os.Signal) {
 	}
 }
 
-// do has work done by another goroutine, and calls then with its result.
+// do runs work in another goroutine, then calls then with its result in the deciding one.
 func (w *watcher) do(work func(context.Context) error, then func(error)) {
 	w.work.Go(func() {
 		err := work(w.ctx)
@@ -102,7 +102,7 @@ func (w *watcher) do(work func(context.Context) error, then func(error)) {
 	})
 }
 
-// after calls then when d has passed.
+// after calls then in the deciding goroutine when d has passed.
 func (w *watcher) after(d time.Duration, then func()) {
 	w.work.Go(func() {
 		select {
@@ -130,7 +130,7 @@ func (w *watcher) commandEnded() {
 
 func (w *watcher) targetEnded() {
 	if w.cmd != nil {
-		<-w.commandDone // the same event, seen first
+		<-w.commandDone // the same event, reported by the other channel first
 		w.end(w.cmd.Status())
 		return
 	}
@@ -138,7 +138,7 @@ func (w *watcher) targetEnded() {
 	w.end(0)
 }
 
-// takeDown ends the instance, or has COMMAND end, with which it does.
+// takeDown stops the instance: directly, or with COMMAND by ending that.
 func (w *watcher) takeDown(why string) {
 	w.log.Info(why)
 	if w.cmd == nil {
@@ -152,7 +152,7 @@ func (w *watcher) takeDown(why string) {
 	_ = w.cmd.Signal(syscall.SIGTERM)
 	_ = w.cmd.Signal(syscall.SIGCONT)
 	w.after(commandGrace, func() {
-		w.log.Warn("the command did not end on TERM: killing it")
+		w.log.Warn("the command did not exit on SIGTERM: killing it")
 		_ = w.cmd.Signal(syscall.SIGKILL)
 	})
 }
@@ -167,7 +167,7 @@ func (w *watcher) signalled(sig os.Signal) {
 	}
 }
 
-// forward hands a signal on to COMMAND, unless it came from the keyboard: then the terminal has
+// forward passes a signal on to COMMAND, unless it came from the keyboard: then the terminal has
 // sent it to COMMAND too, which is in the same process group.
 func (s *supervisor) forward(sig os.Signal) {
 	switch sig {
