@@ -218,7 +218,7 @@ func TestFrozenSupervisor(t *testing.T) {
 		says := "already running"
 		if dir == v1 {
 			must(t, syscall.Kill(st.SupervisorPID, syscall.SIGKILL)) // as a failed down leaves it
-			says = fmt.Sprintf("(pid %d) was killed and can't end", st.SupervisorPID)
+			says = fmt.Sprintf("(pid %d) was killed but can't exit", st.SupervisorPID)
 		}
 		r := l.run("up", "-d", "--timeout", "2s", "--name", "x", pid)
 		if r.code != exitConflict || !strings.Contains(r.err, says) {

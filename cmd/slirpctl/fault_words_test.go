@@ -112,7 +112,7 @@ exec "$real" "$@"`)
 			}
 			st := l.up(append([]string{"--name", "x", "-p", "127.0.0.1::80", "--slirp4netns-path", fake}, args...)...)
 			defer os.WriteFile(filepath.Join(filepath.Dir(l.base), "enough"), nil, 0o600)
-			notice := map[string]string{"pid": "what stood before this is gone", "command": "not heard any more"}[name]
+			notice := map[string]string{"pid": "older lines were removed", "command": "no longer recorded"}[name]
 			eventually(t, "the log is full", func() bool { return strings.Contains(l.log("x"), notice) })
 			if name == "pid" {
 				echoes(t, st.Ports[0].HostPort)
@@ -121,7 +121,7 @@ exec "$real" "$@"`)
 			}
 			_ = syscall.Kill(st.SlirpPID, syscall.SIGKILL)
 			eventually(t, "the log has what slirpctl says", func() bool { return strings.Contains(l.log("x"), "slirp4netns runs again") })
-			if n := len(l.log("x")); n > instance.MostLog+100_000 {
+			if n := len(l.log("x")); n > instance.MaxLog+100_000 {
 				t.Errorf("the log has %d bytes", n)
 			}
 			l.must("down", "x")

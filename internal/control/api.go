@@ -1,9 +1,9 @@
-// Package control serves and speaks the control socket of an instance. It exists so that every
-// instance can be driven by RootlessKit's own client (rootlessctl) whatever carries the bytes,
-// and so that slirpctl's commands are clients of the same socket.
+// Package control has the server and the client of an instance's control socket. It exists so that
+// RootlessKit's client (rootlessctl) works with every instance and port handler, and so that
+// slirpctl's commands use the same socket.
 //
-// RootlessKit's routes (/v1/ports, /v1/info) are served by RootlessKit's own router. What it has
-// no route for is below /v1/slirpctl: whole batches, the instance's state, its end.
+// RootlessKit's routes (/v1/ports, /v1/info) are served by RootlessKit's own handlers. Routes that
+// RootlessKit does not have are below /v1/slirpctl.
 //
 //	GET    /v1/slirpctl/state     the state, with every forward
 //	GET    /v1/slirpctl/forwards  every forward, by id
@@ -12,7 +12,7 @@
 //	DELETE /v1/slirpctl/forwards  remove by id, all or nothing
 //	POST   /v1/slirpctl/reload    re-create every forward, to a new guest address if given
 //	GET    /v1/slirpctl/traffic   the tap's counters
-//	POST   /v1/slirpctl/down      end the instance
+//	POST   /v1/slirpctl/down      stop the instance
 package control
 
 import (
@@ -28,16 +28,16 @@ type reloadRequest struct {
 	GuestIP netip.Addr `json:"guestIP"`
 }
 
-// Error is a failure as it travels: message and hint for people, its kind for the exit status.
+// Error is the JSON form of an error: message and hint for the user, its kind for the exit status.
 type Error struct {
 	Message string     `json:"message"`
 	HintStr string     `json:"hint,omitempty"`
 	Kind    fault.Kind `json:"code,omitempty"`    // 0: none
-	Refused bool       `json:"refused,omitempty"` // by who is asked, whatever is asked for
-	Index   *int       `json:"index,omitempty"`   // which forward of a batch it is about, from 0
+	Refused bool       `json:"refused,omitempty"` // the server refuses the caller, for any request
+	Index   *int       `json:"index,omitempty"`   // the forward of a batch that it is about, from 0
 }
 
-// NewError returns err as it travels.
+// NewError returns the JSON form of err.
 func NewError(err error) *Error {
 	e := &Error{Message: err.Error(), HintStr: fault.Hint(err), Kind: fault.Of(err)}
 	if add, ok := errorAs[*hostfwd.AddError](err); ok {
@@ -48,8 +48,8 @@ func NewError(err error) *Error {
 
 func (e *Error) Error() string { return e.Message }
 
-// Is says which kind of failure it is.
+// Is reports whether target is the error's kind.
 func (e *Error) Is(target error) bool { return e.Kind != 0 && target == e.Kind }
 
-// Hint says what to do about it.
+// Hint returns the hint for the user.
 func (e *Error) Hint() string { return e.HintStr }

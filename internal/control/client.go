@@ -17,10 +17,10 @@ import (
 	"github.com/slirpctl/slirpctl/internal/instance"
 )
 
-// Client speaks to one instance's control socket.
+// Client is a client of one instance's control socket.
 type Client struct{ http *http.Client }
 
-// NewClient returns a client of the socket at path. It connects when it is used.
+// NewClient returns a client of the socket at path. Each request opens a connection.
 func NewClient(path string) *Client {
 	return &Client{&http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -30,7 +30,7 @@ func NewClient(path string) *Client {
 	}}}
 }
 
-// maxGrace is how long before the caller's deadline the server's is, at most.
+// maxGrace is the maximum time between the server's deadline and the caller's, which is later.
 const maxGrace = 500 * time.Millisecond
 
 func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
@@ -47,7 +47,7 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 		return err
 	}
 	if d, ok := ctx.Deadline(); ok {
-		// A little earlier, so that what is done in time is known in time.
+		// A little earlier, so that the answer to a request that was done in time arrives in time.
 		d = d.Add(-min(time.Until(d)/10, maxGrace))
 		req.Header.Set(deadlineHeader, strconv.FormatInt(d.UnixNano(), 10))
 	}
@@ -91,7 +91,7 @@ func (c *Client) Ports(ctx context.Context) ([]hostfwd.Status, error) {
 	return out, err
 }
 
-// Traffic returns what the namespace's tap has carried.
+// Traffic returns the traffic counters of the tap.
 func (c *Client) Traffic(ctx context.Context) (instance.Traffic, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -107,7 +107,7 @@ func (c *Client) Add(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Statu
 	return out, err
 }
 
-// Set makes the forwards exactly these.
+// Set replaces all forwards.
 func (c *Client) Set(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Status, error) {
 	var out []hostfwd.Status
 	err := c.do(ctx, "PUT", "/forwards", fs, &out)
@@ -119,14 +119,14 @@ func (c *Client) Remove(ctx context.Context, ids []int) error {
 	return c.do(ctx, "DELETE", "/forwards", ids, nil)
 }
 
-// Reload re-creates every forward, to the guest address if it is valid.
+// Reload re-creates every forward, with guest as the guest address if it is valid.
 func (c *Client) Reload(ctx context.Context, guest netip.Addr) ([]hostfwd.Status, error) {
 	var out []hostfwd.Status
 	err := c.do(ctx, "POST", "/reload", reloadRequest{guest}, &out)
 	return out, err
 }
 
-// Down asks the instance to end; it does not wait for that.
+// Down asks the instance to stop; it does not wait for that.
 func (c *Client) Down(ctx context.Context) error {
 	return c.do(ctx, "POST", "/down", nil, nil)
 }

@@ -14,15 +14,15 @@ import (
 	"github.com/slirpctl/slirpctl/internal/target"
 )
 
-// downPatience is how long an instance gets to end by itself: COMMAND's ten seconds between
-// TERM and KILL, and what the rest may take.
-const downPatience = 16 * time.Second
+// downTimeout is how long an instance gets to stop: COMMAND's ten seconds between SIGTERM and SIGKILL, and
+// some for the rest.
+const downTimeout = 16 * time.Second
 
-// Down ends a running instance and waits until everything of it is gone. One whose supervisor
-// doesn't answer gets SIGTERM, in the end SIGKILL, after which slirp4netns ends by its exit
+// Down stops a running instance and waits until its processes and files are gone. If the supervisor
+// doesn't answer, it is sent SIGTERM and at last SIGKILL, which makes slirp4netns exit by its exit
 // descriptor.
 func Down(ctx context.Context, base instance.Base, name string) error {
-	e, err := settled(ctx, base, name)
+	e, err := findInstance(ctx, base, name)
 	if err != nil {
 		return err
 	}
@@ -48,8 +48,8 @@ func Down(ctx context.Context, base instance.Base, name string) error {
 	return checkGone(ctx, base, e)
 }
 
-// watchAll holds the processes of an instance that still run. seen is false if they are in a PID namespace that can't
-// be seen from here.
+// watchAll returns the processes of an instance that are still running. seen is false if they are in a PID namespace
+// that can't be seen from here.
 func watchAll(e instance.Entry) (procs []*watched, seen bool) {
 	ids := []instance.ProcessState{e.Holder}
 	switch {
@@ -70,28 +70,28 @@ func watchAll(e instance.Entry) (procs []*watched, seen bool) {
 	return procs, true
 }
 
-// checkGone looks at the directory: it is gone by now, or cleaned up by this look at it.
+// checkGone checks that the instance is gone. If its supervisor is dead, Find removes the directory.
 func checkGone(ctx context.Context, base instance.Base, e instance.Entry) error {
 	now, err := base.Find(ctx, e.Name)
 	switch {
 	case errors.Is(err, instance.ErrNotFound):
 		return nil
 	case err == nil && now.Holder != e.Holder:
-		return nil // somebody has taken the name again meanwhile
+		return nil // another instance has taken the name
 	case err == nil:
-		return fmt.Errorf("%q: its supervisor is not what its files say, and still runs", e.Name)
+		return fmt.Errorf("%q: its supervisor is still running, and is not the process that its files name", e.Name)
 	}
 	return err
 }
 
-// downUnseen ends an instance whose processes are in a PID namespace that can't be seen from here.
+// downUnseen stops an instance whose processes are in a PID namespace that can't be seen from here.
 func downUnseen(ctx context.Context, e instance.Entry) error {
 	short, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	if err := NewClient(e.Socket()).Down(short); err != nil {
-		return fmt.Errorf("%q runs in another PID namespace, where it has to be ended from: %w", e.Name, err)
+		return fmt.Errorf("%q runs in another PID namespace and has to be stopped from there: %w", e.Name, err)
 	}
-	for deadline := time.Now().Add(downPatience); e.Alive(); {
+	for deadline := time.Now().Add(downTimeout); e.Alive(); {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%q: %w", e.Name, context.DeadlineExceeded)
 		}
@@ -104,8 +104,8 @@ func downUnseen(ctx context.Context, e instance.Entry) error {
 	return nil
 }
 
-// Supervisor returns the process that serves a control socket as a number of the caller's PID namespace,
-// 0 if it has none or there is no such socket (unix(7), SO_PEERCRED).
+// Supervisor returns the PID, in the caller's PID namespace, of the process that serves a control socket
+// (unix(7), SO_PEERCRED); 0 if it has none there, or there is no such socket.
 func Supervisor(socket string) (pid int) {
 	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socket, Net: "unix"})
 	if err != nil {
@@ -124,10 +124,10 @@ func Supervisor(socket string) (pid int) {
 	return pid
 }
 
-// settled finds an instance and what is known of it. One that still starts, or that has lost its
-// state file and its socket, is known by who holds its lock.
-func settled(ctx context.Context, base instance.Base, name string) (instance.Entry, error) {
-	deadline := time.Now().Add(downPatience)
+// findInstance finds an instance with its state, or at least the process that holds its lock, if the instance is
+// starting or has lost its state file and its socket.
+func findInstance(ctx context.Context, base instance.Base, name string) (instance.Entry, error) {
+	deadline := time.Now().Add(downTimeout)
 	for {
 		e, err := base.Find(ctx, name)
 		if err != nil || e.State != nil {
@@ -141,22 +141,23 @@ func settled(ctx context.Context, base instance.Base, name string) (instance.Ent
 			return e, nil
 		}
 		if time.Now().After(deadline) {
-			return e, fmt.Errorf("%q is neither up nor down: %w", name, context.DeadlineExceeded)
+			return e, fmt.Errorf("%q has no state and no supervisor: %w", name, context.DeadlineExceeded)
 		}
 		select {
 		case <-ctx.Done():
 			return e, ctx.Err()
-		case <-time.After(5 * time.Millisecond): // between taking the lock and writing into it
+		case <-time.After(5 * time.Millisecond): // the lock is taken, but its holder is not written yet
 		}
 	}
 }
 
-// end asks the supervisor to end, and has it ended if it doesn't. The error says that it refuses.
+// end asks the supervisor to stop, and signals it if it doesn't. It returns an error only if the supervisor
+// refuses the caller.
 func end(ctx context.Context, e instance.Entry, supervisor *watched) error {
 	short, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	err := NewClient(e.Socket()).Down(short)
-	// One that is in a user namespace below cannot look at its callers above, who can signal it.
+	// A supervisor in a child user namespace can't check a caller in a parent one, but the caller can signal it.
 	if refused, ok := errorAs[*Error](err); ok && refused.Refused && !above(supervisor.id.PID) {
 		return err
 	}
@@ -164,13 +165,13 @@ func end(ctx context.Context, e instance.Entry, supervisor *watched) error {
 		supervisor.signal(unix.SIGTERM)
 		supervisor.signal(unix.SIGCONT)
 	}
-	if supervisor.wait(ctx, downPatience) != nil && ctx.Err() == nil {
+	if supervisor.wait(ctx, downTimeout) != nil && ctx.Err() == nil {
 		supervisor.signal(unix.SIGKILL)
 	}
 	return nil
 }
 
-// above reports whether the caller's user namespace is above that of a process.
+// above reports whether the caller's user namespace is an ancestor of that of a process.
 func above(pid int) bool {
 	user, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", pid))
 	if err != nil {
@@ -184,7 +185,7 @@ func above(pid int) bool {
 	return err == nil && len(below) > 0
 }
 
-// watched is a process held by a pidfd, so that no other can be mistaken for it.
+// watched is a process with a pidfd, so that no other process is mistaken for it.
 type watched struct {
 	id instance.ProcessState
 	fd int
@@ -196,7 +197,7 @@ func watchProcess(id instance.ProcessState) *watched {
 		return nil
 	}
 	w := &watched{id, fd}
-	if !id.Alive() { // the number is another's by now
+	if !id.Alive() { // the PID has been reused
 		w.close()
 		return nil
 	}
@@ -207,7 +208,7 @@ func (w *watched) close() { unix.Close(w.fd) }
 
 func (w *watched) signal(sig unix.Signal) { _ = unix.PidfdSendSignal(w.fd, sig, nil, 0) }
 
-// wait waits for the process's end, at most d.
+// wait waits at most d for the process to exit.
 func (w *watched) wait(ctx context.Context, d time.Duration) error {
 	deadline := time.Now().Add(d)
 	for {
@@ -218,7 +219,7 @@ func (w *watched) wait(ctx context.Context, d time.Duration) error {
 		if left <= 0 {
 			return context.DeadlineExceeded
 		}
-		// In slices, so that the caller's Ctrl-C is noticed.
+		// In short intervals, to notice that ctx is done.
 		p := []unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLIN}}
 		n, err := unix.Poll(p, int(min(left, 200*time.Millisecond).Milliseconds())+1)
 		if n > 0 {
@@ -230,14 +231,14 @@ func (w *watched) wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// waitOrKill waits for the process's end, in the end after SIGKILL.
+// waitOrKill waits for the process to exit, and kills it if it doesn't.
 func (w *watched) waitOrKill(ctx context.Context) error {
 	if w.wait(ctx, 5*time.Second) == nil {
 		return nil
 	}
 	w.signal(unix.SIGKILL)
 	if err := w.wait(ctx, 5*time.Second); err != nil {
-		return fmt.Errorf("%s (pid %d) does not end: %w", w.id.Role, w.id.PID, err)
+		return fmt.Errorf("%s (pid %d) does not exit: %w", w.id.Role, w.id.PID, err)
 	}
 	return nil
 }

@@ -16,19 +16,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// deadlineHeader carries the time, in nanoseconds since 1970, after which the caller does not wait any more.
+// deadlineHeader has the caller's deadline, in nanoseconds since 1970.
 const deadlineHeader = "Slirpctl-Deadline"
 
 type peerKey struct{}
 
-// peer is who is at the other end of a connection.
+// peer is the other end of a connection. refused says why it may not use the socket, or is nil.
 type peer struct {
 	conn    *net.UnixConn
 	refused error
 }
 
-// guard stands before every route: who may not ask gets no answer, nobody may say too much or too slowly, and
-// what nobody waits for any more is not done ([request]).
+// guard wraps every route: it refuses callers that may not use the socket, bounds the size and time of requests,
+// and gives handlers a context that ends when the caller has gone ([request]).
 func guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		refuse := func(status int, err error) {
@@ -41,7 +41,7 @@ func guard(next http.Handler) http.Handler {
 		}
 		p, ok := r.Context().Value(peerKey{}).(*peer)
 		if !ok {
-			refuse(http.StatusForbidden, refused("it can't be told who it is"))
+			refuse(http.StatusForbidden, refused("the caller is unknown"))
 			return
 		}
 		if p.refused != nil {
@@ -64,9 +64,9 @@ func guard(next http.Handler) http.Handler {
 			refuse(http.StatusBadRequest, err)
 			return
 		}
-		_ = rc.SetReadDeadline(time.Time{}) // or the context would end with it
+		_ = rc.SetReadDeadline(time.Time{}) // the context would be cancelled at the deadline
 		r.Body = io.NopCloser(bytes.NewReader(body))
-		// net/http takes a caller who says no more for one who has gone.
+		// net/http cancels the context also if the caller only closed its write side.
 		ctx := context.WithoutCancel(r.Context())
 		if text := r.Header.Get(deadlineHeader); text != "" {
 			nanos, err := strconv.ParseInt(text, 10, 64)
@@ -82,14 +82,14 @@ func guard(next http.Handler) http.Handler {
 	})
 }
 
-// request is the context of a request. Err looks whether somebody waits for the answer at that very moment: a
-// process that was stopped and let go on does not know of its timers and sockets yet.
+// request is the context of a request. Err checks the deadline and the connection itself: in a process that was
+// stopped and continued, timers and the runtime's poller may not have run yet.
 type request struct {
 	context.Context
 	conn *net.UnixConn
 }
 
-var errCallerGone = errors.New("nobody waits for the answer any more")
+var errCallerGone = errors.New("the caller has closed the connection")
 
 func (r *request) Err() error {
 	if err := r.Context.Err(); err != nil {
@@ -104,7 +104,7 @@ func (r *request) Err() error {
 	return nil
 }
 
-// hungUp reports whether the other end is closed altogether; one that only says no more still reads.
+// hungUp reports whether the other end is closed, not only for writing.
 func hungUp(c *net.UnixConn) bool {
 	rc, err := c.SyscallConn()
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
-// errRefused: the caller is not where callers have to be.
+// errRefused means that the caller is in other namespaces than the supervisor.
 var errRefused = fault.New(0, "the control socket refuses this caller",
 	"call it from where the instance was started: the same user namespace and network namespace")
 
@@ -19,12 +19,12 @@ func refused(format string, a ...any) error {
 	return fmt.Errorf("%w: %s", errRefused, fmt.Sprintf(format, a...))
 }
 
-// namespaces are those whose processes may use the socket. Who is inside the instance's network is in
-// another one, whatever its user id; forwards and the instance's end are none of its business.
+// namespaces are the namespaces whose processes may use the socket. Processes in the instance's network namespace
+// may not, regardless of their user id: they must not change forwards or stop the instance.
 type namespaces struct {
 	user   unix.Stat_t
 	net    unix.Stat_t
-	cookie int // of the network namespace; 0: the kernel gives none
+	cookie int // of the network namespace; 0: not supported by the kernel
 }
 
 func ownNamespaces() (n namespaces, err error) {
@@ -43,8 +43,8 @@ func ownNamespaces() (n namespaces, err error) {
 	return n, nil
 }
 
-// netnsCookie returns the name of the network namespace that a socket was made in; for an accepted one that is
-// the caller's socket. 0: a kernel before Linux 5.14.
+// netnsCookie returns the cookie of the network namespace that a socket was created in; for an accepted socket, the
+// namespace of the caller's socket. It is 0 before Linux 5.14.
 func netnsCookie(fd int) int {
 	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 	if err != nil {
@@ -53,9 +53,8 @@ func netnsCookie(fd int) int {
 	return int(cookie)
 }
 
-// check says why the process at the other end of a connection may not use the socket, or nil. The process is the
-// one that connected, held by a pidfd: before Linux 6.5 by one that is opened now, when the PID may
-// be another's.
+// check returns why the process at the other end of a connection may not use the socket, or nil. The process is
+// identified by the pidfd of the connection (SO_PEERPIDFD); before Linux 6.5 by its PID, which may have been reused.
 func (n namespaces) check(c *net.UnixConn) (err error) {
 	rc, err := c.SyscallConn()
 	if err != nil {
@@ -74,14 +73,14 @@ func (n namespaces) checkSocket(fd int) error {
 		return os.NewSyscallError("getsockopt(SO_PEERCRED)", err)
 	}
 	if cred.Uid == 0 && os.Geteuid() != 0 {
-		return nil // root, whom an ordinary user may not look at; and none of a user's namespaces has root's id
+		return nil // the real root, whose namespaces an ordinary user can't read; no user namespace of the user maps its id
 	}
 	pidfd, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
 	if errors.Is(err, unix.ENOPROTOOPT) {
 		pidfd, err = unix.PidfdOpen(int(cred.Pid), 0)
 	}
 	if err != nil {
-		return refused("it can't be told which process it is: %v", err)
+		return refused("its process can't be determined: %v", err)
 	}
 	defer unix.Close(pidfd)
 	for _, ns := range []struct {
@@ -92,7 +91,7 @@ func (n namespaces) checkSocket(fd int) error {
 		same, err := sameNamespace(pidfd, int(cred.Pid), ns.name, ns.get, ns.own)
 		switch full := map[string]string{"user": "user", "net": "network"}[ns.name]; {
 		case err != nil:
-			return refused("it can't be told which %s namespace it is in: %v", full, err)
+			return refused("its %s namespace can't be determined: %v", full, err)
 		case !same:
 			return refused("it is in another %s namespace", full)
 		}
@@ -106,8 +105,8 @@ const (
 	pidfdGetUserNamespace = 0xff09
 )
 
-// sameNamespace compares a namespace of the process behind a pidfd. pid is its number here, 0 if it has none, in
-// another PID namespace.
+// sameNamespace reports whether a namespace of the process behind a pidfd is own. pid is the process's PID, 0 if it
+// has none in this PID namespace.
 func sameNamespace(pidfd, pid int, name string, get uint, own *unix.Stat_t) (bool, error) {
 	var st unix.Stat_t
 	fd, err := unix.IoctlRetInt(pidfd, get)
@@ -120,7 +119,7 @@ func sameNamespace(pidfd, pid int, name string, get uint, own *unix.Stat_t) (boo
 		return false, errors.New("it is in another PID namespace, and this kernel is older than Linux 6.11")
 	default:
 		err = unix.Stat(fmt.Sprintf("/proc/%d/ns/%s", pid, name), &st)
-		// Only now is it certain that it was this process's.
+		// If the process is still alive, the path was this process's.
 		if alive := unix.PidfdSendSignal(pidfd, 0, nil, 0); err == nil && errors.Is(alive, unix.ESRCH) {
 			err = alive
 		}

@@ -8,9 +8,9 @@ import (
 	"github.com/slirpctl/slirpctl/internal/instance"
 )
 
-// Query returns the present state of each instance, asked of its supervisor; where that does not
-// answer, what the state file says; and where there is none, a dead one. Instances that are
-// still starting or have ended meanwhile are left out.
+// Query returns the state of each instance: the supervisor's answer; if it does not answer, the
+// state file; and without one, a state of [instance.Dead]. Instances that are still starting or have
+// stopped are left out.
 func Query(ctx context.Context, entries []instance.Entry) []instance.State {
 	got := make([]*instance.State, len(entries))
 	var wg sync.WaitGroup
@@ -32,7 +32,7 @@ func Query(ctx context.Context, entries []instance.Entry) []instance.State {
 	return out
 }
 
-// QueryTraffic returns what the instances' taps have carried, by name, as far as they answer.
+// QueryTraffic returns the traffic counters of the instances that answer, by name.
 func QueryTraffic(ctx context.Context, sts []instance.State) map[string]instance.Traffic {
 	out := map[string]instance.Traffic{}
 	var mu sync.Mutex

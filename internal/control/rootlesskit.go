@@ -19,8 +19,8 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
-// addRootlessKitRoutes adds RootlessKit's routes. Its own router forgets the request that a change is made
-// for, and so, on whose behalf.
+// addRootlessKitRoutes adds RootlessKit's routes. RootlessKit's handlers don't pass on the request's context, so each
+// request gets a driver of its own with that context.
 func addRootlessKitRoutes(mux *http.ServeMux, b Backend) {
 	d := newPortDriver(b)
 	serve := func(pattern string, f func(*router.Backend, http.ResponseWriter, *http.Request)) {
@@ -38,10 +38,10 @@ func addRootlessKitRoutes(mux *http.ServeMux, b Backend) {
 	serve("DELETE /v1/ports/{id}", (*router.Backend).DeletePort)
 }
 
-// requestDriver is a portDriver that makes changes for one request.
+// requestDriver is a portDriver for one request.
 type requestDriver struct {
 	*portDriver
-	ctx context.Context // the router hands on none
+	ctx context.Context // of the request: the router does not pass it on
 }
 
 func (d requestDriver) AddPort(_ context.Context, s port.Spec) (*port.Status, error) {
@@ -52,13 +52,13 @@ func (d requestDriver) RemovePort(_ context.Context, id int) error {
 	return d.portDriver.RemovePort(d.ctx, id)
 }
 
-// portDriver shows the forwards as RootlessKit's router wants them, and answers in RootlessKit's
-// words, which other programs may look for.
+// portDriver implements RootlessKit's port driver on the forwards. Its error messages are those of
+// RootlessKit, which other programs may parse.
 type portDriver struct {
 	b Backend
 
 	mu    sync.Mutex
-	asked map[int]port.Spec // specs of forwards that came this way, to be told back as they were
+	asked map[int]port.Spec // specs of forwards that were added here, listed as they were given
 }
 
 func newPortDriver(b Backend) *portDriver { return &portDriver{b: b, asked: map[int]port.Spec{}} }
@@ -92,7 +92,7 @@ func (d *portDriver) AddPort(ctx context.Context, s port.Spec) (*port.Status, er
 	}
 	list, err := d.b.Forwards().Add(ctx, []hostfwd.Forward{f})
 	if err != nil {
-		return nil, inRootlessKitsWords(f, err)
+		return nil, rootlessKitError(f, err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -100,9 +100,8 @@ func (d *portDriver) AddPort(ctx context.Context, s port.Spec) (*port.Status, er
 	return &port.Status{ID: list[0].ID, Spec: s}, nil
 }
 
-// inRootlessKitsWords puts what RootlessKit says about a port that the host refuses before what
-// we know about it.
-func inRootlessKitsWords(f hostfwd.Forward, err error) error {
+// rootlessKitError prefixes err with RootlessKit's message for a port that the host refuses.
+func rootlessKitError(f hostfwd.Forward, err error) error {
 	if add, ok := errorAs[*hostfwd.AddError](err); ok {
 		err = add.Err
 	}
@@ -128,7 +127,7 @@ func (d *portDriver) list() []port.Status {
 	live := make(map[int]port.Spec, len(d.asked))
 	for _, s := range list {
 		if s.Failed != "" {
-			continue // which RootlessKit can't say
+			continue // RootlessKit has no status for it
 		}
 		spec, ok := d.asked[s.ID]
 		if ok {
@@ -150,7 +149,7 @@ func (d *portDriver) RemovePort(ctx context.Context, id int) error {
 	return err
 }
 
-// forwardOf turns a valid spec into a forward.
+// forwardOf converts a valid spec to a forward.
 func forwardOf(s port.Spec) (f hostfwd.Forward, err error) {
 	f = hostfwd.Forward{Proto: hostfwd.Proto(s.Proto), HostPort: uint16(s.ParentPort), GuestPort: uint16(s.ChildPort)}
 	if !f.Proto.Valid() {
@@ -163,8 +162,8 @@ func forwardOf(s port.Spec) (f hostfwd.Forward, err error) {
 	return f, err
 }
 
-// spec describes a forward that did not come this way. Like RootlessKit, it leaves the child
-// address out where it is the default.
+// spec returns the spec of a forward that was not added here. Like RootlessKit, it omits the child
+// address if it is the default.
 func (d *portDriver) spec(s hostfwd.Status) port.Spec {
 	spec := port.Spec{
 		Proto: string(s.Proto), ParentIP: s.HostIP.String(),

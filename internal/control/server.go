@@ -17,26 +17,26 @@ import (
 	"github.com/slirpctl/slirpctl/internal/instance"
 )
 
-// Backend is what a server serves.
+// Backend is the instance that a server serves.
 type Backend interface {
 	// State returns the instance's state, without forwards.
 	State() instance.State
-	// Forwards returns the books of the forwards.
+	// Forwards returns the manager of the forwards.
 	Forwards() *hostfwd.Manager
-	// PortDriverExtra is what RootlessKit's port driver tells about itself, if it runs.
+	// PortDriverExtra returns the extra information of RootlessKit's port driver; nil for other handlers.
 	PortDriverExtra() map[string]string
-	// Down asks the instance to end; it does not wait.
+	// Down asks the instance to stop; it does not wait.
 	Down()
-	// Traffic returns what the namespace's tap has carried.
+	// Traffic returns the traffic counters of the tap.
 	Traffic() (instance.Traffic, error)
 }
 
-// Bounds of a request, whoever sends it.
+// Limits of a request.
 const (
-	maxBody   = 32 << 20 // 65,535 forwards of the longest addresses are below it
-	maxSpec   = 64 << 10 // of RootlessKit's routes, which take one forward
+	maxBody   = 32 << 20 // enough for 65,535 forwards with the longest addresses
+	maxSpec   = 64 << 10 // for RootlessKit's routes, which take one forward
 	maxHeader = 16 << 10
-	// For the header; for the rest of the request; for both and the answer; between requests.
+	// Time for the header; for the rest of the request; for the request and the answer; between requests.
 	headerTime, requestTime, answerTime, idleTime = 5 * time.Second, 30 * time.Second, 10 * time.Minute, time.Minute
 )
 
@@ -46,7 +46,7 @@ type Server struct {
 	done chan struct{}
 }
 
-// Serve listens on path, which nobody but this user and root may use, and serves b.
+// Serve listens on the socket path, which only this user and root may use, and serves b.
 func Serve(path string, b Backend) (*Server, error) {
 	_ = os.Remove(path)
 	ln, err := net.Listen("unix", path)
@@ -83,7 +83,7 @@ func Serve(path string, b Backend) (*Server, error) {
 	return s, nil
 }
 
-// Close stops serving; requests under way get until ctx ends.
+// Close stops serving. Pending requests may finish until ctx is done.
 func (s *Server) Close(ctx context.Context) {
 	if s.http.Shutdown(ctx) != nil {
 		s.http.Close()
@@ -91,7 +91,7 @@ func (s *Server) Close(ctx context.Context) {
 	<-s.done
 }
 
-// ownListener drops connections of other users, however they got at the socket.
+// ownListener closes connections from other users.
 type ownListener struct{ *net.UnixListener }
 
 func (l ownListener) Accept() (net.Conn, error) {

@@ -1,18 +1,18 @@
-// Package instance keeps the state of what runs on disk, so that any slirpctl process can find,
-// ask and end what another one started, whatever was killed in between.
+// Package instance keeps the state of instances on disk, so that any slirpctl process can find,
+// query and stop what another one started, even after processes were killed.
 //
 // Layout, below a base directory of mode 0700 that belongs to the caller:
 //
 //	BASE/.lock          held (exclusive, briefly) while an instance is made, cleaned or removed
-//	BASE/.new-…         an instance on its way in, and
-//	BASE/.gone-…        one on its way out; whoever holds BASE/.lock removes what is left of either
-//	BASE/.cache/        what need not be found out again; may be removed at any time
-//	BASE/NAME/lock      held by the supervisor for as long as it lives: liveness is this lock,
-//	                    never a PID
+//	BASE/.new-…         an instance being created
+//	BASE/.gone-…        an instance being removed; leftovers of both are removed under BASE/.lock
+//	BASE/.cache/        detected features; may be removed at any time
+//	BASE/NAME/lock      held by the supervisor while it runs: whether it runs is told by this lock,
+//	                    never by a PID
 //	BASE/NAME/state.json, log, control.sock, api.sock, …
 //
-// All locks are open-file-description locks (fcntl(2), F_OFD_SETLK): they end with the last
-// descriptor, so with SIGKILL too, and can be asked about without being taken.
+// All locks are open-file-description locks (fcntl(2), F_OFD_SETLK): they are released with the last
+// descriptor, so also on SIGKILL, and can be tested without being taken.
 package instance
 
 import (
@@ -31,7 +31,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/trust"
 )
 
-// ErrUnsafeDir: a state directory can't be trusted.
+// ErrUnsafeDir means that a state directory can't be trusted.
 var ErrUnsafeDir = fault.New(0, "state directory is not safe to use", otherDir)
 
 const otherDir = "name a directory of your own with --state-dir, or set XDG_RUNTIME_DIR"
@@ -40,13 +40,13 @@ func unsafeDir(dir, reason string) error {
 	return &fault.Error{Msg: fmt.Sprintf("state directory %q is not safe to use: %s", dir, reason), Err: ErrUnsafeDir}
 }
 
-// writeError: nothing can be made in the state directory.
+// writeError wraps the failure to create something in the state directory.
 func writeError(err error) error {
 	return fault.Errorf(0, otherDir, "write to the state directory: %w", err)
 }
 
 // DefaultBase returns the base directory for this user, without creating it: /run/slirpctl for
-// root where it can be written, else $XDG_RUNTIME_DIR/slirpctl, else slirpctl-UID below the
+// root if /run is writable, else $XDG_RUNTIME_DIR/slirpctl, else slirpctl-UID below the
 // temporary directory.
 func DefaultBase(getenv func(string) string) string {
 	if os.Geteuid() == 0 && writable("/run") {
@@ -64,11 +64,11 @@ func DefaultBase(getenv func(string) string) string {
 
 func writable(dir string) bool { return unix.Access(dir, unix.W_OK|unix.X_OK) == nil }
 
-// Base is a base directory that has been checked.
+// Base is a base directory that [OpenBase] has checked.
 type Base struct{ dir string }
 
-// OpenBase makes dir if it is missing (mode 0700; missing parents too) and verifies that it
-// is a directory, not a link, that belongs to the caller and that nobody else can enter.
+// OpenBase creates dir if needed (mode 0700; missing parents too) and verifies that it is a
+// directory, not a link, that it belongs to the caller and that nobody else can enter it.
 // Errors: [ErrUnsafeDir], or the file system's own.
 func OpenBase(dir string) (Base, error) {
 	dir, err := filepath.Abs(dir)
@@ -90,8 +90,7 @@ func OpenBase(dir string) (Base, error) {
 	return Base{dir: dir}, nil
 }
 
-// CacheDir makes the directory for what need not be found out again, and returns its path, "" if
-// it can't be had.
+// CacheDir creates the cache directory and returns its path, or "" if it can't be created.
 func (b Base) CacheDir() string {
 	dir := filepath.Join(b.dir, ".cache")
 	if err := os.Mkdir(dir, 0o700); err == nil {
@@ -103,11 +102,10 @@ func (b Base) CacheDir() string {
 	return dir
 }
 
-// verifyParents refuses a directory above dir in which another user could put something else in
-// dir's place: one that belongs to neither the caller nor root, or that others may write to
-// without the sticky bit, which keeps them from renaming what is not theirs (inode(7)). Links on
-// the way are resolved first; who could change a link could change its directory, so those
-// are looked at too.
+// verifyParents fails if another user could replace dir through a directory above it: one that
+// belongs to neither the caller nor root, or that others may write to and that has no sticky bit, which
+// keeps them from renaming files of other users (inode(7)). Both the path as given and the path with
+// links resolved are checked, because changing a link takes write access to its directory.
 func verifyParents(dir string) error {
 	seen := map[string]bool{}
 	for _, start := range []string{filepath.Dir(dir), resolved(filepath.Dir(dir))} {
@@ -119,7 +117,7 @@ func verifyParents(dir string) error {
 			}
 			st, ok := fi.Sys().(*syscall.Stat_t)
 			if !ok {
-				return unsafeDir(dir, fmt.Sprintf("the owner of %s can't be told", d))
+				return unsafeDir(dir, fmt.Sprintf("the owner of %s is unknown", d))
 			}
 			if owner := int(st.Uid); owner != 0 && owner != os.Geteuid() && owner != trust.UnmappedUID() {
 				return unsafeDir(dir, fmt.Sprintf("%s above it belongs to user %d", d, owner))
@@ -138,8 +136,8 @@ func verifyParents(dir string) error {
 	return nil
 }
 
-// ownGroup reports whether gid is the group that many systems make for each user, with the
-// caller alone in it. It has the user's number or name, and no other member.
+// ownGroup reports whether gid is the caller's user private group, as many systems make one for each
+// user: it has the user's number or name, and no other member.
 func ownGroup(gid int) bool {
 	own := gid == os.Geteuid()
 	var name string
@@ -166,8 +164,8 @@ func ownGroup(gid int) bool {
 	return own
 }
 
-// hasACL reports whether a directory has an access control list (acl(5)). Its mask is what the mode shows
-// for the group.
+// hasACL reports whether a directory has an access control list (acl(5)). Then the group bits of its mode
+// are the list's mask.
 func hasACL(dir string) bool {
 	n, err := unix.Getxattr(dir, "system.posix_acl_access", nil)
 	return err == nil && n > 0
@@ -196,8 +194,7 @@ func verifyPrivate(dir string) error {
 	case fi.Mode().Perm()&0o022 != 0:
 		return unsafeDir(dir, fmt.Sprintf("others may write to it (mode %#o)", fi.Mode().Perm()))
 	case fi.Mode().Perm()&0o077 != 0:
-		// Ours, but open to others: an older umask or a careless mkdir. Close it, unless
-		// somebody uses it for other things.
+		// The caller's, but open to others: close it, unless it is used for other things.
 		if !onlyForInstances(dir) {
 			return unsafeDir(dir, fmt.Sprintf("its mode is %#o, not 0700, and it holds other things", fi.Mode().Perm()))
 		}

@@ -14,8 +14,8 @@ import (
 	"github.com/slirpctl/slirpctl/internal/dirwatch"
 )
 
-// CopyLog copies the instance's log to w, with control characters escaped. With follow it goes on with what is added, until the
-// instance ends or ctx does; neither is an error. Error: [ErrNotFound] if the instance has ended.
+// CopyLog copies the instance's log to w, with control characters escaped. With follow it also copies new lines until
+// the instance stops or ctx is done; neither is an error. Error: [ErrNotFound] if the instance has stopped.
 func (e Entry) CopyLog(ctx context.Context, w io.Writer, follow bool) error {
 	p := &plainLines{w: w}
 	return errors.Join(e.copyLog(ctx, p, follow), p.flush())
@@ -37,9 +37,9 @@ func (e Entry) copyLog(ctx context.Context, w io.Writer, follow bool) error {
 	}
 	watch := dirwatch.New()
 	defer watch.Close()
-	_ = watch.Set(e.Dir) // without, as on a kernel without dnotify, there is the ticker
-	look := time.NewTicker(time.Second)
-	defer look.Stop()
+	_ = watch.Set(e.Dir) // if it fails, as on a kernel without dnotify, the ticker is enough
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
 	ended, stop := e.watchEnd()
 	defer stop()
 	for last := false; ; {
@@ -51,7 +51,7 @@ func (e Entry) copyLog(ctx context.Context, w io.Writer, follow bool) error {
 		}
 		select {
 		case <-watch.C:
-		case <-look.C:
+		case <-ticker.C:
 		case <-ended:
 			last = true
 		case <-ctx.Done():
@@ -60,7 +60,7 @@ func (e Entry) copyLog(ctx context.Context, w io.Writer, follow bool) error {
 	}
 }
 
-// rewind goes back to the beginning of a file that was cut.
+// rewind seeks to the beginning of a file that was truncated.
 func rewind(f *os.File) error {
 	fi, err := f.Stat()
 	if err != nil {
@@ -73,7 +73,7 @@ func rewind(f *os.File) error {
 	return err
 }
 
-// watchEnd returns a channel that is closed when the supervisor has ended or stop is called.
+// watchEnd returns a channel that is closed when the supervisor has exited or stop is called.
 func (e Entry) watchEnd() (ended <-chan struct{}, stop func()) {
 	c := make(chan struct{})
 	pid := e.Holder.PID
@@ -83,7 +83,7 @@ func (e Entry) watchEnd() (ended <-chan struct{}, stop func()) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	_ = unix.SetNonblock(fd, true) // for the runtime's poller
 	pidfd := os.NewFile(uintptr(fd), "pidfd")
-	if err != nil || !e.Alive() { // then the number may be another process's
+	if err != nil || !e.Alive() { // then pid may be another process's
 		close(c)
 		return c, func() { pidfd.Close() }
 	}

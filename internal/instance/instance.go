@@ -18,20 +18,20 @@ import (
 
 // Errors that callers act on.
 var (
-	// ErrNotFound: no instance of that name runs.
+	// ErrNotFound means that no instance of that name is running.
 	ErrNotFound = fault.New(fault.NotFound, "no such instance", "slirpctl list shows what runs")
-	// ErrInUse: an instance of that name runs already.
+	// ErrInUse means that an instance of that name is already running.
 	ErrInUse = fault.New(fault.Conflict, "an instance of this name is already running", "choose another --name, or end it with slirpctl down")
 )
 
-// Files of an instance, below its directory.
+// Files in an instance's directory.
 const (
 	LogFile       = "log"
 	ControlSocket = "control.sock"
 	APISocket     = "api.sock"
 	ResolvConf    = "resolv.conf" // COMMAND's
-	// RootlessKitDir is where the halves of RootlessKit's driver meet: all that the one inside the namespace
-	// has of this host's files.
+	// RootlessKitDir has the sockets between the two parts of RootlessKit's driver. The part in the namespace
+	// can see no other files of the host.
 	RootlessKitDir = "rootlesskit"
 	lockFile       = "lock"
 	stateFile      = "state.json"
@@ -39,25 +39,25 @@ const (
 
 const longestFile = ControlSocket
 
-// Instance is one that this process owns: it holds the lock.
+// Instance is an instance whose lock this process holds.
 type Instance struct {
 	base Base
 	name string
 	lock *os.File
-	dir  *os.File // with a lock of its own (flock(2)): systemd-tmpfiles leaves such a directory alone
+	dir  *os.File // locked with flock(2), so that systemd-tmpfiles does not remove it
 }
 
-// MaxSocketPath is the length of a UNIX socket's path in bytes: sun_path of unix(7), less its final zero byte.
+// MaxSocketPath is the maximum length of a UNIX socket's path in bytes: sun_path of unix(7), less the final zero byte.
 const MaxSocketPath = 107
 
-// LongestName returns how many bytes an instance's name can have so that the paths of its sockets below base, an
-// absolute path, fit into a socket address; at most [options.MaxName], and below 1 if none fits.
+// LongestName returns the maximum length in bytes of an instance's name, so that the paths of its sockets below base,
+// an absolute path, fit into a socket address. It is at most [options.MaxName], and below 1 if no name fits.
 func LongestName(base string) int {
 	return min(options.MaxName, MaxSocketPath-len(base)-len("/")-len("/")-len(longestFile))
 }
 
-// CheckPath says whether the sockets of an instance of that name below base have paths that are
-// short enough, before anything is made. The error is of the kind [fault.Usage].
+// CheckPath checks that the socket paths of an instance of that name below base are short enough.
+// The error is of the kind [fault.Usage].
 func CheckPath(base, name string) error {
 	base, err := filepath.Abs(base)
 	if err != nil {
@@ -70,8 +70,8 @@ func CheckPath(base, name string) error {
 	return nil
 }
 
-// Create makes the directory of a new instance and takes its lock, after removing what a dead
-// one left there. Errors: [ErrInUse], and [fault.Usage] for a path that is too long.
+// Create makes the directory of a new instance and takes its lock. It first removes what a dead
+// instance of that name left. Errors: [ErrInUse], and [fault.Usage] for a path that is too long.
 func (b Base) Create(ctx context.Context, name string) (*Instance, error) {
 	if err := options.CheckName(name); err != nil {
 		return nil, fmt.Errorf("instance name %q: %w", name, err)
@@ -85,7 +85,7 @@ func (b Base) Create(ctx context.Context, name string) (*Instance, error) {
 		return nil, err
 	}
 	defer unlock()
-	// Made aside and moved into place with its lock held: what has the name has a lock.
+	// Created under another name and renamed with its lock held, so that the directory always has a held lock.
 	fresh := filepath.Join(b.dir, fmt.Sprintf(".new-%s-%d", name, os.Getpid()))
 	if err := os.Mkdir(fresh, 0o700); err != nil {
 		return nil, writeError(err)
@@ -105,8 +105,8 @@ func (b Base) Create(ctx context.Context, name string) (*Instance, error) {
 	return i, nil
 }
 
-// CreateDefault is Create with a name that nobody has chosen: where an instance of another PID namespace
-// has it, whose numbers mean others, it takes the next one.
+// CreateDefault is Create with a name made from a PID. If an instance started in another PID namespace has
+// the name, where the PID is another process's, it appends a number to the name.
 func (b Base) CreateDefault(ctx context.Context, name string) (*Instance, error) {
 	for n := 1; ; n++ {
 		try := name
@@ -120,17 +120,17 @@ func (b Base) CreateDefault(ctx context.Context, name string) (*Instance, error)
 	}
 }
 
-// A supervisor that was just killed lets go of its lock a moment later: letGo after the last sign that
-// it is dying, of which a busy machine may show some for as long as dieWithin.
+// A supervisor that was just killed still holds its lock for a moment. Create waits until lockGrace after it was
+// last seen dying; on a loaded system it may be dying for up to maxDying.
 const (
-	letGo     = 250 * time.Millisecond
-	dieWithin = 10 * time.Second
+	lockGrace = 250 * time.Millisecond
+	maxDying  = 10 * time.Second
 )
 
-// lockFree takes BASE/.lock with the name free below it.
+// lockFree takes BASE/.lock and makes sure that the name is free.
 func (b Base) lockFree(ctx context.Context, name string) (unlock func(), err error) {
 	started := time.Now()
-	deadline := started.Add(letGo)
+	deadline := started.Add(lockGrace)
 	for {
 		if unlock, err = b.lockBase(ctx); err != nil {
 			return nil, err
@@ -140,8 +140,8 @@ func (b Base) lockFree(ctx context.Context, name string) (unlock func(), err err
 		}
 		unlock()
 		holder := readHolder(filepath.Join(b.dir, name))
-		if now := time.Now(); now.Before(started.Add(dieWithin)) && holder.dying() {
-			deadline = now.Add(letGo)
+		if now := time.Now(); now.Before(started.Add(maxDying)) && holder.dying() {
+			deadline = now.Add(lockGrace)
 		}
 		if !errors.Is(err, ErrInUse) || time.Now().After(deadline) {
 			if why := holder.stuck(); why != "" {
@@ -157,7 +157,7 @@ func (b Base) lockFree(ctx context.Context, name string) (unlock func(), err err
 	}
 }
 
-// sweep removes the leavings of a dead instance of that name. BASE/.lock must be held.
+// sweep removes what a dead instance of that name left. BASE/.lock must be held.
 func (b Base) sweep(name string) error {
 	for _, pattern := range []string{".gone-*", ".new-*"} {
 		left, _ := filepath.Glob(filepath.Join(b.dir, pattern))
@@ -177,20 +177,20 @@ func (b Base) sweep(name string) error {
 		return fmt.Errorf("%q: %w", name, ErrInUse)
 	}
 	if !ours(dir) {
-		return fault.Errorf(0, "choose another --name or --state-dir, or remove it", "%q is there, and is not an instance's directory", dir)
+		return fault.Errorf(0, "choose another --name or --state-dir, or remove it", "%q exists, and is not an instance's directory", dir)
 	}
 	return b.discard(name)
 }
 
-// knownFiles are all that an instance's directory holds, by anybody's hand.
+// knownFiles are the names of all files in an instance's directory, whoever creates them.
 var knownFiles = map[string]bool{
 	LogFile: true, ControlSocket: true, APISocket: true, ResolvConf: true, lockFile: true,
 	stateFile: true, stateFile + ".tmp": true,
 	RootlessKitDir: true,
 }
 
-// ours reports whether dir was made by Create. Only that is ever removed: --state-dir may name a
-// directory that holds quite other things. A spoilt lock is made up for by all the rest.
+// ours reports whether dir was made by Create. No other directory is ever removed: --state-dir may name a
+// directory with other contents. If the lock file is unreadable, it judges by the other files.
 func ours(dir string) bool {
 	fi, err := os.Lstat(filepath.Join(dir, lockFile))
 	if err != nil || !fi.Mode().IsRegular() {
@@ -208,7 +208,7 @@ func ours(dir string) bool {
 	return err == nil
 }
 
-// discard moves an instance out of sight in one step, then removes it. BASE/.lock must be held.
+// discard renames an instance's directory, so that it disappears atomically, then removes it. BASE/.lock must be held.
 func (b Base) discard(name string) error {
 	gone := filepath.Join(b.dir, fmt.Sprintf(".gone-%s-%d", name, os.Getpid()))
 	if err := os.Rename(filepath.Join(b.dir, name), gone); err != nil {
@@ -220,15 +220,15 @@ func (b Base) discard(name string) error {
 	return os.RemoveAll(gone)
 }
 
-// alive reports whether a supervisor holds the lock below dir. What can't be told is an error,
-// never "dead": the living must not be swept away because this process ran out of descriptors.
+// alive reports whether a supervisor holds the lock in dir. If that can't be determined it returns an error,
+// not false: a running instance must not be removed because this process is out of descriptors.
 func alive(dir string) (bool, error) {
 	held, err := locked(filepath.Join(dir, lockFile))
 	switch {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP), errors.Is(err, unix.EISDIR):
 		return false, nil // not a lock that a supervisor made
 	case err != nil:
-		return false, fmt.Errorf("ask for the instance's lock: %w", err)
+		return false, fmt.Errorf("test the instance's lock: %w", err)
 	}
 	return held, nil
 }
@@ -250,24 +250,24 @@ func (i *Instance) close() {
 	i.dir.Close()
 }
 
-// Remove removes everything of the instance and gives the lock back.
+// Remove removes the instance's directory and releases the lock.
 func (i *Instance) Remove(ctx context.Context) error {
 	defer i.close()
 	unlock, err := i.base.lockBase(ctx)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil // the base directory was removed, with all below it
+		return nil // the base directory was removed
 	}
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	if !i.owns() {
-		return nil // removed by somebody, and perhaps made anew by another supervisor
+		return nil // somebody removed it; another supervisor may have created a new one
 	}
 	return i.base.discard(i.name)
 }
 
-// owns reports whether the directory at the instance's path is still this one's.
+// owns reports whether the directory at the instance's path is still this instance's.
 func (i *Instance) owns() bool {
 	ours, err := i.lock.Stat()
 	if err != nil {
@@ -275,20 +275,20 @@ func (i *Instance) owns() bool {
 	}
 	there, err := os.Lstat(i.Path(lockFile))
 	if err != nil {
-		// The lock alone is gone: then the directory is nobody else's, who would have made one.
+		// Only the lock is gone. Still ours: another owner would have created a lock.
 		_, derr := os.Lstat(i.Dir())
 		return derr == nil
 	}
 	return os.SameFile(ours, there)
 }
 
-// Entry is an instance as another process sees it.
+// Entry is an instance as another process finds it.
 type Entry struct {
 	Name string
 	Dir  string
-	// State is nil while the instance starts, or if its state file is unreadable.
+	// State is nil while the instance is starting, or if its state file is unreadable.
 	State *State
-	// Holder is the supervisor, as its lock file names it; PID 0 if that is unreadable.
+	// Holder is the supervisor named in the lock file; its PID is 0 if the file is unreadable.
 	Holder ProcessState
 }
 
@@ -302,15 +302,15 @@ func (b Base) Find(ctx context.Context, name string) (Entry, error) {
 	return Entry{Name: name, Dir: dir, State: st, Holder: readHolder(dir)}, nil
 }
 
-// Control returns the path of a running instance's control socket. It is [Base.Find] without the
-// state, whose reading takes longer than all the rest where there are thousands of forwards.
+// Control returns the path of a running instance's control socket. Unlike [Base.Find] it does not read
+// the state, which is slow with thousands of forwards.
 func (b Base) Control(ctx context.Context, name string) (socket string, err error) {
 	dir, err := b.running(ctx, name)
 	return filepath.Join(dir, ControlSocket), err
 }
 
-// running returns the directory of an instance whose supervisor lives, and cleans up after a
-// dead one.
+// running returns the directory of an instance whose supervisor is alive, and removes that of a dead
+// one.
 func (b Base) running(ctx context.Context, name string) (dir string, err error) {
 	if options.CheckName(name) != nil {
 		return "", fmt.Errorf("%q: %w", name, ErrNotFound)
@@ -330,7 +330,7 @@ func (b Base) running(ctx context.Context, name string) (dir string, err error) 
 	return dir, nil
 }
 
-// List returns the running instances by name, and cleans up after dead ones on the way.
+// List returns the running instances in order of their names, and removes dead ones.
 func (b Base) List(ctx context.Context) ([]Entry, error) {
 	des, err := os.ReadDir(b.dir)
 	if err != nil {
@@ -352,20 +352,20 @@ func (b Base) List(ctx context.Context) ([]Entry, error) {
 	return out, nil
 }
 
-// clean removes a dead instance, unless it came to life again meanwhile.
+// clean removes a dead instance, unless the name has been taken again.
 func (b Base) clean(ctx context.Context, name string) {
 	unlock, err := b.lockBase(ctx)
 	if err != nil {
 		return
 	}
 	defer unlock()
-	_ = b.sweep(name) // still alive: another up took the name over
+	_ = b.sweep(name) // an error means that another up has taken the name
 }
 
 // Socket returns the path of the instance's control socket.
 func (e Entry) Socket() string { return filepath.Join(e.Dir, ControlSocket) }
 
-// Alive reports whether its supervisor still lives.
+// Alive reports whether the instance's supervisor is alive; true also if that can't be determined.
 func (e Entry) Alive() bool {
 	held, err := alive(e.Dir)
 	return held || err != nil

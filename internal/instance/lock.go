@@ -15,7 +15,7 @@ import (
 
 var errLocked = errors.New("locked")
 
-// tryLock takes the exclusive lock of f, or returns errLocked.
+// tryLock takes an exclusive lock on f, or returns errLocked.
 func tryLock(f *os.File) error {
 	lk := unix.Flock_t{Type: unix.F_WRLCK, Len: 1}
 	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lk)
@@ -25,7 +25,7 @@ func tryLock(f *os.File) error {
 	return err
 }
 
-// locked reports whether anybody else holds the lock of the file at path, without taking it.
+// locked reports whether another open file description holds the lock of the file at path, without taking it.
 func locked(path string) (bool, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -43,7 +43,7 @@ func openLock(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 }
 
-// lockBase takes BASE/.lock, which is held for milliseconds only; ctx bounds the wait.
+// lockBase takes BASE/.lock, which is only held for milliseconds; ctx bounds the wait.
 func (b Base) lockBase(ctx context.Context) (unlock func(), err error) {
 	f, err := openLock(filepath.Join(b.dir, ".lock"))
 	if err != nil {
@@ -69,7 +69,7 @@ func (b Base) lockBase(ctx context.Context) (unlock func(), err error) {
 	}
 }
 
-// newLock makes and takes the lock of an instance.
+// newLock creates and takes the lock of an instance.
 func newLock(path string) (*os.File, error) {
 	f, err := openLock(path)
 	if err != nil {
@@ -85,7 +85,7 @@ func newLock(path string) (*os.File, error) {
 	return f, nil
 }
 
-// lockDir opens a directory and takes a lock of it that excludes only exclusive ones.
+// lockDir opens a directory and takes a shared lock on it (flock(2)).
 func lockDir(path string) (*os.File, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -98,15 +98,14 @@ func lockDir(path string) (*os.File, error) {
 	return f, nil
 }
 
-// writeHolder notes in the lock file who holds it. The lock itself says only that somebody
-// does: F_OFD_GETLK gives no process (fcntl(2)).
+// writeHolder records in the lock file which process holds it: F_OFD_GETLK does not return a PID (fcntl(2)).
 func writeHolder(f *os.File) error {
 	id := Identify("supervisor", os.Getpid())
 	_, err := f.WriteAt(fmt.Appendf(nil, "%d %d %d\n", id.PID, id.Start, ownPIDNamespace()), 0)
 	return err
 }
 
-// readHolder reads what writeHolder wrote; PID 0 if it is not that.
+// readHolder reads what writeHolder wrote; the PID is 0 if the file has other contents.
 func readHolder(dir string) ProcessState {
 	data, err := readSmall(filepath.Join(dir, lockFile))
 	if err != nil {
@@ -117,7 +116,7 @@ func readHolder(dir string) ProcessState {
 
 func parseHolder(data []byte) ProcessState {
 	f := bytes.Fields(data)
-	if len(f) != 2 && len(f) != 3 { // the third came later
+	if len(f) != 2 && len(f) != 3 { // older versions wrote two
 		return ProcessState{}
 	}
 	pid, err1 := strconv.Atoi(string(f[0]))

@@ -12,42 +12,41 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Bounds of a log, in bytes.
+// Limits of a log, in bytes.
 const (
-	MostLog = 4 << 20 // then it is cut
-	keptLog = 1 << 20 // to this
+	MaxLog  = 4 << 20 // a longer log is cut
+	keptLog = 1 << 20 // length after a cut
 )
 
 const (
-	cutNotice  = "the log was full: what stood before this is gone"
-	fullNotice = "the log is full: slirp4netns and the helpers are not heard any more"
+	cutNotice  = "the log was full: older lines were removed"
+	fullNotice = "the log is full: output of slirp4netns and the helpers is no longer recorded"
 )
 
-// LogTime is how a log has the time (see [time.Layout]).
+// LogTime is the format of times in a log (see [time.Layout]).
 const LogTime = "2006-01-02T15:04:05.000Z07:00"
 
-// Log is an instance's log. All that slirpctl writes to it goes through here: so the file holds
-// whole and harmless lines, and not too many.
+// Log is an instance's log. Everything that slirpctl writes to the log goes through it, so that lines are
+// whole, have no control characters, and the file's size is bounded.
 type Log struct {
 	json bool // lines are JSON objects
 
 	mu      sync.Mutex
 	f       *os.File
-	shared  bool
-	written int // since it was opened or cut, and what it had then
-	silent  bool
+	shared  bool // by Share
+	written int  // bytes since it was opened, or in it since it was cut
+	silent  bool // fullNotice has been written
 }
 
-// OpenLog opens the instance's log for appending. With asJSON its lines are JSON objects, also those of
-// other processes that come through [Log.Foreign].
+// OpenLog opens the instance's log for appending. With asJSON its lines are JSON objects, including those
+// written through [Log.Foreign].
 func (i *Instance) OpenLog(asJSON bool) (*Log, error) {
 	f, err := os.OpenFile(i.Path(LogFile), os.O_RDWR|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
 	return &Log{json: asJSON, f: f}, err
 }
 
-// Share returns the file, for a program that writes to it by itself from now on. Its words are
-// its own: they are neither cut nor counted. So that they stay, what would make a shared log too long
-// is left out.
+// Share returns the file, for a program that writes to it directly. The program's output is neither cut nor
+// counted. A shared log is not cut; instead, what would make it too long is dropped.
 func (l *Log) Share() *os.File {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -58,10 +57,10 @@ func (l *Log) Share() *os.File {
 // Close closes the file.
 func (l *Log) Close() error { return l.f.Close() }
 
-// Write writes lines of slirpctl's own.
+// Write writes slirpctl's own lines.
 func (l *Log) Write(lines []byte) (int, error) { return len(lines), l.write(lines, true) }
 
-// notice is a line of the log's own.
+// notice formats a line about the log itself.
 func (l *Log) notice(text string) []byte {
 	if l.json {
 		return jsonLine("warning", "slirpctl", text)
@@ -74,8 +73,8 @@ func jsonLine(level, source, text string) []byte {
 	return append(line, '\n')
 }
 
-// Foreign returns a writer for the words of one other process, of which JSON names source: control characters are escaped, and
-// lines kept whole: one that is not ended comes with Flush. It may be used concurrently.
+// Foreign returns a writer for the output of another process, named source in JSON. It escapes control characters and
+// writes whole lines; Flush writes an unfinished one. It may be used concurrently.
 func (l *Log) Foreign(source string) io.Writer {
 	return &foreign{p: plainLines{w: &foreignLines{l, source}}}
 }
@@ -85,13 +84,13 @@ type foreign struct {
 	p  plainLines
 }
 
-func (f *foreign) Write(words []byte) (int, error) {
+func (f *foreign) Write(output []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.p.Write(words)
+	return f.p.Write(output)
 }
 
-// Flush writes a line that was not ended.
+// Flush writes an unfinished line.
 func (f *foreign) Flush() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -120,13 +119,13 @@ func (f *foreignLines) Write(lines []byte) (int, error) {
 func (l *Log) write(lines []byte, own bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.written+len(lines) > MostLog {
+	if l.written+len(lines) > MaxLog {
 		switch {
 		case !l.shared:
 			if err := l.cut(); err != nil {
 				return err
 			}
-		case !own || l.written+len(lines) > 2*MostLog:
+		case !own || l.written+len(lines) > 2*MaxLog:
 			if !l.silent {
 				l.silent = true
 				l.append(l.notice(fullNotice))
@@ -140,13 +139,13 @@ func (l *Log) write(lines []byte, own bool) error {
 func (l *Log) append(lines []byte) error {
 	n, err := l.f.Write(lines)
 	l.written += n
-	if n > 0 && n < len(lines) { // a full disk: no line of two halves
+	if n > 0 && n < len(lines) { // a full disk: end the partial line
 		_, _ = l.f.Write([]byte{'\n'})
 	}
 	return err
 }
 
-// cut leaves the newest lines.
+// cut removes all but the newest lines.
 func (l *Log) cut() error {
 	fi, err := l.f.Stat()
 	if err != nil {

@@ -55,7 +55,7 @@ func TestLogIsCut(t *testing.T) {
 		fmt.Fprintf(w, "line %d %0100d\n", n, 0)
 		if n%1000 == 0 {
 			fmt.Fprintf(l, "our line %d\n", n)
-			if fi, err := os.Stat(i.Path(LogFile)); err != nil || fi.Size() > MostLog {
+			if fi, err := os.Stat(i.Path(LogFile)); err != nil || fi.Size() > MaxLog {
 				t.Fatalf("%v: %d bytes", err, fi.Size())
 			}
 		}
@@ -89,14 +89,14 @@ func TestSharedLogIsNotCut(t *testing.T) {
 			}
 		}
 	}
-	if len(text) > MostLog+10_000 || strings.Count(text, fullNotice) != 1 {
+	if len(text) > MaxLog+10_000 || strings.Count(text, fullNotice) != 1 {
 		t.Errorf("%d bytes, %d notices", len(text), strings.Count(text, fullNotice))
 	}
 	line := []byte(strings.Repeat("o", 1000) + "\n")
 	for range 20_000 {
 		_, _ = l.Write(line)
 	}
-	if fi, err := os.Stat(i.Path(LogFile)); err != nil || fi.Size() > 2*MostLog+10_000 {
+	if fi, err := os.Stat(i.Path(LogFile)); err != nil || fi.Size() > 2*MaxLog+10_000 {
 		t.Errorf("%v: %d bytes of our own", err, fi.Size())
 	}
 }
@@ -142,7 +142,7 @@ func TestFollowCut(t *testing.T) {
 	})
 	done := make(chan error, 1)
 	go func() { done <- e.CopyLog(ctx, seen, true) }()
-	for n := 0; n < MostLog; n += 1000 {
+	for n := 0; n < MaxLog; n += 1000 {
 		fmt.Fprintf(l, "%0999d\n", n)
 	}
 	fmt.Fprintln(l, "after the cut")

@@ -7,20 +7,20 @@ import (
 	"github.com/slirpctl/slirpctl/internal/plaintext"
 )
 
-// plainLines writes whole lines on, with everything in them that could steer a terminal escaped:
-// much of a log is slirp4netns's own words, which may quote what others sent.
+// plainLines passes on whole lines with control characters escaped: a log has output of slirp4netns, which may
+// quote data from the network.
 type plainLines struct {
 	w    io.Writer
-	rest []byte // of a line that has not ended
+	rest []byte // an unfinished line
 }
 
-// longestLine bounds what is kept of a line that does not end, in bytes.
-const longestLine = 64 << 10
+// maxLine is how much of an unfinished line is buffered, in bytes.
+const maxLine = 64 << 10
 
 func (p *plainLines) Write(data []byte) (int, error) {
 	p.rest = append(p.rest, data...)
 	end := bytes.LastIndexByte(p.rest, '\n') + 1
-	if end == 0 && len(p.rest) < longestLine {
+	if end == 0 && len(p.rest) < maxLine {
 		return len(data), nil
 	}
 	if end == 0 {
@@ -31,7 +31,7 @@ func (p *plainLines) Write(data []byte) (int, error) {
 	return len(data), err
 }
 
-// flush writes a last line that has no end.
+// flush writes an unfinished last line.
 func (p *plainLines) flush() error {
 	if len(p.rest) == 0 {
 		return nil

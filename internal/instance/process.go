@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// StartTime returns the start time of a process in clock ticks since the host's boot: with the PID, a name
-// for the process that is never used again. Source: proc(5), /proc/PID/stat field 22.
+// StartTime returns the start time of a process in clock ticks since the host's boot. Together with the PID it
+// identifies the process, even if the PID is reused. Source: proc(5), /proc/PID/stat field 22.
 func StartTime(pid int) (uint64, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -23,22 +23,21 @@ func StartTime(pid int) (uint64, error) {
 	return start - ticksAhead(), err
 }
 
-// ticksAhead is by how much this process's time namespace makes start times later than the host
-// has them (time_namespaces(7)): who is in another must read the same. An offset that is not in whole
-// ticks, which nobody but a checkpoint's restorer makes, can be off by one.
+// ticksAhead returns the offset that this process's time namespace adds to start times, in ticks
+// (time_namespaces(7)), so that processes in different time namespaces agree on a start time. The result can be off
+// by one if the offset is not a whole number of ticks, as after a checkpoint restore.
 var ticksAhead = sync.OnceValue(func() uint64 {
-	// The file is about children; a process that was executed after unshare is where those are.
+	// The file has the offsets for children, which are also this process's if it was executed after the unshare.
 	own, err := os.Readlink("/proc/self/ns/time")
 	childrens, err2 := os.Readlink("/proc/self/ns/time_for_children")
 	data, err3 := os.ReadFile("/proc/self/timens_offsets")
 	if err != nil || err2 != nil || err3 != nil || own != childrens {
-		return 0 // no time namespaces, Linux 5.6
+		return 0 // no time namespaces (before Linux 5.6)
 	}
 	return parseTimeOffset(data)
 })
 
-// parseTimeOffset returns the offset of the boot time in ticks, of which user space has 100 a
-// second; a negative one wraps.
+// parseTimeOffset returns the offset of the boot time in ticks of 10 ms; a negative offset wraps around.
 func parseTimeOffset(data []byte) uint64 {
 	for line := range bytes.Lines(data) {
 		f := bytes.Fields(line)
@@ -78,7 +77,7 @@ func Identify(role string, pid int) ProcessState {
 	return ProcessState{Role: role, PID: pid, Start: start}
 }
 
-// ownPIDNamespace is the inode of this process's PID namespace, 0 where that can't be told.
+// ownPIDNamespace returns the inode of this process's PID namespace, 0 if unknown.
 func ownPIDNamespace() uint64 {
 	var st unix.Stat_t
 	if unix.Stat("/proc/self/ns/pid", &st) != nil {
@@ -87,10 +86,10 @@ func ownPIDNamespace() uint64 {
 	return st.Ino
 }
 
-// Elsewhere reports whether PID is a number of another PID namespace, and means nothing in this one.
+// Elsewhere reports whether PID is a number of another PID namespace, and so has no meaning in this one.
 func (p ProcessState) Elsewhere() bool { return p.namespace != 0 && p.namespace != ownPIDNamespace() }
 
-// Alive reports whether exactly this process still runs; a zombie does not, nor does one of another
+// Alive reports whether this very process is still running. It is false for a zombie and for a process of another
 // PID namespace.
 func (p ProcessState) Alive() bool {
 	if p.Elsewhere() {
@@ -104,8 +103,8 @@ func (p ProcessState) Alive() bool {
 	return err == nil && start-ticksAhead() == p.Start && state != 'Z' && state != 'X'
 }
 
-// dying reports whether the process has been killed and still has threads, which hold what it held; not
-// where they don't get to notice, in a frozen cgroup for example.
+// dying reports whether the process has been killed and still has threads, which hold its descriptors. It is false
+// if they can't handle the signal, for example in a frozen cgroup.
 // Source: proc(5), /proc/PID/status, "State", "SigPnd" and "ShdPnd".
 func (p ProcessState) dying() bool { return dying(p.threads()) }
 
@@ -121,7 +120,7 @@ func dying(threads []thread) bool {
 	return false
 }
 
-// stuck says why the process does nothing, or "".
+// stuck returns why the process can't run, or "".
 func (p ProcessState) stuck() string {
 	if why := stuck(p.threads()); why != "" {
 		return fmt.Sprintf("its supervisor (pid %d) %s", p.PID, why)
@@ -134,9 +133,9 @@ func stuck(threads []thread) string {
 		switch {
 		case !t.stuck():
 		case t.killed:
-			return "was killed and can't end: it is frozen, or waits for a device"
+			return "was killed but can't exit: it is frozen or waits for a device"
 		case t.state == 'D':
-			return "is frozen, or waits for a device"
+			return "is frozen or waits for a device"
 		default:
 			return "is stopped"
 		}

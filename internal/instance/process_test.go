@@ -28,7 +28,7 @@ func init() {
 	}
 	fmt.Println(err)
 	go func() {
-		time.Sleep(4 * letGo)
+		time.Sleep(4 * lockGrace)
 		os.Exit(0)
 	}()
 	_, _, _ = syscall.Syscall(syscall.SYS_EXIT, 0, 0, 0)
@@ -88,9 +88,9 @@ func TestStuck(t *testing.T) {
 		"gone":                     {},
 		"stopped":                  {threads: []thread{status("T (stopped)", none, none)}, stuck: "is stopped"},
 		"traced":                   {threads: []thread{sleeping, status("t (tracing stop)", none, none)}, stuck: "is stopped"},
-		"frozen (version 1)":       {threads: []thread{status("D (disk sleep)", none, none)}, stuck: "is frozen, or waits for a device"},
-		"killed and frozen, first": {threads: []thread{status("D (disk sleep)", kill, none), sleeping}, stuck: "was killed and can't end: it is frozen, or waits for a device"},
-		"killed and frozen, all":   {threads: []thread{status("D (disk sleep)", none, kill)}, stuck: "was killed and can't end: it is frozen, or waits for a device"},
+		"frozen (version 1)":       {threads: []thread{status("D (disk sleep)", none, none)}, stuck: "is frozen or waits for a device"},
+		"killed and frozen, first": {threads: []thread{status("D (disk sleep)", kill, none), sleeping}, stuck: "was killed but can't exit: it is frozen or waits for a device"},
+		"killed and frozen, all":   {threads: []thread{status("D (disk sleep)", none, kill)}, stuck: "was killed but can't exit: it is frozen or waits for a device"},
 	} {
 		if got := dying(c.threads); got != c.dying {
 			t.Errorf("%s: dying: %v", name, got)

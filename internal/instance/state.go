@@ -17,21 +17,21 @@ import (
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
-// Status is what `list` shows of an instance.
+// Status is the state of an instance, as `list` shows it.
 type Status string
 
 // The states of an instance.
 const (
 	Running    Status = "running"
 	Restarting Status = "restarting" // slirp4netns died and is being started again
-	Stopped    Status = "stopped"    // slirp4netns runs, and is stopped by a signal
-	// Dead: the supervisor lives, but the network is lost and won't come back, or it doesn't
-	// answer and left no readable state.
+	Stopped    Status = "stopped"    // slirp4netns is stopped by a signal
+	// Dead means that the supervisor is alive, but the network is lost for good, or the supervisor doesn't
+	// answer and there is no readable state file.
 	Dead Status = "dead"
 )
 
-// State is what is known of an instance: the object that `up --json` and `list --json` print.
-// Fields are added, never renamed.
+// State describes an instance: the object that `up --json` and `list --json` print.
+// Fields may be added, but are never renamed.
 type State struct {
 	Name              string           `json:"name"`
 	State             Status           `json:"state"`
@@ -63,7 +63,7 @@ type State struct {
 	Processes         []ProcessState   `json:"processes"`
 }
 
-// TargetState says whose network the instance provides. PID is 0 for a netns path; Command
+// TargetState describes the target of an instance. PID is 0 for a netns path; Command
 // is set for `up -- COMMAND`.
 type TargetState struct {
 	PID     int      `json:"pid"`
@@ -92,14 +92,14 @@ type SlirpState struct {
 	Version string `json:"version"`
 }
 
-// ProcessState identifies a process of the instance beyond the reuse of its PID: Start is the
+// ProcessState identifies a process of the instance, even if its PID is reused: Start is the
 // start time in clock ticks since boot, field 22 of /proc/PID/stat (proc(5)).
 type ProcessState struct {
 	Role  string `json:"role"` // "supervisor", "slirp4netns" or "command"
 	PID   int    `json:"pid"`
 	Start uint64 `json:"start"`
 
-	namespace uint64 // the PID namespace that PID is a number of, by inode; 0: not known, the reader's
+	namespace uint64 // inode of the PID namespace of PID; 0: unknown, taken to be the reader's
 }
 
 func writeState(dir string, st *State) error {
@@ -113,7 +113,7 @@ func writeState(dir string, st *State) error {
 	return nil
 }
 
-// ParseState reads a state file's content. It fails on anything that is not the complete state
+// ParseState parses the content of a state file. It fails unless that is the complete state
 // of an instance of that name.
 func ParseState(data []byte, name string) (*State, error) {
 	var st State
@@ -124,7 +124,7 @@ func ParseState(data []byte, name string) (*State, error) {
 		return nil, fmt.Errorf("state file: not the state of %q", name)
 	}
 	if p := st.Processes[0]; p.Role != "supervisor" || p.PID != st.SupervisorPID {
-		return nil, fmt.Errorf("state file: it names no supervisor")
+		return nil, fmt.Errorf("state file: no supervisor")
 	}
 	return &st, nil
 }
@@ -137,11 +137,11 @@ func readState(dir, name string) (*State, error) {
 	return ParseState(data, name)
 }
 
-// mostState bounds what is read of a state file, in bytes. A real one has a few KB, and up to
-// 150 for each forward.
-const mostState = 16 << 20
+// maxState is how much is read of a state file, in bytes. A state file has a few KB, and up to
+// 150 bytes for each forward.
+const maxState = 16 << 20
 
-// readSmall reads a plain file, and never waits for one that is none.
+// readSmall reads a regular file. It does not block on other files, such as a FIFO.
 func readSmall(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -149,7 +149,7 @@ func readSmall(path string) ([]byte, error) {
 	}
 	defer f.Close()
 	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
-		return nil, errors.Join(err, fmt.Errorf("%s is not a plain file", path))
+		return nil, errors.Join(err, fmt.Errorf("%s is not a regular file", path))
 	}
-	return io.ReadAll(io.LimitReader(f, mostState))
+	return io.ReadAll(io.LimitReader(f, maxState))
 }

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Traffic is what an interface has carried since it was made, in bytes and packets: In came to
-// the namespace, Out left it. A tap that slirp4netns makes anew starts at zero.
+// Traffic counts the bytes and packets of an interface since it was created: In came into the
+// namespace, Out left it. The counters of the tap restart at zero when slirp4netns is restarted.
 type Traffic struct {
 	InBytes    uint64 `json:"inBytes"`
 	OutBytes   uint64 `json:"outBytes"`
