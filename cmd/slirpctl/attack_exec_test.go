@@ -186,7 +186,7 @@ func TestAttackExecRefused(t *testing.T) {
 	tgt := l.hostile(uid, "exec unshare --user --net sh -c 'echo ready; exec sleep 1000'")
 	l.up("--name", "x", "--wait-netns", "1ms", strconv.Itoa(tgt.Process.Pid))
 	r := l.run("exec", "x", "--", evil(t, dir))
-	if r.code != 125 || r.out != "" || !strings.Contains(r.err, "have no numbers in its user namespace") {
+	if r.code != 125 || r.out != "" || !strings.Contains(r.err, "are not mapped in its user namespace") {
 		t.Errorf("exit status %d: %s%s", r.code, r.out, r.err)
 	}
 }

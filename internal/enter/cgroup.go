@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// cgroups opens the files by which a process joins the control groups of a target, in those hierarchies
-// where it is in another one than the caller: they hold its limits, and decide which devices it may
-// use. Hierarchies that aren't mounted, or that the caller may not change, are left out.
+// cgroups opens the cgroup.procs files of a target's cgroups, in the hierarchies where the caller is in
+// another cgroup. They have the target's limits and device rules. Hierarchies that are not mounted, or that the
+// caller may not write to, are omitted.
 func cgroups(theirs string) (files []*os.File) {
 	ours, _ := os.ReadFile("/proc/self/cgroup")
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
@@ -30,11 +30,11 @@ func cgroups(theirs string) (files []*os.File) {
 	return files
 }
 
-// cgroupDir finds the directory of a control group that is described as a line of /proc/PID/cgroup
-// (cgroups(7)), by /proc/self/mountinfo (proc(5)).
+// cgroupDir returns the directory of a cgroup given by a line of /proc/PID/cgroup (cgroups(7)). mounts is
+// /proc/self/mountinfo (proc(5)).
 func cgroupDir(mounts, group string) (dir string, ok bool) {
 	f := strings.SplitN(group, ":", 3)
-	if len(f) != 3 || strings.HasPrefix(f[2], "/..") { // out of the caller's cgroup namespace
+	if len(f) != 3 || strings.HasPrefix(f[2], "/..") { // outside the caller's cgroup namespace
 		return "", false
 	}
 	for line := range strings.Lines(mounts) {

@@ -1,8 +1,8 @@
-// Package enter runs commands in the namespaces of an instance that runs. It exists because the
-// instance belongs to another process: what it knows must be found out from its state, and
-// nothing guarantees that it is still there a moment later.
+// Package enter runs commands in the namespaces of a running instance. It exists because the
+// instance belongs to another process: its target must be found through its state, and may end at any
+// moment.
 //
-// The command gets what the target has and no more: every namespace of it, its root directory,
+// The command gets what the target has and no more: all its namespaces, its root directory,
 // its user and group ids, its bounding set and no_new_privs; see [nsexec.Session] for how.
 package enter
 
@@ -26,15 +26,15 @@ import (
 	"github.com/slirpctl/slirpctl/internal/target"
 )
 
-// Caller is what a command gets of the caller's.
+// Caller is what the caller passes to a command.
 type Caller struct {
 	Stdio    [3]*os.File
-	Terminal func() bool // reports whether the caller has the terminal (is in its foreground)
+	Terminal func() bool // reports whether the caller is in the terminal's foreground process group
 }
 
-// Exec runs argv in the namespaces of the instance of that name, and returns its status (its
-// exit code, or 128+N for signal N). A command that would see the caller's /etc/resolv.conf there
-// sees the instance's in its place, by a mount namespace of its own.
+// Exec runs argv in the namespaces of the named instance and returns its status (its exit code, or
+// 128+N for signal N). If the command would see the caller's /etc/resolv.conf, it gets the instance's
+// instead, in a mount namespace of its own.
 //
 // Errors: [instance.ErrNotFound], [target.ErrGone], [*nscommand.ExecError].
 func Exec(ctx context.Context, base instance.Base, name string, argv []string, caller Caller) (int, error) {
@@ -58,23 +58,23 @@ func Exec(ctx context.Context, base instance.Base, name string, argv []string, c
 	}
 	s.Dir, _ = os.Getwd()
 	if e.Holder.Elsewhere() {
-		if st, err = asSeenHere(e, st); err != nil {
+		if st, err = localState(e, st); err != nil {
 			return 0, err
 		}
 	}
-	closeAll, err := aimAtInstance(ctx, s, st)
+	closeAll, err := setInstance(ctx, s, st)
 	defer closeAll()
 	if err != nil {
 		return 0, err
 	}
-	if !e.Alive() { // what was opened may be another's by now
+	if !e.Alive() { // then the opened namespaces may be another target's
 		return 0, fmt.Errorf("%q: %w", name, instance.ErrNotFound)
 	}
 	status, err := run(s, caller.Terminal)
 	return status, explain(argv[0], err)
 }
 
-// resolvConf is what the command finds as /etc/resolv.conf where it would see the host's.
+// resolvConf returns the content of the command's /etc/resolv.conf, if it would see the host's.
 func resolvConf(st *instance.State) string {
 	var dns6 netip.Addr
 	if st.IPv6 != nil {
@@ -84,34 +84,34 @@ func resolvConf(st *instance.State) string {
 	return text
 }
 
-// asSeenHere translates what the supervisor of an instance, in another PID namespace, says about its
-// target.
-func asSeenHere(e instance.Entry, st *instance.State) (*instance.State, error) {
+// localState converts the PIDs of the target, in the state of an instance of another PID namespace, to the
+// caller's.
+func localState(e instance.Entry, st *instance.State) (*instance.State, error) {
 	supervisor := control.Supervisor(e.Socket())
-	here := *st
+	local := *st
 	unseen := fault.New(0, fmt.Sprintf("instance %s runs in another PID namespace, whose processes can't be seen from this one", e.Name),
 		"run exec where it was started, or in a PID namespace above that")
 	if supervisor == 0 {
 		return nil, unseen
 	}
 	if st.Target.PID > 0 {
-		if here.Target.PID = target.Here(supervisor, st.Target.PID); here.Target.PID == 0 {
+		if local.Target.PID = target.LocalPID(supervisor, st.Target.PID); local.Target.PID == 0 {
 			return nil, unseen
 		}
-		return &here, nil
+		return &local, nil
 	}
-	for _, path := range []*string{&here.Target.Netns, &here.Target.Userns} {
+	for _, path := range []*string{&local.Target.Netns, &local.Target.Userns} {
 		var pid int
 		if _, err := fmt.Sscanf(*path, "/proc/%d/", &pid); err == nil {
 			rest := strings.TrimPrefix(*path, fmt.Sprintf("/proc/%d/", pid))
-			*path = fmt.Sprintf("/proc/%d/%s", target.Here(supervisor, pid), rest)
+			*path = fmt.Sprintf("/proc/%d/%s", target.LocalPID(supervisor, pid), rest)
 		}
 	}
-	return &here, nil
+	return &local, nil
 }
 
-// candidates are the paths that a command may be found at, as a shell has it: along PATH unless the
-// name has a slash, an empty element of PATH being the current directory.
+// candidates returns the paths to try for a command, as a shell does: along PATH unless the name has a
+// slash; an empty element of PATH is the current directory.
 func candidates(name, path string) []string {
 	if name == "" || strings.Contains(name, "/") {
 		return []string{name}
@@ -126,18 +126,18 @@ func candidates(name, path string) []string {
 	return out
 }
 
-// checkStdio refuses a directory, which would lead out of the command's root directory.
+// checkStdio refuses directories, through which the command could leave its root directory.
 func checkStdio(stdio [3]*os.File) error {
 	for i, f := range stdio {
 		var st unix.Stat_t
 		if f != nil && unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
-			return fmt.Errorf("descriptor %d is a directory, which the command could leave its root directory by", i)
+			return fmt.Errorf("descriptor %d is a directory, through which the command could leave its root directory", i)
 		}
 	}
 	return nil
 }
 
-// explain makes of the command's not being executed what it would be to a shell.
+// explain converts a failed start of the command to the error that a shell would report.
 func explain(name string, err error) error {
 	var ne *nsexec.Error
 	if !errors.As(err, &ne) {
@@ -145,7 +145,7 @@ func explain(name string, err error) error {
 	}
 	switch {
 	case errors.Is(err, unix.EINVAL) && (ne.Step == "setresgid" || ne.Step == "setresuid"):
-		return errors.New("enter the namespaces: their user namespace has no number for the user, as after unshare --user without --map-root-user")
+		return errors.New("enter the namespaces: the user is not mapped in their user namespace, as after unshare --user without --map-root-user")
 	case ne.Step != "execve":
 		return fmt.Errorf("enter the namespaces: %w", err)
 	case errors.Is(err, os.ErrNotExist):
@@ -154,10 +154,11 @@ func explain(name string, err error) error {
 	return &nscommand.ExecError{Status: nscommand.StatusCannotRun, Msg: fmt.Sprintf("%s: %v", name, ne.Err)}
 }
 
-// aimAtInstance points s at the target of an instance. closeAll is to be called in any case, once s runs.
-func aimAtInstance(ctx context.Context, s *nsexec.Session, st *instance.State) (closeAll func(), err error) {
+// setInstance configures s for the target of an instance. The caller must call closeAll once s runs, also after an
+// error.
+func setInstance(ctx context.Context, s *nsexec.Session, st *instance.State) (closeAll func(), err error) {
 	if st.Target.PID == 0 {
-		return aimAtPath(s, st)
+		return setPath(s, st)
 	}
 	var files []*os.File
 	closeAll = func() {
@@ -170,27 +171,27 @@ func aimAtInstance(ctx context.Context, s *nsexec.Session, st *instance.State) (
 		return closeAll, err
 	}
 	defer tgt.Close()
-	in, err := tgt.Inside()
+	proc, err := tgt.Snapshot()
 	if err != nil {
 		return closeAll, err
 	}
-	for _, f := range in.Namespaces {
+	for _, f := range proc.Namespaces {
 		files = append(files, f)
 	}
-	files = append(files, in.Root)
-	s.Cgroups = cgroups(in.Cgroups)
+	files = append(files, proc.Root)
+	s.Cgroups = cgroups(proc.Cgroups)
 	files = append(files, s.Cgroups...)
-	more, err := aimAt(s, in, st.Target.PID)
+	more, err := setProcess(s, proc, st.Target.PID)
 	files = append(files, more...)
 	return closeAll, err
 }
 
-// aimAtPath points s at a network namespace that no process is known of: the command stays in the
+// setPath configures s for a network namespace without a known process: the command stays in the
 // caller's other namespaces.
-func aimAtPath(s *nsexec.Session, st *instance.State) (closeAll func(), err error) {
+func setPath(s *nsexec.Session, st *instance.State) (closeAll func(), err error) {
 	userns := st.Target.Userns
 	if _, err := os.Stat(userns); err != nil {
-		userns = "" // a description, no path: the owner is found again
+		userns = "" // not a path, but a description: use the owner
 	}
 	tgt, err := target.FromNetns(st.Target.Netns, userns)
 	if err != nil {
@@ -203,7 +204,7 @@ func aimAtPath(s *nsexec.Session, st *instance.State) (closeAll func(), err erro
 		s.KeepGroups = true
 		return func() { tgt.Close() }, nil
 	}
-	s.UID, s.GID, s.OrOwn = 0, 0, true
+	s.UID, s.GID, s.KeepIDs = 0, 0, true
 	s.Users, err = target.Ancestors(tgt.Userns, "/proc/self/ns/user")
 	return func() {
 		for _, f := range s.Users {
@@ -213,65 +214,65 @@ func aimAtPath(s *nsexec.Session, st *instance.State) (closeAll func(), err erro
 	}, err
 }
 
-// aimAt points s at a process, as a command that has what the process has. The files are to be
-// closed once s runs.
-func aimAt(s *nsexec.Session, in *target.Inside, pid int) ([]*os.File, error) {
-	a := &aim{Session: s, in: in, pid: pid}
-	for _, step := range []func() error{a.userNamespaces, a.otherNamespaces, a.mounts, a.rights} {
+// setProcess configures s to give the command what the process has. The caller must close the files once s
+// runs.
+func setProcess(s *nsexec.Session, proc *target.Snapshot, pid int) ([]*os.File, error) {
+	b := &builder{Session: s, proc: proc, pid: pid}
+	for _, step := range []func() error{b.userNamespaces, b.otherNamespaces, b.mounts, b.rights} {
 		if err := step(); err != nil {
-			return a.files, err
+			return b.files, err
 		}
 	}
-	return a.files, nil
+	return b.files, nil
 }
 
-type aim struct {
+type builder struct {
 	*nsexec.Session
-	in    *target.Inside
+	proc  *target.Snapshot
 	pid   int
 	files []*os.File
 }
 
-func (a *aim) refuse(format string, args ...any) error {
-	return fmt.Errorf("a command can't be run as one of process %d's own: %s", a.pid, fmt.Sprintf(format, args...))
+func (b *builder) refuse(format string, args ...any) error {
+	return fmt.Errorf("a command can't be run with the privileges of process %d: %s", b.pid, fmt.Sprintf(format, args...))
 }
 
-func (a *aim) userNamespaces() (err error) {
-	user := a.in.Namespaces[unix.CLONE_NEWUSER]
+func (b *builder) userNamespaces() (err error) {
+	user := b.proc.Namespaces[unix.CLONE_NEWUSER]
 	if user == nil {
 		return nil
 	}
-	a.Users, err = target.Ancestors(user, "/proc/self/ns/user")
-	a.files = append(a.files, a.Users...)
+	b.Users, err = target.Ancestors(user, "/proc/self/ns/user")
+	b.files = append(b.files, b.Users...)
 	if err != nil {
-		return a.refuse("its user namespace can't be entered from this one (%v)", err)
+		return b.refuse("its user namespace can't be entered from this one (%v)", err)
 	}
 	return nil
 }
 
-func (a *aim) otherNamespaces() error {
-	for flag, f := range a.in.Namespaces {
+func (b *builder) otherNamespaces() error {
+	for flag, f := range b.proc.Namespaces {
 		own, err := ownNamespace(f, flag)
 		if err != nil {
 			return err
 		}
 		if !own && flag != unix.CLONE_NEWUSER {
-			a.Spaces = append(a.Spaces, nsexec.Namespace{File: f, Type: flag})
+			b.Spaces = append(b.Spaces, nsexec.Namespace{File: f, Type: flag})
 		}
 	}
-	if pids := a.space(unix.CLONE_NEWPID); pids != nil {
+	if pids := b.space(unix.CLONE_NEWPID); pids != nil {
 		above, err := target.Ancestors(pids, "/proc/self/ns/pid")
-		a.files = append(a.files, above...)
+		b.files = append(b.files, above...)
 		if err != nil {
-			return a.refuse("its PID namespace can't be entered from this one")
+			return b.refuse("its PID namespace can't be entered from this one")
 		}
 	}
 	return nil
 }
 
-// space returns the namespace of that type that is entered, nil if it is the caller's own.
-func (a *aim) space(flag int) *os.File {
-	for _, ns := range a.Spaces {
+// space returns the namespace of a type that is entered, nil if it is the caller's own.
+func (b *builder) space(flag int) *os.File {
+	for _, ns := range b.Spaces {
 		if ns.Type == flag {
 			return ns.File
 		}
@@ -279,42 +280,42 @@ func (a *aim) space(flag int) *os.File {
 	return nil
 }
 
-// mounts decides about root directory and resolv.conf.
-func (a *aim) mounts() (err error) {
-	mount := a.space(unix.CLONE_NEWNS)
+// mounts sets root directory, mount namespace and resolv.conf.
+func (b *builder) mounts() (err error) {
+	mount := b.space(unix.CLONE_NEWNS)
 	if mount != nil {
-		if ok, err := ownedAbove(mount, a.Users); err != nil || !ok {
-			return a.refuse("its programs belong to another user namespace than the one it is in")
+		if ok, err := ownedAbove(mount, b.Users); err != nil || !ok {
+			return b.refuse("its mount namespace belongs to neither its user namespace nor one above it")
 		}
 	}
-	if a.Root, err = rootUnlessOwn(a.in.Root, mount != nil); err != nil {
+	if b.Root, err = rootUnlessOwn(b.proc.Root, mount != nil); err != nil {
 		return err
 	}
-	a.OwnMounts = true
-	if mount == nil && a.Root == nil {
+	b.OwnMounts = true
+	if mount == nil && b.Root == nil {
 		return nil
 	}
-	if err := fromMemory(a.in); err != nil {
+	if err := fromMemory(b.proc); err != nil {
 		return err
 	}
-	a.Instead, _ = os.Stat("/etc/resolv.conf")
-	a.OwnMounts = a.Instead != nil && a.ResolvConf != ""
+	b.HostResolvConf, _ = os.Stat("/etc/resolv.conf")
+	b.OwnMounts = b.HostResolvConf != nil && b.ResolvConf != ""
 	return nil
 }
 
-func (a *aim) rights() error {
-	in := a.in
-	a.UID, a.GID = in.UID, in.GID
-	if in.UID < 0 && in.OuterUID != os.Geteuid() || in.GID < 0 && in.OuterGID != os.Getegid() {
-		return a.refuse("user %d, group %d, which it has, have no numbers in its user namespace", in.OuterUID, in.OuterGID)
+func (b *builder) rights() error {
+	proc := b.proc
+	b.UID, b.GID = proc.UID, proc.GID
+	if proc.UID < 0 && proc.OuterUID != os.Geteuid() || proc.GID < 0 && proc.OuterGID != os.Getegid() {
+		return b.refuse("its user %d, group %d are not mapped in its user namespace", proc.OuterUID, proc.OuterGID)
 	}
-	a.Bounding, a.Permitted, a.NoNewPrivs = in.Bounding, in.Permitted, in.NoNewPrivs
-	if in.UID == 0 {
-		// For root an execve makes the one out of the other, unless securebits, which can't be
-		// seen, forbid it.
-		a.Bounding &= in.Permitted
+	b.Bounding, b.Permitted, b.NoNewPrivs = proc.Bounding, proc.Permitted, proc.NoNewPrivs
+	if proc.UID == 0 {
+		// An execve by root sets the permitted set to the bounding set, unless securebits forbid it,
+		// which can't be read.
+		b.Bounding &= proc.Permitted
 	}
-	a.KeepGroups = subset(in)
+	b.KeepGroups = subset(proc)
 	return nil
 }
 
@@ -328,8 +329,8 @@ func ownNamespace(f *os.File, flag int) (bool, error) {
 	return err == nil && os.SameFile(theirs, ours), err
 }
 
-// ownedAbove reports whether a namespace belongs to one of the user namespaces on the way to the
-// target's own, or to the caller's, where the way begins.
+// ownedAbove reports whether a namespace belongs to the caller's user namespace or to one of users, which
+// lead from there to the target's.
 func ownedAbove(ns *os.File, users []*os.File) (bool, error) {
 	owner, err := target.Owner(ns)
 	if err != nil {
@@ -366,13 +367,13 @@ func rootUnlessOwn(root *os.File, otherMounts bool) (*os.File, error) {
 }
 
 // subset reports whether the target has all the groups that the caller has.
-func subset(in *target.Inside) bool {
+func subset(proc *target.Snapshot) bool {
 	groups, err := os.Getgroups()
 	if err != nil {
 		return false
 	}
-	has := map[int]bool{in.OuterGID: true}
-	for _, g := range in.Groups {
+	has := map[int]bool{proc.OuterGID: true}
+	for _, g := range proc.Groups {
 		has[g] = true
 	}
 	for _, g := range groups {

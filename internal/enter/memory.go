@@ -13,14 +13,13 @@ import (
 	"github.com/slirpctl/slirpctl/internal/target"
 )
 
-// fromMemory makes sure that who is inside can't change this program's file. They have its name for
-// a moment: a command there may be a script for the interpreter /proc/self/exe. Where they have the
-// rights to write to it, the program is executed once more from a sealed copy in memory; then it
-// doesn't return.
-func fromMemory(in *target.Inside) error {
+// fromMemory makes sure that processes of the target can't change this program's file. They could get
+// at it: the command may be a script with the interpreter /proc/self/exe. If they may have the right to write to
+// the file, this program is executed again from a sealed copy in memory, and fromMemory does not return.
+func fromMemory(proc *target.Snapshot) error {
 	exe, err := os.Open("/proc/self/exe")
 	if err != nil {
-		return nil // unreadable for us, and what can't be opened can't be written to
+		return nil // a file that can't be read can't be written to either
 	}
 	defer exe.Close()
 	var st unix.Stat_t
@@ -28,17 +27,17 @@ func fromMemory(in *target.Inside) error {
 		return err
 	}
 	if seals, err := unix.FcntlInt(exe.Fd(), unix.F_GET_SEALS, 0); err == nil && seals&unix.F_SEAL_WRITE != 0 {
-		return nil // that is the copy
+		return nil // this is the copy
 	}
-	if !in.MayBe(int(st.Uid)) {
+	if !proc.MayBecome(int(st.Uid)) {
 		return nil
 	}
 	copied, err := sealedCopy(exe)
 	if err == nil {
 		err = syscall.Exec(fmt.Sprintf("/proc/self/fd/%d", copied.Fd()), os.Args, os.Environ())
 	}
-	return fault.Errorf(0, "install slirpctl for all, as root: nobody else can change it then",
-		"programs in there could change %s, and it can't be executed from a copy in memory: %w", os.Args[0], err)
+	return fault.Errorf(0, "install slirpctl as root, so that nobody else can change it",
+		"programs in the namespaces could change %s, and it can't be executed from a copy in memory: %w", os.Args[0], err)
 }
 
 func sealedCopy(file *os.File) (*os.File, error) {

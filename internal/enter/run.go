@@ -13,15 +13,15 @@ import (
 	"github.com/slirpctl/slirpctl/internal/nsexec"
 )
 
-// job is a command that runs, as the caller's shell shall see it.
+// job is a running command. This process behaves as the command to the caller's shell.
 type job struct {
 	*nsexec.Running
-	term     *terminal   // nil: none of its files is one
-	keyboard func() bool // reports whether the keyboard's signals reach this process
+	term     *terminal   // nil: none of its files is a terminal
+	keyboard func() bool // reports whether signals from the keyboard reach this process
 }
 
-// run starts s, passes signals on to the command, stops and goes on with it, and returns its status
-// once it has ended: its exit code, or 128+N for signal N.
+// run starts s, passes signals on to the command, stops and continues together with it, and returns its
+// status: its exit code, or 128+N for signal N.
 func run(s *nsexec.Session, keyboard func() bool) (status int, err error) {
 	t, files, eager, err := openTerminal(s.Files)
 	if err != nil {
@@ -44,11 +44,11 @@ func run(s *nsexec.Session, keyboard func() bool) (status int, err error) {
 			return 0, err
 		}
 	}
-	return (&job{r, t, keyboard}).see(s.Foreground)
+	return (&job{r, t, keyboard}).wait(s.Foreground)
 }
 
-// see sees the command through to its end.
-func (j *job) see(foreground bool) (status int, err error) {
+// wait handles signals and the command's stops until it ends.
+func (j *job) wait(foreground bool) (status int, err error) {
 	signals := make(chan os.Signal, 32)
 	for _, sig := range []os.Signal{
 		syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
@@ -59,7 +59,7 @@ func (j *job) see(foreground bool) (status int, err error) {
 		}
 	}
 	defer signal.Stop(signals)
-	if err := j.Go(foreground, false); err != nil {
+	if err := j.Continue(foreground, false); err != nil {
 		return 0, err
 	}
 	type next struct {
@@ -78,7 +78,7 @@ func (j *job) see(foreground bool) (status int, err error) {
 			if ev.err != nil || !ev.Stopped {
 				return ev.Status, ev.err
 			}
-			if err := j.Go(j.stopped(syscall.Signal(ev.Status))); err != nil {
+			if err := j.Continue(j.stopped(syscall.Signal(ev.Status))); err != nil {
 				return 0, err
 			}
 			go wait()
@@ -88,17 +88,17 @@ func (j *job) see(foreground bool) (status int, err error) {
 	}
 }
 
-// pass passes a signal on. What the keyboard sends goes to the whole process group.
+// pass passes a signal on. A signal from the keyboard goes to the whole process group.
 func (j *job) pass(sig syscall.Signal) {
 	switch sig {
 	case syscall.SIGWINCH:
 		if j.term != nil {
-			j.term.resize() // which the kernel tells the command
+			j.term.resize() // the kernel sends the command SIGWINCH
 			return
 		}
-	case syscall.SIGCONT: // after a stop that was not the command's
+	case syscall.SIGCONT: // after a stop of this process only
 		if j.term != nil {
-			j.term.again()
+			j.term.retake()
 		}
 		return
 	case syscall.SIGTSTP:
@@ -109,10 +109,10 @@ func (j *job) pass(sig syscall.Signal) {
 	j.Signal(sig, group)
 }
 
-// stopped does as a command does that was stopped, so that the caller's shell is told and shows its
-// prompt, and returns once it goes on: whether the command has the terminal then, and whether it is
-// to be sent SIGCONT.
-func (j *job) stopped(by syscall.Signal) (foreground, goOn bool) {
+// stopped stops this process because the command was stopped, so that the caller's shell shows its prompt. It
+// returns when this process is continued: whether the command has the terminal then, and whether to send
+// it SIGCONT.
+func (j *job) stopped(by syscall.Signal) (foreground, cont bool) {
 	wants := by == syscall.SIGTTIN || by == syscall.SIGTTOU // the terminal
 	if wants && j.term != nil && j.term.take() {
 		return true, true
@@ -124,30 +124,29 @@ func (j *job) stopped(by syscall.Signal) (foreground, goOn bool) {
 	}
 	self := by
 	if by == syscall.SIGSTOP {
-		self = syscall.SIGTSTP // which the kernel ignores where nobody would go on with this process
+		self = syscall.SIGTSTP // the kernel ignores it if no shell could continue this process
 	}
 	stopped := suspend(self)
 	if j.term != nil && (had || wants) {
 		foreground = j.term.take()
 	}
-	// Where this process can't be stopped, the command isn't stopped from a keyboard either; but
-	// by SIGSTOP it is.
+	// If this process can't be stopped, the command is continued, unless it was stopped by SIGSTOP.
 	return foreground || wants && !stopped, stopped || by != syscall.SIGSTOP
 }
 
-// suspend stops this process by sig, and returns once it goes on. It reports false where the kernel
-// doesn't stop it, because no shell is there to go on with it (setpgid(2), "orphaned").
+// suspend stops this process by sig and returns when it is continued. It returns false if the kernel
+// does not stop it, because no shell could continue it (setpgid(2), "orphaned").
 func suspend(sig syscall.Signal) bool {
 	cont := make(chan os.Signal, 1)
 	signal.Notify(cont, syscall.SIGCONT)
 	defer signal.Stop(cont)
-	// Package signal can't give SIGTSTP its default back.
+	// Package os/signal can't restore the default action of SIGTSTP.
 	var handler, none [4]uint64 // the kernel's struct sigaction
 	setAction(sig, &none, &handler)
 	defer setAction(sig, &handler, nil)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	_ = unix.Tgkill(unix.Getpid(), unix.Gettid(), sig) // returns when it goes on
+	_ = unix.Tgkill(unix.Getpid(), unix.Gettid(), sig) // returns when the process is continued
 	select {
 	case <-cont:
 		return true

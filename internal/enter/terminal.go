@@ -12,24 +12,23 @@ import (
 	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
-// terminal stands between the caller's terminal and the command, which gets another one: who has
-// the caller's could type into it (TIOCSTI), read what is typed into it later, and reach it through
-// /dev/tty.
+// terminal connects the caller's terminal to a pseudoterminal for the command. With the caller's terminal itself
+// the command could type into it (TIOCSTI), read what is typed later, and open it as /dev/tty.
 //
-// The command has the keyboard from the start where its input and output are both the terminal.
-// Else, in a pipeline or in the background, it gets it when it first wants it, which the signal tells
-// that stops a background process then; so the keyboard stays another program's as long as it can.
+// The command has the keyboard from the start if its input and output are both the terminal.
+// Otherwise, in a pipeline or in the background, it gets the keyboard when it first uses the terminal, which
+// stops it by a signal; until then other programs can use the keyboard.
 type terminal struct {
 	outer  *os.File // the caller's: keyboard, size and modes
-	screen *os.File // what the command's output goes to
+	screen *os.File // where the command's output goes
 	master *os.File
-	slave  *os.File // nil once it is the command's
+	slave  *os.File // nil once the command has it
 	opened *os.File // outer, if it was opened here
 
-	raw   *term.State // outer's modes as they were; nil while they still are
-	taken bool        // the command has had the keyboard, and the modes that outer had then
+	raw   *term.State // outer's original modes; nil if outer is not in raw mode
+	taken bool        // the command has had the keyboard, and got the modes of outer
 
-	typing atomic.Bool // the keyboard is the command's
+	typing atomic.Bool // the command has the keyboard
 	wake   chan struct{}
 	end    *os.File // closed when the command has ended
 	shown  sync.WaitGroup
@@ -38,8 +37,8 @@ type terminal struct {
 	buf     [32 << 10]byte
 }
 
-// openTerminal returns a terminal for the command if one of its files is one, else nil, and the files
-// it gets. eager says that it has the keyboard from the start.
+// openTerminal returns a terminal for the command if one of its files is a terminal, else nil, and the command's
+// files. eager means that the command has the keyboard from the start.
 func openTerminal(stdio [3]*os.File) (t *terminal, files [3]*os.File, eager bool, err error) {
 	var is [3]bool
 	t = &terminal{wake: make(chan struct{}, 1)}
@@ -53,7 +52,7 @@ func openTerminal(stdio [3]*os.File) (t *terminal, files [3]*os.File, eager bool
 		return nil, stdio, false, nil
 	case is[1]:
 		t.screen = stdio[1]
-	case !is[2]: // it was opened for reading, perhaps
+	case !is[2]: // stdin, which may be open for reading only
 		if t.opened, err = os.OpenFile("/dev/tty", os.O_RDWR, 0); err == nil {
 			t.screen = t.opened
 		}
@@ -70,7 +69,7 @@ func openTerminal(stdio [3]*os.File) (t *terminal, files [3]*os.File, eager bool
 	}
 	if t.master, t.slave, err = pty.Open(); err != nil {
 		t.close()
-		return nil, stdio, false, fault.Errorf(0, "without one it works: slirpctl exec NAME -- COMMAND </dev/null 2>&1 | cat",
+		return nil, stdio, false, fault.Errorf(0, "run it without a terminal: slirpctl exec NAME -- COMMAND </dev/null 2>&1 | cat",
 			"no terminal for the command: %w", err)
 	}
 	t.resize()
@@ -84,7 +83,7 @@ func openTerminal(stdio [3]*os.File) (t *terminal, files [3]*os.File, eager bool
 	return t, files, is[0] && is[1] && t.foreground(), nil
 }
 
-// leaveOutput has the command's terminal leave output as it is: the caller's, which is not raw, works on it.
+// leaveOutput switches output processing of the command's terminal off: the caller's terminal does it.
 func (t *terminal) leaveOutput() {
 	if modes, err := unix.IoctlGetTermios(int(t.slave.Fd()), unix.TCGETS); err == nil {
 		modes.Oflag &^= unix.OPOST
@@ -92,8 +91,8 @@ func (t *terminal) leaveOutput() {
 	}
 }
 
-// foreground reports whether the caller may use its terminal. One that is not its controlling
-// terminal knows no background.
+// foreground reports whether the caller may use its terminal: it is in the foreground, or the terminal is not
+// its controlling terminal.
 func (t *terminal) foreground() bool {
 	pgrp, err := unix.IoctlGetInt(int(t.outer.Fd()), unix.TIOCGPGRP)
 	return err != nil || pgrp == unix.Getpgrp()
@@ -105,7 +104,7 @@ func (t *terminal) take() bool {
 		return false
 	}
 	t.resize()
-	if !t.taken { // the first time; later its modes are the command's business
+	if !t.taken { // only once; later the command sets its modes
 		t.taken = true
 		if modes, err := unix.IoctlGetTermios(int(t.outer.Fd()), unix.TCGETS); err == nil {
 			_ = unix.IoctlSetTermios(int(t.master.Fd()), unix.TCSETS, modes)
@@ -126,7 +125,7 @@ func (t *terminal) take() bool {
 	return true
 }
 
-// release gives the caller its terminal back as it was.
+// release restores the modes of the caller's terminal.
 func (t *terminal) release() {
 	t.typing.Store(false)
 	if t.raw != nil {
@@ -135,8 +134,8 @@ func (t *terminal) release() {
 	}
 }
 
-// again takes back the terminal that somebody else may have set, if it was the command's.
-func (t *terminal) again() {
+// retake sets the raw mode again, which another program may have changed, if the command has the keyboard.
+func (t *terminal) retake() {
 	if t.raw != nil && t.foreground() {
 		_, _ = term.MakeRaw(int(t.outer.Fd()))
 		t.resize()
@@ -145,7 +144,7 @@ func (t *terminal) again() {
 
 func (t *terminal) resize() { _ = pty.InheritSize(t.outer, t.master) }
 
-// start begins to carry bytes; the command has its end by now.
+// start starts copying in both directions. The command must have its end.
 func (t *terminal) start() error {
 	t.slave.Close()
 	t.slave = nil
@@ -162,7 +161,7 @@ func (t *terminal) start() error {
 	return nil
 }
 
-// show carries the command's output until end hangs up, and then what is left of it.
+// show copies the command's output until end hangs up, and then the rest of it.
 func (t *terminal) show(end *os.File) {
 	fds := []unix.PollFd{{Fd: int32(t.master.Fd()), Events: unix.POLLIN}, {Fd: int32(end.Fd())}}
 	for fds[1].Revents == 0 {
@@ -176,7 +175,7 @@ func (t *terminal) show(end *os.File) {
 	t.flush()
 }
 
-// flush shows what is there, and reports false when there will be no more.
+// flush copies the output that is available. It returns false if there will be no more.
 func (t *terminal) flush() bool {
 	t.showing.Lock()
 	defer t.showing.Unlock()
@@ -204,7 +203,7 @@ func (t *terminal) flush() bool {
 	}
 }
 
-// read carries what is typed while the keyboard is the command's.
+// read copies what is typed while the command has the keyboard.
 func (t *terminal) read() {
 	buf := make([]byte, 4096)
 	for {
@@ -215,7 +214,7 @@ func (t *terminal) read() {
 		if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
 			return
 		}
-		// Suspended meanwhile: what was typed is another's.
+		// If the command was suspended meanwhile, the input is for another program.
 		if fds[0].Revents == 0 || !t.typing.Load() || !t.foreground() {
 			continue
 		}
@@ -231,7 +230,7 @@ func (t *terminal) read() {
 	}
 }
 
-// drain shows what the command said last. It must come before the end of the session, which throws it away.
+// drain copies the command's last output. It must be called before the session ends, which discards it.
 func (t *terminal) drain() {
 	if t.end != nil {
 		t.end.Close()
@@ -240,7 +239,7 @@ func (t *terminal) drain() {
 	}
 }
 
-// close gives everything back.
+// close restores the caller's terminal and closes the files.
 func (t *terminal) close() {
 	t.drain()
 	t.release()

@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fork copies the process and runs the plan in the copy. The copy has one thread, the calling
-// one, so it must not touch the Go runtime: no allocation, no growing stack (nosplit), no
-// signal handler (all blocked), raw system calls only.
+// fork forks the process and runs the plan in the child. The child has only the calling thread, so
+// it must not use the Go runtime: no allocation, no stack growth (nosplit), no signal handlers (all
+// signals are blocked), only raw system calls.
 func fork(p *plan) (pid int, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -25,7 +25,7 @@ func fork(p *plan) (pid int, err error) {
 	switch {
 	case errno == 0:
 		return int(r), nil
-	case p.flags == 0 || errno == unix.EAGAIN || errno == unix.ENOMEM: // for a process, of any kind
+	case p.flags == 0 || errno == unix.EAGAIN || errno == unix.ENOMEM: // any fork would fail
 		return 0, fmt.Errorf("fork: %w", errno)
 	}
 	return 0, &Error{StepClone, errno}
@@ -46,7 +46,7 @@ func forkChild(p *plan) (uintptr, syscall.Errno) {
 	return 0, 0 // not reached
 }
 
-// child is the life of the copy. See the package comment for the protocol.
+// child is the main function of the child. See the package comment for the protocol.
 //
 //go:noinline
 //go:norace
@@ -70,7 +70,7 @@ func child(p *plan) {
 	}
 	if errno == 0 {
 		syscall.RawSyscall(unix.SYS_SETRLIMIT, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&p.rlimit)), 0)
-		// Signals as the caller had them; handlers are reset by the exec.
+		// Restore the caller's signal mask; the exec resets handlers.
 		syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK,
 			uintptr(unsafe.Pointer(&p.oldMask)), 0, 8, 0, 0)
 		s = stepExec
@@ -84,23 +84,23 @@ func child(p *plan) {
 	p.end(s, errno)
 }
 
-// end reports a failure, or how [sysctl.set] went, and ends the child.
+// end reports a failure, or the result of [sysctl.set], and exits.
 //
 //go:norace
 //go:nosplit
 func (p *plan) end(s step, errno syscall.Errno) {
-	p.say(p.report, uint32(s), uint32(errno))
+	p.send(p.report, uint32(s), uint32(errno))
 	if p.sysctl != nil && errno == 0 {
 		syscall.RawSyscall(unix.SYS_WRITE, uintptr(p.report), uintptr(unsafe.Pointer(&p.sysctl.old[0])), p.sysctl.n)
 	}
 	exit(127)
 }
 
-// say writes a message of two numbers.
+// send writes a message of two numbers.
 //
 //go:norace
 //go:nosplit
-func (p *plan) say(fd int, a, b uint32) {
+func (p *plan) send(fd int, a, b uint32) {
 	*(*uint32)(unsafe.Pointer(&p.msg[0])) = a
 	*(*uint32)(unsafe.Pointer(&p.msg[4])) = b
 	syscall.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&p.msg[0])), 8)
@@ -114,7 +114,7 @@ func exit(status uintptr) {
 	}
 }
 
-// enter gets into the namespaces.
+// enter joins or creates the namespaces.
 //
 //go:norace
 //go:nosplit
@@ -132,7 +132,7 @@ func enter(p *plan) (step, syscall.Errno) {
 		notDumpable()
 	}
 	if p.confine != nil {
-		// Here for root, and once more in there for others, who may not here.
+		// Works for root. Others may not do it here; become tries again inside.
 		syscall.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0)
 	}
 	if p.joinUser >= 0 {
@@ -154,7 +154,7 @@ func enter(p *plan) (step, syscall.Errno) {
 		}
 	}
 	if p.askMap >= 0 {
-		// While it waits for its maps too. The end of file is for a parent that died before.
+		// Also while waiting for the maps. If the parent died before this, the read returns end of file.
 		syscall.RawSyscall(unix.SYS_CLOSE, uintptr(p.maps), 0, 0)
 		if s, e := dieWithParent(p); e != 0 {
 			return s, e
@@ -171,7 +171,7 @@ func enter(p *plan) (step, syscall.Errno) {
 	return 0, 0
 }
 
-// become takes on the identity the program shall have.
+// become sets the program's ids, capabilities, root and working directory.
 //
 //go:norace
 //go:nosplit
@@ -189,7 +189,7 @@ func become(p *plan) (step, syscall.Errno) {
 			return stepSetuid, e
 		}
 	}
-	// After every change of credentials, which clears it (prctl(2)).
+	// After the last change of credentials, which clears the signal (prctl(2)).
 	if s, e := dieWithParent(p); e != 0 {
 		return s, e
 	}
@@ -207,8 +207,8 @@ func become(p *plan) (step, syscall.Errno) {
 	return 0, 0
 }
 
-// notDumpable keeps those out who have CAP_SYS_PTRACE in the namespace that is about to be entered, or the
-// same user id. It is about this copy of the memory, not the parent's.
+// notDumpable protects this process from tracing by processes with CAP_SYS_PTRACE in the namespace that is about to
+// be entered, or with the same user id. It does not affect the parent.
 //
 //go:norace
 //go:nosplit
@@ -216,7 +216,7 @@ func notDumpable() {
 	syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0, 0)
 }
 
-// dieWithParent asks for the signal that comes when the parent dies.
+// dieWithParent sets the parent-death signal.
 //
 //go:norace
 //go:nosplit
@@ -227,14 +227,14 @@ func dieWithParent(p *plan) (step, syscall.Errno) {
 	if _, _, e := syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, p.pdeathsig, 0, 0, 0, 0); e != 0 {
 		return stepPdeathsig, e
 	}
-	// The parent may have died before the line above. In a new PID namespace both are 0.
+	// The parent may have died before that. In a new PID namespace both are 0.
 	if ppid, _, _ := syscall.RawSyscall(unix.SYS_GETPPID, 0, 0, 0); int(ppid) != p.parent {
 		return stepPdeathsig, unix.ESRCH
 	}
 	return 0, 0
 }
 
-// files puts the descriptors into place: first all above the targets, then down.
+// files moves the descriptors to their numbers: first all above the target numbers, then down.
 //
 //go:norace
 //go:nosplit

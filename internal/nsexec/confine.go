@@ -8,20 +8,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Confine says what is left to a program that works in a namespace of somebody else, who may be able to
-// trace it there. Besides what the fields say: no supplementary groups, where that can be had; the
-// first user and group id that the joined user namespace has, instead of the caller's; no_new_privs;
-// and a filter against the system calls by which a tracer could make use of the program's
-// namespaces, session keyring and lack of a filter of its own.
+// Confine restricts a program in another user's namespace, where that user may be able to trace it.
+// Besides the fields: no supplementary groups, if they can be dropped; the first user and group id of the
+// joined user namespace, instead of the caller's; no_new_privs; and a seccomp filter for system calls
+// with which a tracer could use the program's namespaces, its session keyring, and kernel
+// interfaces that the tracer's own filter forbids.
 type Confine struct {
-	// Root becomes the root directory, in a mount namespace that has nothing else: "" is an empty,
-	// read-only one. "/" leaves the caller's, and the filter out: for a program that starts others.
+	// Root becomes the root directory, in a mount namespace that has no other mounts; "" is an empty,
+	// read-only directory. "/" keeps the caller's mounts and omits the filter, for a program that starts others.
 	Root string
-	// Caps are the capabilities, as 1<<CAP_…, that stay.
+	// Caps are the capabilities to keep, as 1<<CAP_….
 	Caps uint64
 }
 
-// confinement is a Confine laid out before the fork.
+// confinement is a Confine prepared before the fork.
 type confinement struct {
 	root, fstype *byte
 	rootFlags    uintptr
@@ -37,8 +37,8 @@ type confinement struct {
 	data                   [2]unix.CapUserData
 }
 
-// RootError says why a start failed for [Confine.Root], nil if it is for something else: no mount namespace could
-// be had or changed, or the program needs files to run.
+// RootError returns why [Confine.Root] made a start fail, or nil if err has another cause: the mount namespace could
+// not be created or changed, or the program needs files to run.
 func RootError(err error) error {
 	var e *Error
 	if !errors.As(err, &e) {
@@ -48,7 +48,7 @@ func RootError(err error) error {
 	case e.Step == stepNames[stepPivot], e.Step == stepNames[stepUnshare]:
 		return err
 	case e.Step == stepNames[stepExec] && errors.Is(e, syscall.ENOENT):
-		return errors.New("this slirpctl is linked dynamically, built with cgo: CGO_ENABLED=0 or make build makes one that needs no files")
+		return errors.New("this slirpctl was built with cgo and is linked dynamically: build it with CGO_ENABLED=0 or make build")
 	}
 	return nil
 }
@@ -84,7 +84,7 @@ func (c *Confine) prepare() (*confinement, error) {
 
 func (p *confinement) ownMounts() bool { return p != nil && p.root != nil }
 
-// findIDs finds the first ids that the user namespace has: root's, but in the oddest ones.
+// findIDs finds the first ids that the user namespace maps, usually root's.
 //
 //go:norace
 //go:nosplit
@@ -95,7 +95,7 @@ func (p *confinement) findIDs() {
 	}
 }
 
-// firstID reads the first number of an id map (user_namespaces(7)); false where it is empty.
+// firstID reads the first number of an id map (user_namespaces(7)); ok is false if it is empty.
 //
 //go:norace
 //go:nosplit
@@ -117,8 +117,8 @@ func (p *confinement) firstID(file *byte) (id uintptr, ok bool) {
 	return 0, false
 }
 
-// become gives up all but what was left: files, ids, capabilities, in this order, because each needs
-// what the next takes away.
+// become changes the root directory, then the ids, then drops capabilities. Each step needs what the next one
+// takes away.
 //
 //go:norace
 //go:nosplit
@@ -136,11 +136,11 @@ func (p *confinement) become() (step, syscall.Errno) {
 		if _, _, e := syscall.RawSyscall(unix.SYS_SETRESUID, p.uid, p.uid, p.uid); e != 0 {
 			return stepSetuid, e
 		}
-		notDumpable() // fs.suid_dumpable may have said otherwise
+		notDumpable() // the change of ids may have reset it to fs.suid_dumpable
 	}
 	for c := uintptr(0); c < 64; c++ {
 		if p.caps&(1<<c) == 0 {
-			syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c, 0, 0, 0, 0) // those that there are
+			syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c, 0, 0, 0, 0) // fails for unknown ones
 		}
 	}
 	if _, _, e := syscall.RawSyscall(unix.SYS_CAPGET, uintptr(unsafe.Pointer(&p.hdr)), uintptr(unsafe.Pointer(&p.data[0])), 0); e != 0 {
@@ -154,7 +154,7 @@ func (p *confinement) become() (step, syscall.Errno) {
 	if _, _, e := syscall.RawSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&p.hdr)), uintptr(unsafe.Pointer(&p.data[0])), 0); e != 0 {
 		return stepCaps, e
 	}
-	// The ambient ones survive the exec of who isn't root in there.
+	// Ambient capabilities survive the exec of a program that isn't root in the namespace.
 	syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, 0)
 	for c := uintptr(0); c < 64; c++ {
 		if p.data[c/32].Permitted&(1<<(c%32)) != 0 {
@@ -164,8 +164,8 @@ func (p *confinement) become() (step, syscall.Errno) {
 	return 0, 0
 }
 
-// changeRoot leaves nothing in the mount namespace, which is a copy by now, but root. It is mounted
-// over /proc, which is everywhere, and then put into the place of everything (pivot_root(2)).
+// changeRoot makes root the only mount of the mount namespace, which is a copy of the caller's. It mounts root
+// over /proc, which exists everywhere, and makes that the root directory (pivot_root(2)).
 //
 //go:norace
 //go:nosplit
@@ -182,7 +182,7 @@ func (p *confinement) changeRoot() syscall.Errno {
 	}
 	dot := uintptr(unsafe.Pointer(p.dot))
 	if _, _, e := syscall.RawSyscall(unix.SYS_PIVOT_ROOT, dot, dot, 0); e != 0 {
-		// The initial ramfs can't be left, only hidden.
+		// An initial ramfs can't be pivoted away from, only hidden.
 		_, _, e = syscall.RawSyscall(unix.SYS_CHROOT, dot, 0, 0)
 		return e
 	}
@@ -190,7 +190,7 @@ func (p *confinement) changeRoot() syscall.Errno {
 	return e
 }
 
-// last does what the steps before would fail under.
+// last sets the restrictions under which the other steps would fail.
 //
 //go:norace
 //go:nosplit
@@ -199,7 +199,7 @@ func (p *confinement) last() (step, syscall.Errno) {
 		return stepNoNewPrivs, e
 	}
 	if p.filter.Len > 0 {
-		// No failure: the filter is the last of several walls, and a kernel may have none.
+		// Errors are ignored: the filter is defense in depth, and the kernel may have no seccomp.
 		syscall.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&p.filter)))
 	}
 	return 0, 0

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// refused are the system calls that a confined program has no use for, and a tracer would.
+// refused are the system calls that a confined program does not need and a tracer could abuse.
 var refused = []uint32{
 	// other processes
 	unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV,
@@ -17,20 +17,20 @@ var refused = []uint32{
 	unix.SYS_SETNS, unix.SYS_UNSHARE, unix.SYS_CLONE3, unix.SYS_CHROOT, unix.SYS_PIVOT_ROOT, unix.SYS_MOUNT, unix.SYS_UMOUNT2,
 	unix.SYS_OPEN_TREE, unix.SYS_MOVE_MOUNT, unix.SYS_MOUNT_SETATTR, unix.SYS_FSOPEN, unix.SYS_FSPICK, unix.SYS_FSMOUNT,
 	unix.SYS_NAME_TO_HANDLE_AT, unix.SYS_OPEN_BY_HANDLE_AT,
-	// what is the caller's outside: its keyrings, and what System V and POSIX name
+	// the caller's keyrings and its System V and POSIX IPC objects
 	unix.SYS_KEYCTL, unix.SYS_ADD_KEY, unix.SYS_REQUEST_KEY,
 	unix.SYS_SHMGET, unix.SYS_SHMAT, unix.SYS_SHMCTL, unix.SYS_MSGGET, unix.SYS_MSGCTL, unix.SYS_MSGSND, unix.SYS_MSGRCV,
 	unix.SYS_SEMGET, unix.SYS_SEMCTL, unix.SYS_MQ_OPEN, unix.SYS_MQ_UNLINK,
-	// where kernels break
+	// kernel interfaces that often had vulnerabilities
 	unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN, unix.SYS_USERFAULTFD,
 	unix.SYS_IO_URING_SETUP, unix.SYS_IO_URING_ENTER, unix.SYS_IO_URING_REGISTER,
 }
 
-// Offsets in struct seccomp_data (seccomp(2)); of the arguments, the low half on a little-endian machine.
+// Offsets in struct seccomp_data (seccomp(2)); dataArg0 is the low half of the argument on a little-endian CPU.
 const dataNr, dataArch, dataArg0 = 0, 4, 16
 
-// filter returns a seccomp filter that answers what is refused with EPERM, clone(2) too unless it makes a
-// thread; none for processors that it was not tried on.
+// filter returns a seccomp filter under which the refused system calls fail with EPERM, and clone(2) too unless it
+// creates a thread. It is empty on architectures where it was not tested.
 func filter() unix.SockFprog {
 	arch, ok := map[string]uint32{"amd64": unix.AUDIT_ARCH_X86_64, "arm64": unix.AUDIT_ARCH_AARCH64}[runtime.GOARCH]
 	if !ok {
@@ -45,7 +45,7 @@ func filter() unix.SockFprog {
 		eperm  = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
 		x32    = 0x40000000 // __X32_SYSCALL_BIT
 	)
-	// Each test of a number skips the answer after it, so that no jump is too long.
+	// Each comparison skips the return after it, so that no jump is too long.
 	prog := []unix.SockFilter{
 		{Code: load, K: dataArch},
 		{Code: equal, K: arch, Jt: 1},
@@ -57,7 +57,7 @@ func filter() unix.SockFprog {
 	for _, nr := range refused {
 		k := eperm
 		if nr == unix.SYS_CLONE3 {
-			k = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS) // then clone is tried
+			k = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS) // callers fall back to clone
 		}
 		prog = append(prog, unix.SockFilter{Code: equal, K: nr, Jf: 1}, unix.SockFilter{Code: answer, K: k})
 	}

@@ -1,16 +1,15 @@
 // Package nsexec starts a program inside other namespaces, new ones or those of another
-// process. It exists because the Go runtime can't: a user namespace can only be joined by a
-// process with a single thread (setns(2)), and os/exec can neither join one nor wait for
-// newuidmap before the program starts. nsenter(1) could, but loses the capabilities at its
-// exec where the caller isn't mapped to root, and has to be installed.
+// process. It exists because the Go runtime can't: only a process with a single thread can join a user
+// namespace (setns(2)), and os/exec can neither join one nor wait for newuidmap before the program
+// starts. nsenter(1) could, but it loses the capabilities at its exec if the caller isn't mapped to
+// root, and it has to be installed.
 //
 // # How
 //
-// Start forks on a locked thread with every signal blocked. The child is a copy of the caller
-// with one thread and never returns to Go proper: it runs [child], which makes raw system calls
-// only, on memory that was prepared before the fork, and ends in execve(2) or exit(2). What goes
-// wrong is written to a close-on-exec pipe as a step and an errno; end of file means the program
-// runs.
+// Start forks on a locked thread with all signals blocked. The child has one thread and never
+// returns to normal Go code: it runs [child], which makes only raw system calls, on memory that was
+// prepared before the fork, and ends in execve(2) or exit(2). A failure is written to a
+// close-on-exec pipe as a step and an errno; end of file means that the program runs.
 //
 //	parent                         child
 //	clone(new namespaces) ───────▶ setpgid/setsid, pdeathsig, not dumpable
@@ -40,30 +39,30 @@ import (
 	"github.com/slirpctl/slirpctl/internal/rlimit"
 )
 
-// Cmd is a program to start. The zero value of every field but Path and Args is usable.
+// Cmd is a program to start. The zero value of each field except Args is usable.
 type Cmd struct {
-	Path string   // executed as it stands: no search of PATH; "" is this very program
+	Path string   // executed without searching PATH; "" is this program itself
 	Args []string // argv, including argv[0]
 	Env  []string // environment; nil means empty
 	Dir  string   // working directory; "" means the caller's
 
-	// Files become descriptors 0, 1, 2, …; nil leaves a number closed, except that nil at 0 to
-	// 2 means /dev/null. Every other descriptor of the caller is closed in the program, except
-	// KeepFDs, which keep their numbers whether they are close-on-exec here or not.
+	// Files become descriptors 0, 1, 2, …; nil means closed, but /dev/null for 0 to 2. All other
+	// descriptors of the caller are closed in the program, except KeepFDs, which keep their
+	// numbers even if they are close-on-exec here.
 	Files   []*os.File
 	KeepFDs []int
 
-	// JoinUser and JoinNet are namespaces to enter, in that order; nil: stay.
+	// JoinUser and JoinNet are namespaces to join, in that order; nil: none.
 	JoinUser, JoinNet *os.File
 
-	// NewUser, NewMount, NewNet and NewPID say which namespaces to make; none of them goes with
-	// JoinUser or JoinNet. With NewUser, Map must write the maps of the process it is given. With
-	// NewPID the program is PID 1, finds a /proc of its own namespace, which takes NewMount, and must
-	// notice for itself when its parent died while it was started (getppid(2) is 0 for it).
+	// NewUser, NewMount, NewNet and NewPID say which namespaces to create; none of them can be
+	// combined with JoinUser or JoinNet. With NewUser, Map must write the id maps of the given process. With
+	// NewPID, which needs NewMount, the program is PID 1 and has a /proc of its own; it must itself
+	// check whether its parent died during the start (its getppid(2) is 0).
 	NewUser, NewMount, NewNet, NewPID bool
 	Map                               func(pid int) error
 
-	// Confine, if not nil, takes from the program what it doesn't need.
+	// Confine, if not nil, restricts the program.
 	Confine *Confine
 
 	// BecomeRoot switches to uid and gid 0 of the user namespace.
@@ -71,17 +70,17 @@ type Cmd struct {
 
 	Setsid  bool // start a session of its own
 	Setpgid bool // start a process group of its own
-	// Pdeathsig is sent when the calling thread's process dies (prctl(2)); 0: none.
+	// Pdeathsig is sent when the calling process dies (prctl(2)); 0: none.
 	Pdeathsig syscall.Signal
 }
 
-// The steps that make namespaces, as [Error] names them.
+// Values of [Error.Step] for creating namespaces.
 const (
 	StepClone = "clone"
 	StepProc  = "mount /proc"
 )
 
-// Error says at which step a start failed.
+// Error is a failed step of a start.
 type Error struct {
 	Step string // for example "setns(CLONE_NEWUSER)"
 	Err  error  // an errno
@@ -120,7 +119,7 @@ const (
 	stepRead
 	stepWrite
 	stepCgroup
-	stepRuns // no failure: the number is the process's
+	stepRuns // not a failure: the number is the PID
 )
 
 var stepNames = [...]string{
@@ -131,9 +130,9 @@ var stepNames = [...]string{
 	"pivot_root", "open", "read", "write", "write cgroup.procs",
 }
 
-// plan is everything the child needs, laid out before the fork.
+// plan is everything the child needs, prepared before the fork.
 type plan struct {
-	path       *byte // "": the file that self is open on
+	path       *byte // "": execute self
 	self       int
 	argv, envv []*byte
 	dir        *byte
@@ -144,8 +143,8 @@ type plan struct {
 	fds    []int // fds[i] becomes descriptor i; -1: closed
 	keep   []int
 	report int // pipe: the failure, or EOF
-	askMap int // socket: one byte each way around the maps; -1: none
-	maps   int // the parent's end of it
+	askMap int // socket: one byte in each direction, before and after the maps are written; -1: none
+	maps   int // the parent's end of askMap
 
 	joinUser, joinNet int
 	flags             uintptr // of clone(2)
@@ -158,7 +157,7 @@ type plan struct {
 
 	rlimit syscall.Rlimit
 
-	session *sessionPlan // nil: the copy is to become the program itself
+	session *sessionPlan // nil: the child becomes the program itself
 
 	oldMask, allMask [8]byte
 	capHdr           unix.CapUserHeader
@@ -167,7 +166,7 @@ type plan struct {
 	byte1            [1]byte
 }
 
-// Start starts the program and returns once it runs, that is once execve(2) has succeeded.
+// Start starts the program and returns when execve(2) has succeeded.
 // The caller must Wait for the process. Errors: [*Error], or Map's own.
 func (c *Cmd) Start() (*os.Process, error) {
 	p, cleanup, err := c.prepare()
@@ -213,7 +212,7 @@ func (c *Cmd) Start() (*os.Process, error) {
 	return c.finish(pid, reportR, nil)
 }
 
-// finish sees a forked child through to its exec, or reaps it.
+// finish waits until a forked child has executed the program. On failure it reaps the child.
 func (c *Cmd) finish(pid int, report, ask *os.File) (*os.Process, error) {
 	proc, err := os.FindProcess(pid)
 	if err != nil {
@@ -226,7 +225,7 @@ func (c *Cmd) finish(pid int, report, ask *os.File) (*os.Process, error) {
 	}
 	if ask != nil {
 		var b [1]byte
-		if n, _ := ask.Read(b[:]); n == 1 { // else the child has failed and reports it
+		if n, _ := ask.Read(b[:]); n == 1 { // else the child reports a failure
 			if err := c.Map(pid); err != nil {
 				return fail(err)
 			}
@@ -249,7 +248,7 @@ func (c *Cmd) finish(pid int, report, ask *os.File) (*os.Process, error) {
 }
 
 func cString(s string) *byte {
-	b, _ := syscall.BytePtrFromString(s) // fails for a NUL alone
+	b, _ := syscall.BytePtrFromString(s) // fails only for a NUL
 	return b
 }
 
@@ -261,7 +260,7 @@ func pipe() (r, w *os.File, err error) {
 	return os.NewFile(uintptr(fd[0]), "pipe"), os.NewFile(uintptr(fd[1]), "pipe"), nil
 }
 
-// prepare does everything that needs memory or may fail: the child can do neither. cleanup is for when it runs.
+// prepare does everything that allocates memory, which the child can't. The caller must call cleanup after the fork.
 func (c *Cmd) prepare() (p *plan, cleanup func(), err error) {
 	p = &plan{
 		keep: c.KeepFDs, become: c.BecomeRoot, setsid: c.Setsid, setpgid: c.Setpgid, self: -1,
@@ -297,8 +296,8 @@ func (c *Cmd) prepare() (p *plan, cleanup func(), err error) {
 	return p, func() { null.Close(); closeSelf() }, nil
 }
 
-// openSelf opens this program: in the child's namespaces it may have no path. Its number is lowest at least, so that no
-// file takes it.
+// openSelf opens this program, which may have no path in the child's namespaces. The descriptor is lowest or higher,
+// above those of the child's files.
 func openSelf(lowest int) (int, error) {
 	exe, err := unix.Open("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -342,7 +341,7 @@ func (c *Cmd) prepareNamespaces(p *plan) {
 	}
 }
 
-// prepareFiles says what the child has at each number, null where it has nothing else below 3.
+// prepareFiles sets the child's descriptors: those of Files, and null for missing ones below 3.
 func (c *Cmd) prepareFiles(p *plan, null *os.File) {
 	for i := range max(3, len(c.Files)) {
 		var f *os.File

@@ -12,18 +12,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Namespace is one to enter: what setns(2) takes.
+// Namespace is a namespace to enter, as for setns(2).
 type Namespace struct {
 	File *os.File
 	Type int // CLONE_NEWNET and so on, but not CLONE_NEWUSER
 }
 
-// Session is a command to run among the processes of somebody else's namespaces, with what those
-// have and no more. Nothing of ours is ever executed in there: the copy of this process enters,
-// takes on the identity, and executes the command. Until then it can't be traced or looked into
-// from inside, because it is not dumpable and its memory belongs to our user namespace (ptrace(2)).
+// Session is a command to run in another user's namespaces, with the privileges of the processes there
+// and no more. No program of ours is executed in them: a forked copy of this process enters, sets the
+// ids, and executes the command. Until then it can't be traced from inside, because it is not
+// dumpable and its memory belongs to our user namespace (ptrace(2)).
 //
-//	parent                  monitor (stays out here)        copy
+//	parent                  monitor (stays outside)         copy
 //	fork ─────────────────▶ setsid, controlling terminal
 //	                        fork ─────────────────────────▶ control groups, session keyring, groups
 //	                                                        setns (each), fork into the PID namespace
@@ -33,45 +33,45 @@ type Namespace struct {
 //	go ───────────────────▶ wait
 //	      ◀─────── status ─ stopped or ended
 //
-// The monitor is what keeps job control working: a process group whose members all have their
-// parents in other sessions can't be stopped from the keyboard (setpgid(2), "orphaned").
+// The monitor is needed for job control: a process group whose members all have their parents in
+// other sessions can't be stopped from the keyboard (setpgid(2), "orphaned").
 type Session struct {
-	Paths []string // executed in turn until one can be, as a shell goes along PATH
+	Paths []string // tried in order, as a shell does along PATH
 	Args  []string
 	Env   []string
-	Dir   string      // the command's directory if there is one of this name, else the root
-	Files [3]*os.File // every other descriptor is closed in the command
+	Dir   string      // the command's working directory; the root if it doesn't exist
+	Files [3]*os.File // all other descriptors are closed in the command
 
 	TTY        *os.File // becomes the controlling terminal; nil: none
 	Foreground bool     // the command starts as TTY's foreground process group
 
-	// Cgroups are the files cgroup.procs of control groups to join. One that this process has no right to is not joined.
+	// Cgroups are the cgroup.procs files of cgroups to join. Those that this process may not join are skipped.
 	Cgroups []*os.File
-	// Users are user namespaces, each the parent of the next; the last one is the command's own.
+	// Users are user namespaces, each the parent of the next; the last one is the command's.
 	Users  []*os.File
 	Spaces []Namespace
 	Root   *os.File // the command's root directory; nil: that of its mount namespace
 
-	// UID and GID are numbers of the command's user namespace.
+	// UID and GID are ids in the command's user namespace.
 	UID, GID int
-	// OrOwn lets the command keep the caller's ids where UID and GID have no meaning in its
-	// user namespace and the caller's have one.
-	OrOwn bool
-	// KeepGroups lets the command have the caller's groups where they can't be given up.
+	// KeepIDs lets the command keep the caller's ids if UID and GID are not mapped in its user
+	// namespace and the caller's are.
+	KeepIDs bool
+	// KeepGroups lets the command keep the caller's groups if they can't be dropped.
 	KeepGroups bool
-	// Bounding and Permitted are sets of capabilities that bound the command's.
+	// Bounding and Permitted are capability sets that limit the command's.
 	Bounding, Permitted uint64
 	NoNewPrivs          bool
 
-	// OwnMounts gives the command a mount namespace of its own with a sysfs that shows its
-	// network and, unless it is "", with ResolvConf as its /etc/resolv.conf.
+	// OwnMounts gives the command a mount namespace of its own, with a sysfs for its network
+	// namespace and, unless it is "", ResolvConf as the content of /etc/resolv.conf.
 	OwnMounts  bool
 	ResolvConf string
-	// Instead, if not nil, leaves the mounts alone unless this file is the /etc/resolv.conf in there.
-	Instead os.FileInfo
+	// HostResolvConf, if not nil, restricts OwnMounts to the case that this file is the command's /etc/resolv.conf.
+	HostResolvConf os.FileInfo
 }
 
-// Running is a session that runs. Exactly one goroutine may use Next.
+// Running is a running session. Only one goroutine may use Next.
 type Running struct {
 	monitor *os.Process
 	ctl     *os.File
@@ -79,13 +79,13 @@ type Running struct {
 	pid     int
 }
 
-// Event is what became of the command: stopped by a signal, or ended.
+// Event says that the command has stopped or ended.
 type Event struct {
 	Stopped bool
-	Status  int // the exit code, or 128+N for signal N; with Stopped just N
+	Status  int // the exit code, or 128+N for signal N; with Stopped, N
 }
 
-// Start starts the command and returns once it runs. Errors: [*Error].
+// Start starts the command and returns when it runs. Errors: [*Error].
 func (s *Session) Start() (*Running, error) {
 	p, cleanup, err := s.prepare()
 	if err != nil {
@@ -121,13 +121,13 @@ func (s *Session) Start() (*Running, error) {
 	}
 	r := &Running{monitor: monitor, ctl: ctl, pidfd: -1}
 	if err := r.started(report); err != nil {
-		r.Close() // the monitor ends when its children have
+		r.Close() // the monitor exits after its children
 		return nil, err
 	}
 	return r, nil
 }
 
-// started reads what the copy says on its way.
+// started reads the copy's reports until it executes the command.
 func (r *Running) started(report *os.File) error {
 	for {
 		var msg [8]byte
@@ -136,7 +136,7 @@ func (r *Running) started(report *os.File) error {
 		case err == io.EOF && r.pidfd >= 0:
 			return nil
 		case err == io.EOF:
-			return errors.New("what was to become the command was killed")
+			return errors.New("the command was killed before it was executed")
 		case err != nil:
 			return err
 		}
@@ -145,22 +145,22 @@ func (r *Running) started(report *os.File) error {
 			return &Error{stepNames[st], syscall.Errno(value)}
 		}
 		r.pid = int(value)
-		// Not reaped before the monitor is let go, so it is that process.
+		// The monitor does not reap before Continue, so the PID is not reused.
 		if r.pidfd, err = unix.PidfdOpen(r.pid, 0); err != nil {
 			return fmt.Errorf("pidfd_open: %w", err)
 		}
 	}
 }
 
-// How the monitor goes on.
+// Flags of a message to the monitor.
 const (
-	inForeground = 1 << iota // the command's process group gets the terminal
-	sendCont
+	inForeground = 1 << iota // make the command's process group the terminal's foreground group
+	sendCont                 // send it SIGCONT
 )
 
-// Go lets the monitor wait for the next event; call it once after Start and after each event but the
-// last. foreground says whether the command has the terminal now. A stopped command goes on.
-func (r *Running) Go(foreground, stopped bool) error {
+// Continue makes the monitor wait for the next event. Call it once after Start and after each event except the
+// last. foreground says whether the command has the terminal now; stopped, whether to send it SIGCONT.
+func (r *Running) Continue(foreground, stopped bool) error {
 	var msg [8]byte
 	flags := uint32(0)
 	if foreground {
@@ -191,7 +191,7 @@ func (r *Running) Next() (Event, error) {
 	return Event{Status: ws.ExitStatus()}, nil
 }
 
-// Close waits until nothing is left of the session but what the command has started.
+// Close waits until the monitor and the command have ended; descendants of the command may remain.
 func (r *Running) Close() {
 	r.ctl.Close()
 	_, _ = r.monitor.Wait()
@@ -201,7 +201,7 @@ func (r *Running) Close() {
 	}
 }
 
-// Signal sends the command a signal; with group its whole process group, as the keyboard does.
+// Signal sends a signal to the command; with group to its whole process group, as the terminal does.
 func (r *Running) Signal(sig syscall.Signal, group bool) {
 	const processGroup = 1 << 2 // PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
 	if group {
@@ -214,7 +214,7 @@ func (r *Running) Signal(sig syscall.Signal, group bool) {
 	_ = unix.PidfdSendSignal(r.pidfd, sig, nil, 0)
 }
 
-// prepare lays out what the copies need, before the fork.
+// prepare prepares what monitor and copy need, before the fork.
 func (s *Session) prepare() (p *sessionPlan, cleanup func(), err error) {
 	cmd := Cmd{Path: "/", Args: s.Args, Env: s.Env, Dir: s.Dir, Files: s.Files[:], Pdeathsig: syscall.SIGKILL}
 	plan, cleanup, err := cmd.prepare()
@@ -223,7 +223,7 @@ func (s *Session) prepare() (p *sessionPlan, cleanup func(), err error) {
 	}
 	p = &sessionPlan{
 		plan: plan, root: -1, tty: -1, foreground: s.Foreground,
-		uid: uintptr(s.UID), gid: uintptr(s.GID), orOwn: s.OrOwn, keepGroups: s.KeepGroups,
+		uid: uintptr(s.UID), gid: uintptr(s.GID), keepIDs: s.KeepIDs, keepGroups: s.KeepGroups,
 		bounding: s.Bounding, permitted: s.Permitted, noNewPrivs: s.NoNewPrivs, ownMounts: s.OwnMounts,
 		cwd: unix.AT_FDCWD,
 	}
@@ -255,9 +255,9 @@ func (s *Session) prepare() (p *sessionPlan, cleanup func(), err error) {
 	if s.ResolvConf != "" {
 		p.resolvConf = []byte(s.ResolvConf)
 	}
-	if s.Instead != nil {
-		if st, ok := s.Instead.Sys().(*syscall.Stat_t); ok {
-			p.instead, p.ino = true, st.Ino
+	if s.HostResolvConf != nil {
+		if st, ok := s.HostResolvConf.Sys().(*syscall.Stat_t); ok {
+			p.checkResolv, p.ino = true, st.Ino
 			p.major, p.minor = unix.Major(uint64(st.Dev)), unix.Minor(uint64(st.Dev))
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sessionPlan is what monitor and command need beyond a plan.
+// sessionPlan is what monitor and command need in addition to a plan.
 type sessionPlan struct {
 	*plan
 	paths      []*byte
@@ -19,19 +19,19 @@ type sessionPlan struct {
 	users   []int
 	spaces  []space
 	newPID  bool // one of spaces is a PID namespace
-	root    int  // -1: as setns leaves it
+	root    int  // -1: as set by setns
 
 	uid, gid            uintptr
-	orOwn, keepGroups   bool
+	keepIDs, keepGroups bool
 	bounding, permitted uint64
 	noNewPrivs          bool
 
-	ownMounts  bool
-	resolvConf []byte
-	instead    bool // only over this file:
-	major      uint32
-	minor      uint32
-	ino        uint64
+	ownMounts   bool
+	resolvConf  []byte
+	checkResolv bool // only if /etc/resolv.conf is this file:
+	major       uint32
+	minor       uint32
+	ino         uint64
 
 	cwd    int // AT_FDCWD
 	stat   unix.Statx_t
@@ -46,13 +46,13 @@ type space struct {
 	done bool
 }
 
-// sigaction is the kernel's (signal.h), of which only the handler matters here.
+// sigaction is the kernel's struct sigaction; only the handler is used.
 type sigaction struct {
 	handler uintptr
 	rest    [3]uintptr
 }
 
-// monitor is the life of the copy that stays outside, as leader of the command's session.
+// monitor is the main function of the child that stays outside, as leader of the command's session.
 //
 //go:noinline
 //go:norace
@@ -65,7 +65,7 @@ func monitor(p *sessionPlan) {
 		pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	}
 	if errno != 0 {
-		p.say(p.report, uint32(s), uint32(errno))
+		p.send(p.report, uint32(s), uint32(errno))
 		exit(127)
 	}
 	if pid == 0 {
@@ -81,7 +81,7 @@ func monitor(p *sessionPlan) {
 	closeFrom(keep)
 	for {
 		n, _, _ := syscall.RawSyscall(unix.SYS_READ, ctl, uintptr(unsafe.Pointer(&p.msg[0])), 8)
-		if n != 8 { // nobody wants to know
+		if n != 8 { // the parent has closed the socket
 			reap(p)
 			exit(0)
 		}
@@ -97,7 +97,7 @@ func monitor(p *sessionPlan) {
 		if flags&sendCont != 0 {
 			syscall.RawSyscall(unix.SYS_KILL, uintptr(-leader), uintptr(unix.SIGCONT), 0)
 		}
-		for { // the first process has ended if the command is the one it made in the PID namespace
+		for { // the first child ends early if it has forked the command into the PID namespace
 			r, _, e := syscall.RawSyscall6(unix.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&p.status)), unix.WUNTRACED, 0, 0, 0)
 			if e != 0 {
 				exit(127)
@@ -106,8 +106,8 @@ func monitor(p *sessionPlan) {
 				break
 			}
 		}
-		// It stays after the last event too: its end takes the terminal away, with what is not yet read.
-		p.say(ctl, uint32(p.status), 0)
+		// Don't exit after the last event: that would hang up the terminal and lose unread output.
+		p.send(ctl, uint32(p.status), 0)
 	}
 }
 
@@ -125,8 +125,8 @@ func lead(p *sessionPlan) (step, syscall.Errno) {
 			return stepSession, e
 		}
 	}
-	// Its memory is a copy of ours, which nobody inside may look into even where they share
-	// our ids.
+	// Its memory is a copy of ours, which processes inside must not read even if they have our
+	// ids.
 	if s, e := undumpable(); e != 0 {
 		return s, e
 	}
@@ -163,7 +163,7 @@ func closeFrom(first uintptr) {
 	}
 }
 
-// command is the life of the copy that becomes the command.
+// command is the main function of the child that becomes the command.
 //
 //go:noinline
 //go:norace
@@ -191,24 +191,24 @@ func command(p *sessionPlan) {
 		syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&p.oldMask)), 0, 8, 0, 0)
 		s, errno = stepExec, execute(p)
 	}
-	p.say(p.report, uint32(s), uint32(errno))
+	p.send(p.report, uint32(s), uint32(errno))
 	exit(127)
 }
 
-// join enters the namespaces. Each is entered as soon as there is the right to: from out here, or
-// from the user namespaces on the way to the command's own.
+// join enters the namespaces. Each is entered as soon as that is permitted: from outside, or from one of
+// the user namespaces that lead to the command's.
 //
 //go:norace
 //go:nosplit
 func join(p *sessionPlan) (step, syscall.Errno) {
-	// First, because a control group namespace hides the others.
+	// Cgroups first: after entering a cgroup namespace, others can't be joined.
 	for i := 0; i < len(p.cgroups); i++ {
 		_, _, e := syscall.RawSyscall(unix.SYS_WRITE, uintptr(p.cgroups[i]), uintptr(unsafe.Pointer(&zero[0])), 1)
 		if e != 0 && e != unix.EACCES && e != unix.EPERM && e != unix.ENOENT {
 			return stepCgroup, e
 		}
 	}
-	// Kernels without keyrings, and filters that forbid them, leave none to be used either.
+	// Without keyrings (ENOSYS, or forbidden by a filter) there is no session keyring to protect.
 	if _, _, e := syscall.RawSyscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0); e != 0 && e != unix.ENOSYS && e != unix.EPERM {
 		return stepKeyring, e
 	}
@@ -257,8 +257,8 @@ func dropGroups() syscall.Errno {
 	return e
 }
 
-// group makes the process that is in the PID namespace too, tells its number, and puts it into a
-// process group of its own.
+// group forks the process that is in the PID namespace too, reports its PID, and gives it a process
+// group of its own.
 //
 //go:norace
 //go:nosplit
@@ -269,13 +269,13 @@ func group(p *sessionPlan) (step, syscall.Errno) {
 			return stepClone, e
 		}
 		if pid != 0 {
-			p.say(p.report, uint32(stepRuns), uint32(pid))
+			p.send(p.report, uint32(stepRuns), uint32(pid))
 			exit(0)
 		}
-		p.parent = 0 // as the monitor looks from in there
+		p.parent = 0 // the monitor, as seen from the PID namespace
 	} else {
 		pid, _, _ := syscall.RawSyscall(unix.SYS_GETPID, 0, 0, 0)
-		p.say(p.report, uint32(stepRuns), uint32(pid))
+		p.send(p.report, uint32(stepRuns), uint32(pid))
 	}
 	if s, e := dieWithParent(p.plan); e != 0 {
 		return s, e
@@ -291,7 +291,7 @@ func group(p *sessionPlan) (step, syscall.Errno) {
 	return 0, 0
 }
 
-// identity takes on root directory and ids.
+// identity sets the root directory and the ids.
 //
 //go:norace
 //go:nosplit
@@ -305,23 +305,23 @@ func identity(p *sessionPlan) (step, syscall.Errno) {
 		}
 	}
 	syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0, 0, 0, 0)
-	if _, _, e := syscall.RawSyscall(unix.SYS_SETRESGID, p.gid, p.gid, p.gid); e != 0 && !(p.orOwn && mapped(unix.SYS_GETEGID)) {
+	if _, _, e := syscall.RawSyscall(unix.SYS_SETRESGID, p.gid, p.gid, p.gid); e != 0 && !(p.keepIDs && mapped(unix.SYS_GETEGID)) {
 		return stepSetgid, e
 	}
-	if _, _, e := syscall.RawSyscall(unix.SYS_SETRESUID, p.uid, p.uid, p.uid); e != 0 && !(p.orOwn && mapped(unix.SYS_GETEUID)) {
+	if _, _, e := syscall.RawSyscall(unix.SYS_SETRESUID, p.uid, p.uid, p.uid); e != 0 && !(p.keepIDs && mapped(unix.SYS_GETEUID)) {
 		return stepSetuid, e
 	}
-	if s, e := undumpable(); e != 0 { // the kernel's default for a change of ids may be another
+	if s, e := undumpable(); e != 0 { // the change of ids may have reset it
 		return s, e
 	}
 	return effective(p, ^uint64(0))
 }
 
-var zero = [1]byte{'0'} // who writes it joins (cgroups(7))
+var zero = [1]byte{'0'} // writing it to cgroup.procs joins the cgroup (cgroups(7))
 
 var dot = [2]byte{'.', 0}
 
-// mapped reports whether the caller's id has a number in the user namespace.
+// mapped reports whether the caller's id is mapped in the user namespace.
 //
 //go:norace
 //go:nosplit
@@ -331,7 +331,7 @@ func mapped(getid uintptr) bool {
 	return id != overflow
 }
 
-// effective makes the permitted capabilities, less those that are not in limit, effective.
+// effective removes permitted capabilities that are not in limit, and makes the rest effective.
 //
 //go:norace
 //go:nosplit
@@ -349,7 +349,7 @@ func effective(p *sessionPlan, limit uint64) (step, syscall.Errno) {
 	return stepCaps, e
 }
 
-// confine takes away what the target hasn't, and goes to the command's directory.
+// confine drops the capabilities that the target lacks, and changes to the command's directory.
 //
 //go:norace
 //go:nosplit
@@ -361,7 +361,7 @@ func confine(p *sessionPlan) (step, syscall.Errno) {
 		}
 		has, _, e := syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_CAPBSET_READ, c, 0)
 		if e != 0 {
-			break // beyond the last one
+			break // past the last capability
 		}
 		if has == 0 {
 			continue
@@ -378,7 +378,7 @@ func confine(p *sessionPlan) (step, syscall.Errno) {
 			return stepNoNewPrivs, e
 		}
 	}
-	if s, e := dieWithParent(p.plan); e != 0 { // a change of credentials has cleared it
+	if s, e := dieWithParent(p.plan); e != 0 { // cleared by a change of credentials
 		return s, e
 	}
 	e := unix.ENOENT
@@ -393,7 +393,7 @@ func confine(p *sessionPlan) (step, syscall.Errno) {
 
 var slash = [2]byte{'/', 0}
 
-// defaultSignals takes the handlers of the Go runtime away before signals are let through.
+// defaultSignals removes the Go runtime's handlers before signals are unblocked.
 //
 //go:norace
 //go:nosplit
@@ -408,8 +408,8 @@ func defaultSignals(p *sessionPlan) {
 	}
 }
 
-// execute tries the paths in turn. A file that is there and can't be executed is reported only if
-// none of the others can be; a directory is no command, nor is what can't be seen.
+// execute tries the paths in order. A file that can't be executed is reported only if no other path
+// works; directories and inaccessible paths are skipped.
 //
 //go:norace
 //go:nosplit

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What mounts names.
+// Strings for mounts, NUL-terminated.
 var (
 	tmpfs      = [6]byte{'t', 'm', 'p', 'f', 's', 0}
 	sysfs      = [6]byte{'s', 'y', 's', 'f', 's', 0}
@@ -18,19 +18,19 @@ var (
 	nothing    = [1]byte{0}
 )
 
-// mounts makes a mount namespace of the command's own. What can't be mounted in it is left as it is.
+// mounts creates a mount namespace for the command. Mounts that fail in it are skipped.
 //
 //go:norace
 //go:nosplit
 func mounts(p *sessionPlan) (step, syscall.Errno) {
 	there := p.statPath(&resolvConf[0]) == 0
-	if p.instead && !(there && p.stat.Dev_major == p.major && p.stat.Dev_minor == p.minor && p.stat.Ino == p.ino) {
+	if p.checkResolv && !(there && p.stat.Dev_major == p.major && p.stat.Dev_minor == p.minor && p.stat.Ino == p.ino) {
 		return 0, 0
 	}
 	if _, _, e := syscall.RawSyscall(unix.SYS_UNSHARE, unix.CLONE_NEWNS, 0, 0); e != 0 {
 		return stepMounts, e
 	}
-	// What is mounted later outside still arrives; ours doesn't leave.
+	// Later mounts outside still propagate into it, but not ours to the outside.
 	if _, _, e := syscall.RawSyscall6(unix.SYS_MOUNT, 0, uintptr(unsafe.Pointer(&slash[0])), 0, unix.MS_REC|unix.MS_SLAVE, 0, 0); e != 0 {
 		return stepMounts, e
 	}
@@ -41,8 +41,8 @@ func mounts(p *sessionPlan) (step, syscall.Errno) {
 	return 0, 0
 }
 
-// mountSys mounts a sysfs that shows the network namespace's interfaces and puts the control
-// groups back. The kernel refuses where parts of the present one are hidden, as in most containers.
+// mountSys mounts a sysfs that shows the network namespace's interfaces and restores the cgroup
+// mounts. The kernel refuses it if parts of the present sysfs are hidden, as in most containers.
 //
 //go:norace
 //go:nosplit
@@ -54,8 +54,8 @@ func mountSys(p *sessionPlan) {
 	}
 }
 
-// mountResolvConf writes the file into a tmpfs that lies over /etc for as long as it takes to get
-// hold of the file alone, and mounts that over /etc/resolv.conf itself, which may be a link.
+// mountResolvConf writes the file into a tmpfs that is mounted over /etc until the file has been cloned as
+// a mount of its own, and mounts that over /etc/resolv.conf itself, even if that is a link.
 //
 //go:norace
 //go:nosplit
@@ -68,7 +68,7 @@ func mountResolvConf(p *sessionPlan) {
 	n := uintptr(0)
 	if e == 0 {
 		n, _, _ = syscall.RawSyscall(unix.SYS_WRITE, file, uintptr(unsafe.Pointer(&p.resolvConf[0])), uintptr(len(p.resolvConf)))
-		syscall.RawSyscall(unix.SYS_FCHMOD, file, 0o644, 0) // whatever the umask
+		syscall.RawSyscall(unix.SYS_FCHMOD, file, 0o644, 0) // regardless of the umask
 	}
 	tree, _, e := syscall.RawSyscall(unix.SYS_OPEN_TREE, uintptr(p.cwd), uintptr(unsafe.Pointer(&resolvConf[0])), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	syscall.RawSyscall(unix.SYS_UMOUNT2, uintptr(unsafe.Pointer(&etc[0])), unix.MNT_DETACH, 0)

@@ -14,19 +14,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sysctl is what a child does that runs no program.
+// sysctl is the work of a child that executes no program.
 type sysctl struct {
 	path        *byte
 	value, keep []byte
 	old         [256]byte
-	n           uintptr // of old
+	n           uintptr // length of old
 }
 
-// Sysctl reads a sysctl of a network namespace, named by its path below /proc/sys, and writes value to it
-// unless that is "" or it has the value keep already. userns, if not nil, is entered first. A
-// sysctl that is not there gives an error that is [fs.ErrNotExist].
+// Sysctl returns the value of a sysctl of a network namespace, named by its path below /proc/sys, and sets
+// it to value, unless value is "" or the sysctl has the value keep. userns, if not nil, is joined first.
+// If the sysctl doesn't exist, the error is [fs.ErrNotExist].
 //
-// No program is executed for it, so that nobody inside can trace what does it.
+// No program is executed for it, so processes inside can't trace it.
 func Sysctl(userns, netns *os.File, name, keep, value string) (old string, err error) {
 	if !filepath.IsLocal(name) {
 		return "", fmt.Errorf("sysctl %q: not a name", name)
@@ -96,7 +96,7 @@ func (c *sysctl) set() (step, syscall.Errno) {
 	return 0, 0
 }
 
-// is compares what was read, up to its new line.
+// is reports whether the value read, without its newline, is value.
 //
 //go:norace
 //go:nosplit

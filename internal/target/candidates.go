@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// Process is one that could be a target.
+// Process is a process that could be a target.
 type Process struct {
 	PID     int
-	Command string // its command line; the name in brackets for one without
+	Command string // its command line; if that is empty, its name in brackets
 }
 
-// Candidates returns the processes in other network namespaces than the caller's, as far as the
-// caller may look, by PID.
+// Candidates returns the processes that are not in the caller's network namespace and that the caller
+// may inspect.
 func Candidates() []Process {
 	own, err := os.Readlink("/proc/self/ns/net")
 	if err != nil {

@@ -7,11 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Entry opens the user namespace that a process of the caller's has to join before it can enter the network
-// namespace; nil if none. Who is root in a user namespace may trace what joins it (ptrace(2)). So it is
-// none where the caller has CAP_SYS_ADMIN over the target as it is, as root has from outside; else the
-// outermost below the caller's own, in which no one is root who is only in one further in. The caller
-// closes it.
+// Entry opens the user namespace that the caller's processes must join before they can enter the network
+// namespace; nil if none. Root of a user namespace may trace processes that join it (ptrace(2)). So Entry
+// returns nil if the caller has CAP_SYS_ADMIN over the target already, as the host's root has; else the
+// outermost user namespace below the caller's own, over which root of a namespace further in has no rights.
+// The caller must close it.
 func (t *Target) Entry() (*os.File, error) {
 	if t.Userns == nil || hasSysAdmin() {
 		return nil, nil
@@ -24,7 +24,7 @@ func (t *Target) Entry() (*os.File, error) {
 	for {
 		fd, err := unix.IoctlRetInt(int(at.Fd()), unix.NS_GET_PARENT)
 		if err != nil {
-			return at, nil // not below the caller's; setns(2) will say what it thinks of that
+			return at, nil // not below the caller's: setns(2) will fail
 		}
 		unix.CloseOnExec(fd)
 		parent := os.NewFile(uintptr(fd), "userns")
@@ -38,7 +38,7 @@ func (t *Target) Entry() (*os.File, error) {
 	}
 }
 
-// hasSysAdmin reports whether the caller has CAP_SYS_ADMIN in its own user namespace, and by it in all below.
+// hasSysAdmin reports whether the caller has CAP_SYS_ADMIN in its own user namespace, and so in all below.
 func hasSysAdmin() bool {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData

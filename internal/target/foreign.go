@@ -10,8 +10,8 @@ import (
 	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
-// foreign words a refusal to open the namespaces of a process: it is another user's, or one that its own user may
-// not look into. slirpctl's user would have to be another.
+// foreign returns the error for a process whose namespaces the caller may not open: it is another user's, or not
+// accessible to its own user. The hint says as which user to run slirpctl.
 func foreign(pid int) error {
 	uid := ""
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -24,12 +24,12 @@ func foreign(pid int) error {
 	e := &fault.Error{Err: fs.ErrPermission, Help: fmt.Sprintf("run slirpctl as root: sudo slirpctl up %d", pid)}
 	switch {
 	case os.Geteuid() == 0:
-		e.Msg = fmt.Sprintf("process %d is closed to this root (it lacks CAP_SYS_PTRACE over it, or a security module forbids it)", pid)
+		e.Msg = fmt.Sprintf("root can't inspect process %d from here (CAP_SYS_PTRACE is missing, or a security module forbids it)", pid)
 		e.Help = "run slirpctl as root of the host, outside of containers"
 	case uid == "":
 		e.Msg = fmt.Sprintf("process %d is another user's", pid)
 	case own:
-		e.Msg = fmt.Sprintf("process %d is closed to its own user (it has more rights, or made itself undumpable)", pid)
+		e.Msg = fmt.Sprintf("process %d can't be inspected by its own user (it has more privileges, or is not dumpable)", pid)
 	default:
 		e.Msg = fmt.Sprintf("process %d belongs to %s", pid, userName(uid))
 		if uid != "0" {

@@ -1,5 +1,5 @@
 // Package target finds the namespaces that an instance provides a network for, pins them with
-// descriptors so that a reused PID or a replaced path is never mistaken for them, and tells
+// descriptors, so that a reused PID or a replaced path is never mistaken for them, and reports
 // when they are gone.
 package target
 
@@ -21,38 +21,38 @@ import (
 
 // Errors that callers act on.
 var (
-	// ErrGone: there is no such process (any more), or no such namespace.
+	// ErrGone means that the process or namespace does not exist (any more).
 	ErrGone = fault.New(fault.NotFound, "no such target", hintGone)
-	// ErrOwnNetns: the target is slirpctl's own network namespace; a tap would appear on the host.
+	// ErrOwnNetns means that the target is slirpctl's own network namespace; a tap would appear on the host.
 	ErrOwnNetns = fault.New(fault.Usage, "is slirpctl's own network namespace: the tap would appear on this host",
 		"start the process with unshare --net (and --user), or let slirpctl do it: slirpctl up -- COMMAND")
 )
 
 const hintGone = "ip netns list shows the named namespaces, lsns -t net the processes; slirpctl up -- COMMAND makes a new one"
 
-// Target is a network namespace, and what its life hangs on: a process or a path.
+// Target is a network namespace, with the process or path that determines when it is gone.
 type Target struct {
-	// PID is a process in the network namespace, 0 where none is known.
+	// PID is a process in the network namespace, 0 if none is known.
 	PID int
-	// NetnsPath and UsernsPath name the namespaces for people; UsernsPath is "" where the
+	// NetnsPath and UsernsPath name the namespaces for display; UsernsPath is "" if the
 	// network namespace belongs to the caller's own user namespace.
 	NetnsPath, UsernsPath string
 
-	// Netns is the network namespace, Userns the user namespace to enter before it, nil if
+	// Netns is the network namespace, Userns the user namespace to join before it, nil if
 	// none. Both stay open until Close.
 	Netns, Userns *os.File
 
-	life  int      // the process that the target's life hangs on, PID or another; 0: none
-	pidfd *os.File // of life; nil without
-	ino   uint64   // of the network namespace
-	ofPID bool     // Netns and Userns are what slirp4netns finds below /proc/PID/ns
+	lifePID int      // the target is gone when this process has ended, which is PID or another one; 0: none
+	pidfd   *os.File // of lifePID; nil without
+	ino     uint64   // of the network namespace
+	ofPID   bool     // Netns and Userns are what slirp4netns finds below /proc/PID/ns
 }
 
-// FromPID pins the namespaces of a process. A process that is still in the caller's network
-// namespace gets up to wait to leave it. Errors: [ErrGone], [ErrOwnNetns].
+// FromPID pins the namespaces of a process. If the process is still in the caller's network
+// namespace, FromPID waits up to wait for it to leave. Errors: [ErrGone], [ErrOwnNetns].
 func FromPID(ctx context.Context, pid int, wait time.Duration) (*Target, error) {
 	t := &Target{PID: pid, NetnsPath: fmt.Sprintf("/proc/%d/ns/net", pid)}
-	if err := t.hangOn(pid); err != nil {
+	if err := t.openPidfd(pid); err != nil {
 		return nil, err
 	}
 	if err := t.pin(ctx, wait); err != nil {
@@ -62,8 +62,8 @@ func FromPID(ctx context.Context, pid int, wait time.Duration) (*Target, error) 
 	return t, nil
 }
 
-// hangOn makes a process what the target's life hangs on.
-func (t *Target) hangOn(pid int) error {
+// openPidfd opens a pidfd of a process, with which the target ends.
+func (t *Target) openPidfd(pid int) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	switch {
 	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):
@@ -71,12 +71,12 @@ func (t *Target) hangOn(pid int) error {
 	case err != nil:
 		return fmt.Errorf("process %d: pidfd_open: %w", pid, err)
 	}
-	t.life, t.pidfd = pid, os.NewFile(uintptr(fd), "pidfd")
+	t.lifePID, t.pidfd = pid, os.NewFile(uintptr(fd), "pidfd")
 	return nil
 }
 
-// notAProcess says whether there is nothing of that number, or a thread, for which there are no
-// pidfds.
+// notAProcess returns the error for an id that is a thread's, for which there are no pidfds, or that does not
+// exist.
 func notAProcess(id int) error {
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", id))
 	for line := range strings.Lines(string(status)) {
@@ -87,12 +87,12 @@ func notAProcess(id int) error {
 	return gone("there is no process %d", id)
 }
 
-// errUnmapped: the process is in a user namespace that was just made, perhaps: it has no ids yet. slirp4netns
-// would be nobody in there.
+// errUnmapped means that the process's user namespace has no id maps, perhaps because it was just created.
+// slirp4netns would run as the overflow user (nobody) in it.
 var errUnmapped = errors.New("its user namespace has no ids")
 
-// pin opens the namespaces of t.PID, again and again while it shares ours, or has no ids in its own, and wait
-// lasts.
+// pin opens the namespaces of t.PID. It retries for up to wait while the process is in our network namespace or
+// has no ids in its user namespace.
 func (t *Target) pin(ctx context.Context, wait time.Duration) error {
 	ended := gone("process %d has ended", t.PID)
 	deadline := time.Now().Add(wait)
@@ -104,7 +104,7 @@ func (t *Target) pin(ctx context.Context, wait time.Duration) error {
 		if err == nil && wait > 0 && t.unmapped() {
 			err = errUnmapped
 		}
-		if t.Gone() { // what was opened may be another process's
+		if t.Gone() { // then the opened namespaces may be another process's
 			return ended
 		}
 		late := time.Now().After(deadline)
@@ -120,12 +120,12 @@ func (t *Target) pin(ctx context.Context, wait time.Duration) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(2 * time.Millisecond): // nothing tells of an unshare(2)
+		case <-time.After(2 * time.Millisecond): // there is no notification of an unshare(2)
 		}
 	}
 }
 
-// unmapped reports whether the user namespace of the process has no user or no group id.
+// unmapped reports whether the user namespace of the process has an empty id map.
 func (t *Target) unmapped() bool {
 	if t.Userns == nil || !t.ofPID {
 		return false
@@ -138,9 +138,9 @@ func (t *Target) unmapped() bool {
 	return false
 }
 
-// compareUserns tells whether the process still lives in the user namespace that owns its
-// network namespace. It may have made another one since, as bwrap(1) does; slirp4netns, pointed
-// at its PID, would then enter that one and have no rights over the network.
+// compareUserns sets t.ofPID if the process is in the user namespace that owns its network namespace.
+// It may have created another one since, as bwrap(1) does; then slirp4netns, given its PID, would
+// join that one and have no rights over the network namespace.
 func (t *Target) compareUserns() error {
 	path := fmt.Sprintf("/proc/%d/ns/user", t.PID)
 	if t.Userns == nil { // the caller's own
@@ -170,15 +170,16 @@ func FromNetns(path, userns string) (*Target, error) {
 	return fromNetns(path, userns, os.Getpid())
 }
 
-// FromDescriptor pins a network namespace that is open as a descriptor of another process or of this
-// one, at a path that [OwnDescriptor] made: nothing but its being pinned here keeps it alive.
+// FromDescriptor pins a network namespace given as a descriptor of another process or of this one, by a path
+// from [OwnDescriptor]. The target does not end with that process: the pinned descriptor keeps the namespace.
 // Errors: as [FromNetns].
 func FromDescriptor(path, userns string) (*Target, error) {
 	holder, _ := procPID(path)
 	return fromNetns(path, userns, holder)
 }
 
-// fromNetns pins the namespace at path; what is a descriptor of holder belongs to nobody else.
+// fromNetns pins the namespace at path. The target does not end with process holder, if path leads into its /proc
+// directory.
 func fromNetns(path, userns string, holder int) (*Target, error) {
 	if !strings.Contains(path, "/") {
 		path = filepath.Join("/run/netns", path)
@@ -188,10 +189,10 @@ func fromNetns(path, userns string, holder int) (*Target, error) {
 		return nil, err
 	}
 	t := &Target{NetnsPath: path}
-	// A path into /proc hangs on its process.
+	// With a path in /proc/PID, the target ends with the process.
 	pid, ofProcess := procPID(path)
 	if ofProcess && pid != holder {
-		if err := t.hangOn(pid); err != nil {
+		if err := t.openPidfd(pid); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 	}
@@ -203,15 +204,15 @@ func fromNetns(path, userns string, holder int) (*Target, error) {
 	case ofProcess && pid == holder:
 		t.NetnsPath = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), t.Netns.Fd())
 	case ofProcess:
-		if in, err := sameNS(t.Netns, fmt.Sprintf("/proc/%d/ns/net", pid)); err == nil && in {
+		if same, err := sameNS(t.Netns, fmt.Sprintf("/proc/%d/ns/net", pid)); err == nil && same {
 			t.PID = pid
 		}
 	}
 	return t, nil
 }
 
-// OwnDescriptor returns a path that means to other processes what path means to this one, if it leads
-// to one of this process's descriptors, as /proc/self/fd/7 and /dev/fd/7 do, for as long as that is open.
+// OwnDescriptor converts a path that leads to a descriptor of this process, such as /proc/self/fd/7 or
+// /dev/fd/7, to one that other processes can use while the descriptor is open. ok is false for other paths.
 func OwnDescriptor(path string) (elsewhere string, ok bool) {
 	if path == "" || !strings.Contains(path, "/") {
 		return path, false
@@ -225,27 +226,27 @@ func OwnDescriptor(path string) (elsewhere string, ok bool) {
 		return path, false
 	}
 	if _, err := os.Lstat(real); err != nil {
-		return path, false // not open: the user's own words say it best
+		return path, false // not open: keep the path as given for the error message
 	}
 	return real, true
 }
 
-// DefaultName is what an instance for the target is called: by what is the same to all who see it.
+// DefaultName returns the default name of an instance for the target, which is the same for every caller.
 func (t *Target) DefaultName() string {
 	switch {
 	case t.PID > 0:
 		return fmt.Sprintf("pid-%d", t.PID)
-	case t.life > 0, strings.HasPrefix(t.NetnsPath, "/proc/"):
+	case t.lifePID > 0, strings.HasPrefix(t.NetnsPath, "/proc/"):
 		return fmt.Sprintf("netns-%d", t.ino)
 	}
 	return filepath.Base(t.NetnsPath)
 }
 
-// ByPID reports whether slirp4netns finds these very namespaces when it is given t.PID.
+// ByPID reports whether slirp4netns finds the pinned namespaces when it is given t.PID.
 func (t *Target) ByPID() bool { return t.ofPID }
 
-// Unmoved reports whether the process is still in the network namespace that was pinned: it may
-// enter another at any time, our own too, where nothing must be started on its account.
+// Unmoved reports whether the process is still in the pinned network namespace. It may enter another
+// one at any time, even ours, where slirp4netns must not be started.
 func (t *Target) Unmoved() bool {
 	fi, err := os.Stat(fmt.Sprintf("/proc/%d/ns/net", t.PID))
 	if err != nil {
@@ -255,7 +256,7 @@ func (t *Target) Unmoved() bool {
 	return ok && st.Ino == t.ino
 }
 
-// procPID takes N out of /proc/N/…, where the path leads there.
+// procPID returns N if path leads to /proc/N/….
 func procPID(path string) (int, bool) {
 	rest, ok := strings.CutPrefix(throughLinks(path), "/proc/")
 	if !ok {
@@ -266,8 +267,8 @@ func procPID(path string) (int, bool) {
 	return pid, err == nil
 }
 
-// throughLinks follows symbolic links, but not the kernel's own below /proc/PID, which lead to what has
-// no path: so /dev/fd/7, and what links to it, becomes /proc/PID/fd/7.
+// throughLinks follows symbolic links, except the magic links below /proc/PID, whose targets may have no
+// path: so /dev/fd/7, and links to it, become /proc/PID/fd/7.
 func throughLinks(path string) string {
 	for range 40 { // as many as the kernel follows
 		if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
@@ -289,8 +290,8 @@ func throughLinks(path string) string {
 // owns the network namespace if userns is "".
 func (t *Target) open(path, userns string) error {
 	netns, err := openNS(path, unix.CLONE_NEWNET)
-	if t.life > 0 && errors.Is(err, os.ErrPermission) {
-		return foreign(t.life)
+	if t.lifePID > 0 && errors.Is(err, os.ErrPermission) {
+		return foreign(t.lifePID)
 	}
 	if err != nil {
 		return err
@@ -351,7 +352,7 @@ func openNS(path string, want int) (*os.File, error) {
 	return f, nil
 }
 
-// gone is an [ErrGone] in words that fit.
+// gone returns an [ErrGone] with its own message.
 func gone(format string, a ...any) *fault.Error {
 	return &fault.Error{Msg: fmt.Sprintf(format, a...), Err: ErrGone}
 }
@@ -386,8 +387,8 @@ func sameNS(f *os.File, path string) (bool, error) {
 	return os.SameFile(a, b), nil
 }
 
-// IsOwnNetns reports whether a process is in the caller's network namespace. False also where
-// that can't be told.
+// IsOwnNetns reports whether a process is in the caller's network namespace; false also if that can't be
+// determined.
 func IsOwnNetns(pid int) bool {
 	a, err := os.Stat(fmt.Sprintf("/proc/%d/ns/net", pid))
 	if err != nil {
@@ -397,7 +398,7 @@ func IsOwnNetns(pid int) bool {
 	return err == nil && os.SameFile(a, b)
 }
 
-// Gone reports whether the target has ended: its process, or the path's being that namespace.
+// Gone reports whether the target is gone: its process has ended, or its path no longer leads to the namespace.
 func (t *Target) Gone() bool {
 	if t.pidfd != nil {
 		p := []unix.PollFd{{Fd: int32(t.pidfd.Fd()), Events: unix.POLLIN}}
@@ -412,10 +413,10 @@ func (t *Target) Gone() bool {
 	return ok && st.Ino != t.ino
 }
 
-// Ended returns the [ErrGone] to report once Gone is true, at a time described by when.
+// Ended returns the [ErrGone] to report when Gone is true; when says at what time, as "while …".
 func (t *Target) Ended(when string) error {
-	if t.life > 0 {
-		return gone("process %d ended %s", t.life, when)
+	if t.lifePID > 0 {
+		return gone("process %d ended %s", t.lifePID, when)
 	}
 	return gone("%s was removed %s", t.NetnsPath, when)
 }
@@ -429,7 +430,7 @@ func (t *Target) closeNamespaces() {
 	}
 }
 
-// Close lets go of the namespaces.
+// Close closes the descriptors.
 func (t *Target) Close() error {
 	t.closeNamespaces()
 	if t.pidfd != nil {

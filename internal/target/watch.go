@@ -9,8 +9,8 @@ import (
 	"github.com/slirpctl/slirpctl/internal/dirwatch"
 )
 
-// Watch waits for what a supervisor has no other way to wait for, in one blocked poll(2) and
-// without timers: the target's end, and the hang-up of a wrapper's exit descriptor.
+// Watch waits in one poll(2), without timers, for the target's end and for the hang-up of a wrapper's exit
+// descriptor.
 type Watch struct {
 	// Target is closed when the target is gone.
 	Target <-chan struct{}
@@ -21,7 +21,7 @@ type Watch struct {
 	done chan struct{}
 }
 
-// Watch starts to watch t, and exitFD unless it is nil. Stop ends it.
+// Watch watches t, and exitFD unless it is nil, until Stop.
 func (t *Target) Watch(exitFD *os.File) (*Watch, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -69,21 +69,21 @@ func (t *Target) Watch(exitFD *os.File) (*Watch, error) {
 			}
 			if exit.Revents != 0 {
 				close(hungUp)
-				exit.Fd = -1 // it would be reported again
+				exit.Fd = -1 // report it once
 			}
 		}
 	}()
 	return &Watch{Target: gone, HungUp: hungUp, stop: w, done: done}, nil
 }
 
-// watchPath watches the path of a target without a process: its directory tells of a removal, for which a
-// byte is written to wake, and the table of mounts of an unmount (proc(5): /proc/PID/mounts is pollable).
+// watchPath watches the path of a target without a process. After a change in its directory it writes a byte to wake;
+// mounts is to be polled for an unmount (proc(5), /proc/PID/mounts).
 func (t *Target) watchPath(wake *os.File) (mounts *os.File, stop func(), err error) {
 	if mounts, err = os.Open("/proc/self/mounts"); err != nil {
 		return nil, nil, err
 	}
 	dir, stopped := dirwatch.New(), make(chan struct{})
-	_ = dir.Set(filepath.Dir(t.NetnsPath)) // without, as on a kernel without dnotify, there are the mounts
+	_ = dir.Set(filepath.Dir(t.NetnsPath)) // if it fails, as on a kernel without dnotify, only unmounts are noticed
 	go func() {
 		defer mounts.Close()
 		defer dir.Close()

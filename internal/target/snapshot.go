@@ -38,33 +38,33 @@ func Name(flag int) string {
 	return ""
 }
 
-// Identity is what a process may do, as far as another one can take it on.
+// Identity has a process's ids and capabilities that another process can assume.
 type Identity struct {
-	// UID and GID are the real ids as numbers of its own user namespace, -1 where they have none.
+	// UID and GID are the real ids in its own user namespace, -1 if they are not mapped.
 	UID int
 	GID int
-	// OuterUID, OuterGID and Groups are as numbers of the user namespace of who looked.
+	// OuterUID, OuterGID and Groups are ids in the caller's user namespace.
 	OuterUID   int
 	OuterGID   int
 	Groups     []int
 	Bounding   uint64
 	Permitted  uint64
 	NoNewPrivs bool
-	// UIDMap is its user namespace's, "" where that is the one of who looked.
+	// UIDMap is the map of its user namespace, "" if that is the caller's.
 	UIDMap string
 }
 
-// MayBe reports whether who is inside may have the rights of a user outside.
-func (id *Identity) MayBe(uid int) bool {
+// MayBecome reports whether a process in there may have, or get, the rights of user uid of the caller's user namespace.
+func (id *Identity) MayBecome(uid int) bool {
 	if id.UIDMap == "" {
 		return id.OuterUID == 0 || id.OuterUID == uid
 	}
-	in, err := inner([]byte(id.UIDMap), uid)
-	return err != nil || in >= 0
+	innerUID, err := mapID([]byte(id.UIDMap), uid)
+	return err != nil || innerUID >= 0
 }
 
-// Inside is a process seen from inside: its namespaces, its root directory and its identity, pinned.
-type Inside struct {
+// Snapshot has the namespaces, root directory and identity of a process, pinned by descriptors.
+type Snapshot struct {
 	Identity
 	// Namespaces are its namespaces by setns(2)'s flag. Kinds that the kernel doesn't have are
 	// missing.
@@ -73,39 +73,39 @@ type Inside struct {
 	Cgroups    string   // /proc/PID/cgroup
 }
 
-// Close lets go of it.
-func (in *Inside) Close() {
-	for _, f := range in.Namespaces {
+// Close closes the descriptors.
+func (s *Snapshot) Close() {
+	for _, f := range s.Namespaces {
 		f.Close()
 	}
-	if in.Root != nil {
-		in.Root.Close()
+	if s.Root != nil {
+		s.Root.Close()
 	}
 }
 
-// Inside looks into the target's process. It is an error that the process changes its user namespace
-// meanwhile: then what was read would not belong together. Errors: [ErrGone].
-func (t *Target) Inside() (*Inside, error) {
-	in := &Inside{Namespaces: map[int]*os.File{}}
-	// What is opened below this directory is this process's, whoever has its number later.
+// Snapshot returns a snapshot of the target's process. It fails if the process changes its user namespace
+// meanwhile, because the parts would not be consistent. Errors: [ErrGone].
+func (t *Target) Snapshot() (*Snapshot, error) {
+	s := &Snapshot{Namespaces: map[int]*os.File{}}
+	// Files opened below this directory are this process's, even if its PID is reused.
 	dir, err := unix.Open(fmt.Sprintf("/proc/%d", t.PID), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err == nil {
 		defer unix.Close(dir)
-		err = in.look(dir)
+		err = s.read(dir)
 	}
 	if t.Gone() {
 		err = t.Ended("just now")
 	} else if err != nil {
-		err = fmt.Errorf("look into process %d: %w", t.PID, err)
+		err = fmt.Errorf("inspect process %d: %w", t.PID, err)
 	}
 	if err != nil {
-		in.Close()
+		s.Close()
 		return nil, err
 	}
-	return in, nil
+	return s, nil
 }
 
-func (in *Inside) look(dir int) error {
+func (s *Snapshot) read(dir int) error {
 	for _, k := range kinds {
 		f, err := openAt(dir, "ns/"+k.name, unix.O_RDONLY)
 		if errors.Is(err, unix.ENOENT) {
@@ -114,17 +114,17 @@ func (in *Inside) look(dir int) error {
 		if err != nil {
 			return err
 		}
-		in.Namespaces[k.flag] = f
+		s.Namespaces[k.flag] = f
 	}
 	var err error
-	if in.Root, err = openAt(dir, "root", unix.O_PATH|unix.O_DIRECTORY); err != nil {
+	if s.Root, err = openAt(dir, "root", unix.O_PATH|unix.O_DIRECTORY); err != nil {
 		return err
 	}
 	cgroups, err := readAt(dir, "cgroup")
-	if err != nil && !errors.Is(err, unix.ENOENT) { // a kernel without
+	if err != nil && !errors.Is(err, unix.ENOENT) { // missing in a kernel without cgroups
 		return err
 	}
-	in.Cgroups = string(cgroups)
+	s.Cgroups = string(cgroups)
 	status, err := readAt(dir, "status")
 	if err != nil {
 		return err
@@ -137,18 +137,18 @@ func (in *Inside) look(dir int) error {
 	if err != nil {
 		return err
 	}
-	if in.Identity, err = parseIdentity(status, uidMap, gidMap); err != nil {
+	if s.Identity, err = parseIdentity(status, uidMap, gidMap); err != nil {
 		return err
 	}
-	user := in.Namespaces[unix.CLONE_NEWUSER]
+	user := s.Namespaces[unix.CLONE_NEWUSER]
 	if user == nil {
-		in.UID, in.GID, in.UIDMap = in.OuterUID, in.OuterGID, ""
-		return nil // a kernel without
+		s.UID, s.GID, s.UIDMap = s.OuterUID, s.OuterGID, ""
+		return nil // a kernel without user namespaces
 	}
 	if own, err := sameNS(user, "/proc/self/ns/user"); err != nil {
 		return err
-	} else if own { // whose maps are shown as those of its parent (user_namespaces(7))
-		in.UID, in.GID, in.UIDMap = in.OuterUID, in.OuterGID, ""
+	} else if own { // its maps are relative to its parent (user_namespaces(7))
+		s.UID, s.GID, s.UIDMap = s.OuterUID, s.OuterGID, ""
 	}
 	again, err := openAt(dir, "ns/user", unix.O_RDONLY)
 	if err != nil {
@@ -216,18 +216,19 @@ func parseIdentity(status, uidMap, gidMap []byte) (Identity, error) {
 		found++
 	}
 	if found < 5 || id.OuterUID < 0 || id.OuterGID < 0 {
-		return id, errors.New("/proc/PID/status: not all is there")
+		return id, errors.New("/proc/PID/status: fields are missing")
 	}
 	var err error
-	if id.UID, err = inner(uidMap, id.OuterUID); err != nil {
+	if id.UID, err = mapID(uidMap, id.OuterUID); err != nil {
 		return id, err
 	}
-	id.GID, err = inner(gidMap, id.OuterGID)
+	id.GID, err = mapID(gidMap, id.OuterGID)
 	return id, err
 }
 
-// inner translates an id into a user namespace by its map, as seen from outside.
-func inner(idMap []byte, outer int) (int, error) {
+// mapID maps an id of the caller's user namespace to one of the user namespace with the map idMap, as the caller
+// reads it; -1 if it is not mapped.
+func mapID(idMap []byte, outer int) (int, error) {
 	for line := range bytes.Lines(idMap) {
 		var first, under, count int
 		if _, err := fmt.Sscan(string(line), &first, &under, &count); err != nil {
@@ -240,7 +241,7 @@ func inner(idMap []byte, outer int) (int, error) {
 	return -1, nil
 }
 
-// Same reports whether two descriptors are of the same namespace.
+// Same reports whether two descriptors refer to the same namespace.
 func Same(a, b *os.File) (bool, error) {
 	s, err := a.Stat()
 	if err != nil {
@@ -253,9 +254,9 @@ func Same(a, b *os.File) (bool, error) {
 	return os.SameFile(s, t), nil
 }
 
-// Ancestors returns a namespace of a kind with parents (user, PID) and those above it, up to but
-// without the caller's own at path, the outermost first. It is an error that the caller's is not
-// among them. The result is the caller's to close, also with an error.
+// Ancestors returns a user or PID namespace and its ancestors, up to but without the caller's own
+// namespace, which is at path; the outermost first. It fails if the caller's is not an ancestor. The caller must
+// close the result, also after an error.
 func Ancestors(ns *os.File, path string) ([]*os.File, error) {
 	var out []*os.File
 	fd, err := unix.FcntlInt(ns.Fd(), unix.F_DUPFD_CLOEXEC, 0)
@@ -271,28 +272,28 @@ func Ancestors(ns *os.File, path string) ([]*os.File, error) {
 		}
 		out = append([]*os.File{f}, out...)
 		if fd, err = unix.IoctlRetInt(int(f.Fd()), unix.NS_GET_PARENT); err != nil {
-			return out, fmt.Errorf("it is no descendant of the caller's own: ioctl(NS_GET_PARENT): %w", err)
+			return out, fmt.Errorf("not a descendant of the caller's own: ioctl(NS_GET_PARENT): %w", err)
 		}
 		unix.CloseOnExec(fd)
 	}
 }
 
-// Here returns the number that the caller's PID namespace has for a process, of which the number in
-// another process's one, a descendant's, is known; 0 if there is none.
-func Here(in, pid int) int {
-	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/pid", in))
+// LocalPID converts pid, a PID in the PID namespace of process member, to a PID in the caller's PID namespace, which
+// must be an ancestor; 0 if there is none.
+func LocalPID(member, pid int) int {
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/pid", member))
 	if err != nil {
 		return 0
 	}
 	defer ns.Close()
-	level := len(numbers(in)) - 1
+	level := len(nsPIDs(member)) - 1
 	entries, _ := os.ReadDir("/proc")
 	for _, e := range entries {
 		candidate, err := strconv.Atoi(e.Name())
 		if err != nil {
 			continue
 		}
-		if n := numbers(candidate); level < 0 || len(n) <= level || n[level] != pid {
+		if n := nsPIDs(candidate); level < 0 || len(n) <= level || n[level] != pid {
 			continue
 		}
 		theirs, err := os.Open(fmt.Sprintf("/proc/%d/ns/pid", candidate))
@@ -314,8 +315,8 @@ func Here(in, pid int) int {
 	return 0
 }
 
-// numbers are what a process is called in its PID namespaces, the caller's first (proc(5), NSpid).
-func numbers(pid int) (out []int) {
+// nsPIDs returns the PIDs of a process in its PID namespaces, the caller's first (proc(5), NSpid).
+func nsPIDs(pid int) (out []int) {
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	for line := range bytes.Lines(status) {
 		f := strings.Fields(string(line))
@@ -330,5 +331,5 @@ func numbers(pid int) (out []int) {
 	return out
 }
 
-// Owner returns the user namespace that a namespace belongs to (ioctl_ns(2)).
+// Owner returns the user namespace that owns a namespace (ioctl_ns(2)).
 func Owner(ns *os.File) (*os.File, error) { return owner(ns) }
