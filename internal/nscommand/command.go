@@ -17,7 +17,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/nsexec"
 )
 
-// Command is a held or running COMMAND, below its init.
+// Command is a COMMAND that waits for Release or runs, as a child of its init.
 type Command struct {
 	proc  *os.Process // init
 	pidNS bool
@@ -41,7 +41,7 @@ func start(ctx context.Context, cfg Config, pidNS bool) (*Command, error) {
 	conn, child := os.NewFile(uintptr(pair[0]), "init"), os.NewFile(uintptr(pair[1]), "init")
 	defer child.Close()
 
-	// Init's end gets a number that the caller did not hand on to COMMAND.
+	// Use a number for init's end that is not one of KeepFDs.
 	num := 3
 	for slices.Contains(cfg.KeepFDs, num) {
 		num++
@@ -55,7 +55,7 @@ func start(ctx context.Context, cfg Config, pidNS bool) (*Command, error) {
 		Map:        func(pid int) error { return writeMaps(ctx, pid, cfg.MapUsers) },
 		BecomeRoot: true,
 	}
-	if pidNS { // else it has to see to the others before it goes
+	if pidNS { // without, init must kill COMMAND's descendants before it exits
 		cmd.Pdeathsig = syscall.SIGKILL
 	}
 	proc, err := cmd.Start()
@@ -88,8 +88,8 @@ func (c *Command) send(m message) error {
 	return json.NewEncoder(c.conn).Encode(m)
 }
 
-// listen hears what init says, until it ends. COMMAND may have taken init over, so that nothing it
-// says can do more than what a child can.
+// listen handles init's messages until it ends. COMMAND may have taken over init, so no message may
+// do more than COMMAND could.
 func (c *Command) listen() {
 	defer close(c.answer)
 	dec := json.NewDecoder(c.conn)
@@ -104,11 +104,11 @@ func (c *Command) listen() {
 		case m.Started, m.Failed != nil:
 			select {
 			case c.answer <- m:
-			default: // was answered
+			default: // answered already
 			}
 		case m.Stopped:
-			// It may have been continued since, with this process, which a signal to the whole
-			// group stops as well.
+			// Ask again: a signal to the whole process group stops this process too, and COMMAND may have
+			// been continued together with it.
 			_ = c.send(message{StillStopped: true})
 		case m.Stop:
 			select {
@@ -122,7 +122,7 @@ func (c *Command) listen() {
 // PID returns the process id of init, which is in all of COMMAND's namespaces.
 func (c *Command) PID() int { return c.proc.Pid }
 
-// Release lets COMMAND run and returns once it does. Error: [*ExecError].
+// Release starts COMMAND and returns when it runs. Error: [*ExecError].
 func (c *Command) Release() error {
 	if err := c.send(message{Go: true}); err != nil && !errors.Is(err, unix.EPIPE) {
 		return err
@@ -135,14 +135,14 @@ func (c *Command) Release() error {
 		<-c.done
 		return &ExecError{m.Failed.Status, string(m.Failed.Msg)}
 	}
-	c.Kill() // if it is not gone already
-	return fmt.Errorf("set up the command's namespaces: their first process ended: %s", c.st)
+	c.Kill()
+	return fmt.Errorf("set up the command's namespaces: their first process exited: %s", c.st)
 }
 
-// Done is closed when COMMAND and all that it started have ended, and init is reaped.
+// Done is closed when COMMAND and all its descendants have ended and init is reaped.
 func (c *Command) Done() <-chan struct{} { return c.done }
 
-// Stopped gets a value when a signal has stopped COMMAND.
+// Stopped receives a value when a signal has stopped COMMAND.
 func (c *Command) Stopped() <-chan struct{} { return c.stopped }
 
 // Status returns COMMAND's status once it is done: its exit code, or 128+N for signal N.
@@ -157,8 +157,8 @@ func (c *Command) Status() int {
 	return c.st.ExitCode()
 }
 
-// Signal sends COMMAND a signal; it is no error if it has ended. SIGKILL ends all that it started
-// too.
+// Signal sends a signal to COMMAND; it returns nil if COMMAND has ended. In a PID namespace, SIGKILL also
+// kills all its descendants.
 func (c *Command) Signal(sig syscall.Signal) error {
 	err := error(nil)
 	if sig == syscall.SIGKILL && c.pidNS {
@@ -172,10 +172,10 @@ func (c *Command) Signal(sig syscall.Signal) error {
 	return err
 }
 
-// Remount makes init look whether /etc/resolv.conf has to be put back at once.
+// Remount makes init mount /etc/resolv.conf again if needed.
 func (c *Command) Remount() { _ = c.send(message{Remount: true}) }
 
-// Kill ends COMMAND and all that it started, and waits for them.
+// Kill kills COMMAND and all its descendants, and waits for them.
 func (c *Command) Kill() {
 	if c.pidNS {
 		_ = c.proc.Kill()
@@ -184,7 +184,7 @@ func (c *Command) Kill() {
 	select {
 	case <-c.done:
 		return
-	case <-time.After(5 * time.Second): // without a PID namespace, and something can't be killed
+	case <-time.After(5 * time.Second): // there is no PID namespace, and a descendant can't be killed
 	}
 	_ = c.proc.Kill()
 	<-c.done

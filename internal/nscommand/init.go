@@ -20,9 +20,9 @@ import (
 // Stage is the hidden argument that makes slirpctl the init of COMMAND's namespaces.
 const Stage = "__init"
 
-// initProcess is init as it sees itself.
+// initProcess is the state of init.
 type initProcess struct {
-	conn    *os.File     // nil: there is no supervisor
+	conn    *os.File     // nil: no supervisor
 	inbox   chan message // closed when the supervisor is gone
 	setup   initSetup
 	resolv  *resolvMount // nil: /etc/resolv.conf is the host's
@@ -32,9 +32,9 @@ type initProcess struct {
 	stopped bool
 }
 
-// RunStage is the life of init. It returns the status to exit with.
+// RunStage is the main function of init. It returns the exit status.
 func RunStage(args []string) int {
-	// A child's parent-death signal comes when the thread ends that made it.
+	// A parent-death signal is sent when the thread that created the child ends.
 	runtime.LockOSThread()
 	if len(args) != 1 {
 		return StatusFailed
@@ -45,79 +45,79 @@ func RunStage(args []string) int {
 	}
 	unix.CloseOnExec(fd)
 	_ = unix.SetNonblock(fd, true)
-	in := &initProcess{conn: os.NewFile(uintptr(fd), "supervisor"), inbox: make(chan message)}
-	go in.listen()
-	m, ok := <-in.inbox
+	p := &initProcess{conn: os.NewFile(uintptr(fd), "supervisor"), inbox: make(chan message)}
+	go p.listen()
+	m, ok := <-p.inbox
 	if !ok || m.Setup == nil || len(m.Setup.Argv) == 0 {
 		return StatusFailed
 	}
-	in.setup = *m.Setup
-	_ = nettune.Apply() // slower without, not wrong
-	in.mounts()
-	if m, ok := <-in.inbox; !ok || !m.Go {
+	p.setup = *m.Setup
+	_ = nettune.Apply() // without it TCP is only slower
+	p.mounts()
+	if m, ok := <-p.inbox; !ok || !m.Go {
 		return StatusFailed // the supervisor gave up
 	}
-	in.catchSignals()
-	if status, err := in.startCommand(); err != nil {
-		return in.fail(status, "%s: %v", in.setup.Argv[0], err)
+	p.catchSignals()
+	if status, err := p.startCommand(); err != nil {
+		return p.fail(status, "%s: %v", p.setup.Argv[0], err)
 	}
-	in.leaveCommand()
-	in.say(message{Started: true})
-	status := in.watch()
+	p.leaveCommand()
+	p.send(message{Started: true})
+	status := p.watch()
 	if !inNamespace() {
 		endDescendants()
 	}
 	return status
 }
 
-// inNamespace reports whether this is PID 1 of a namespace, with which all others end.
+// inNamespace reports whether this process is PID 1 of a PID namespace, whose end kills all others in it.
 func inNamespace() bool { return os.Getpid() == 1 }
 
-func (in *initProcess) listen() {
-	defer close(in.inbox)
-	dec := json.NewDecoder(in.conn)
+func (p *initProcess) listen() {
+	defer close(p.inbox)
+	dec := json.NewDecoder(p.conn)
 	for {
 		var m message
 		if dec.Decode(&m) != nil {
 			return
 		}
-		in.inbox <- m
+		p.inbox <- m
 	}
 }
 
-func (in *initProcess) say(m message) {
-	if in.conn != nil {
-		_ = json.NewEncoder(in.conn).Encode(m)
+func (p *initProcess) send(m message) {
+	if p.conn != nil {
+		_ = json.NewEncoder(p.conn).Encode(m)
 	}
 }
 
-func (in *initProcess) fail(status int, format string, a ...any) int {
-	in.say(message{Failed: &initFailed{status, fmt.Appendf(nil, format, a...)}})
+func (p *initProcess) fail(status int, format string, a ...any) int {
+	p.send(message{Failed: &initFailed{status, fmt.Appendf(nil, format, a...)}})
 	return status
 }
 
-// catchSignals makes what is sent to init COMMAND's, but for what the caller chose to ignore.
-func (in *initProcess) catchSignals() {
-	in.signals = make(chan os.Signal, 64)
+// catchSignals catches the signals to pass on to COMMAND, except those that the caller ignores.
+func (p *initProcess) catchSignals() {
+	p.signals = make(chan os.Signal, 64)
 	for n := syscall.Signal(1); n < 65; n++ {
 		switch n {
 		case unix.SIGKILL, unix.SIGSTOP, // can't be caught
-			unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGTRAP, unix.SIGABRT, unix.SIGSYS, unix.SIGPIPE, // init's own
-			unix.SIGURG, 32, 33, 34: // the Go runtime's and the C library's
+			unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGTRAP, unix.SIGABRT, unix.SIGSYS, unix.SIGPIPE, // about init itself
+			unix.SIGURG, 32, 33, 34: // used by the Go runtime and the C library
 		default:
 			if !signal.Ignored(n) {
-				signal.Notify(in.signals, n)
+				signal.Notify(p.signals, n)
 			}
 		}
 	}
 }
 
-// startCommand runs COMMAND as a child, in the process group of the caller: the keyboard's signals
-// reach it by themselves.
-func (in *initProcess) startCommand() (status int, err error) {
+// startCommand runs COMMAND as a child, in the caller's process group, so that the terminal sends it signals
+// from the keyboard directly.
+func (p *initProcess) startCommand() (status int, err error) {
 	attr := &syscall.ProcAttr{
 		Env: os.Environ(), Files: []uintptr{0, 1, 2},
-		Sys: &syscall.SysProcAttr{Setsid: in.setup.Setsid},
+		Sys: &syscall.SysProcAttr{Setsid: p.setup.Setsid},
 	}
 	if !inNamespace() {
 		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
@@ -125,11 +125,11 @@ func (in *initProcess) startCommand() (status int, err error) {
 		}
 		attr.Sys.Pdeathsig = syscall.SIGKILL
 	}
-	argv := toStrings(in.setup.Argv)
+	argv := toStrings(p.setup.Argv)
 	path, err := lookPath(argv[0])
 	if err == nil {
-		syscall.Umask(in.setup.Umask)
-		in.pid, err = syscall.ForkExec(path, argv, attr)
+		syscall.Umask(p.setup.Umask)
+		p.pid, err = syscall.ForkExec(path, argv, attr)
 	}
 	switch {
 	case err == nil:
@@ -140,66 +140,67 @@ func (in *initProcess) startCommand() (status int, err error) {
 	return StatusCannotRun, err
 }
 
-// leaveCommand lets go of what is COMMAND's alone: its descriptors, directory and, so that the
-// keyboard's signals don't come twice, process group.
-func (in *initProcess) leaveCommand() {
+// leaveCommand closes COMMAND's descriptors and leaves its directory and process group, so that signals from
+// the keyboard don't reach COMMAND twice.
+func (p *initProcess) leaveCommand() {
 	if null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
 		for fd := range 3 {
 			_ = unix.Dup3(null, fd, unix.O_CLOEXEC)
 		}
 		unix.Close(null)
 	}
-	for _, fd := range in.setup.KeepFDs {
+	for _, fd := range p.setup.KeepFDs {
 		unix.Close(fd)
 	}
 	_ = unix.Chdir("/")
 	_ = unix.Setpgid(0, 0)
-	for len(in.signals) > 0 {
-		<-in.signals
+	for len(p.signals) > 0 {
+		<-p.signals
 	}
 }
 
 // watch returns COMMAND's status once it has ended.
-func (in *initProcess) watch() int {
-	remount := in.resolv.changes()
+func (p *initProcess) watch() int {
+	remount := p.resolv.changes()
 	for {
-		// First, for a SIGCHLD that came before the loop.
-		if status, ended := in.reap(); ended {
+		// Before the select: a SIGCHLD may have been lost before the loop.
+		if status, ended := p.reap(); ended {
 			return status
 		}
 		select {
-		case sig := <-in.signals:
+		case sig := <-p.signals:
 			if sig != unix.SIGCHLD {
-				in.signal(sig.(syscall.Signal))
+				p.signal(sig.(syscall.Signal))
 			}
 		case <-remount:
-			in.remount()
-		case m, ok := <-in.inbox:
+			p.remount()
+		case m, ok := <-p.inbox:
 			switch {
 			case !ok:
 				return StatusFailed
 			case m.Signal != 0:
-				in.signal(syscall.Signal(m.Signal))
+				p.signal(syscall.Signal(m.Signal))
 			case m.Remount:
-				in.remount()
-			case m.StillStopped && in.stopped:
-				in.say(message{Stop: true})
+				p.remount()
+			case m.StillStopped && p.stopped:
+				p.send(message{Stop: true})
 			}
 		}
 	}
 }
 
-// signal sends COMMAND a signal. One that has made a process group of its own, as a shell does,
-// goes on as a whole.
-func (in *initProcess) signal(sig syscall.Signal) {
-	_ = unix.Kill(in.pid, sig)
-	if pgid, err := unix.Getpgid(in.pid); sig == unix.SIGCONT && err == nil && pgid == in.pid {
+// signal sends a signal to COMMAND. SIGCONT goes to its whole process group, if it has made one of its own
+// as a shell does.
+func (p *initProcess) signal(sig syscall.Signal) {
+	_ = unix.Kill(p.pid, sig)
+	if pgid, err := unix.Getpgid(p.pid); sig == unix.SIGCONT && err == nil && pgid == p.pid {
 		_ = unix.Kill(-pgid, sig)
 	}
 }
 
-// reap waits for every child that has ended: orphans come here.
-func (in *initProcess) reap() (status int, ended bool) {
+// reap waits for all children that have ended, which include adopted orphans. It returns COMMAND's status if COMMAND
+// is among them.
+func (p *initProcess) reap() (status int, ended bool) {
 	for {
 		var ws unix.WaitStatus
 		pid, err := unix.Wait4(-1, &ws, unix.WNOHANG|unix.WUNTRACED|unix.WCONTINUED, nil)
@@ -210,25 +211,25 @@ func (in *initProcess) reap() (status int, ended bool) {
 			return 0, false
 		}
 		switch {
-		case pid != in.pid:
+		case pid != p.pid:
 		case ws.Exited():
 			return ws.ExitStatus(), true
 		case ws.Signaled():
 			return 128 + int(ws.Signal()), true
 		case ws.Stopped():
-			in.stopped = true
-			if in.conn == nil {
-				in.signal(unix.SIGCONT) // nobody else would
+			p.stopped = true
+			if p.conn == nil {
+				p.signal(unix.SIGCONT) // no supervisor will
 			}
-			in.say(message{Stopped: true})
+			p.send(message{Stopped: true})
 		case ws.Continued():
-			in.stopped = false
+			p.stopped = false
 		}
 	}
 }
 
-// endDescendants kills every process that COMMAND has left. Those of a killed one become ours in
-// turn.
+// endDescendants kills all processes that COMMAND has left. Children of a killed process become children of this
+// one.
 func endDescendants() {
 	for {
 		children := 0

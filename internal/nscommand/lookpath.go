@@ -9,10 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lookPath finds a command as a shell does: along PATH unless the name has a slash, an empty
-// element of PATH being the current directory. A file that is there but can't be run is
-// reported as such (fs.ErrPermission) only if nothing further along can be; a directory of
-// PATH that can't be searched is as good as empty.
+// lookPath finds a command as a shell does: along PATH unless the name has a slash; an empty element
+// of PATH is the current directory. A file that can't be executed is reported (fs.ErrPermission) only
+// if no later element has one that can; directories that can't be searched are skipped.
 func lookPath(name string) (string, error) {
 	if name == "" {
 		return "", fs.ErrNotExist
@@ -52,7 +51,7 @@ func runnable(path string) error {
 	return unix.Access(path, unix.X_OK)
 }
 
-// Check says early, outside the namespaces, whether COMMAND can be found and run. Error:
+// Check checks, before the namespaces are made, that COMMAND can be found and executed. Error:
 // [*ExecError].
 func Check(name string) error {
 	_, err := lookPath(name)

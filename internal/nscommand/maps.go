@@ -21,8 +21,8 @@ import (
 	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
-// mapError: the ids of the new user namespace could not be mapped. What to do about it is for package probe
-// to find out.
+// mapError returns the error for ids of the new user namespace that could not be mapped, with the checks that find the
+// cause.
 func mapError(what string, err error) error {
 	return &fault.Error{
 		Kind: fault.Unsupported, Msg: what + ": " + err.Error(), Err: err,
@@ -30,8 +30,8 @@ func mapError(what string, err error) error {
 	}
 }
 
-// writeMaps maps the caller to root in the user namespace of pid (user_namespaces(7)), and with
-// ranges also the caller's subordinate ids, from 1 up, through newuidmap(1) and newgidmap(1).
+// writeMaps maps the caller to root in the user namespace of pid (user_namespaces(7)). With ranges it
+// also maps the caller's subordinate ids, from 1 up, by newuidmap(1) and newgidmap(1).
 func writeMaps(ctx context.Context, pid int, ranges bool) error {
 	uid, gid := os.Geteuid(), os.Getegid()
 	if !ranges {
@@ -61,7 +61,7 @@ func procFile(pid int, name string) string { return fmt.Sprintf("/proc/%d/%s", p
 
 func mapSelf(pid, uid, gid int) error {
 	for _, w := range []struct{ file, text string }{
-		// An unprivileged gid_map needs setgroups denied first.
+		// An unprivileged write to gid_map requires that setgroups is denied.
 		{"setgroups", "deny"},
 		{"uid_map", fmt.Sprintf("0 %d 1", uid)},
 		{"gid_map", fmt.Sprintf("0 %d 1", gid)},
@@ -73,13 +73,13 @@ func mapSelf(pid, uid, gid int) error {
 	return nil
 }
 
-// idMap is a map of user or group ids: id becomes 0, the ranges of db what follows.
+// idMap is a map of user or group ids: id is mapped to 0, the ranges of db to the ids after it.
 type idMap struct {
 	tool, file, db string
 	id             int
 }
 
-// args returns the map as its tool takes it: three numbers for each range.
+// args returns the map as arguments for tool: three numbers for each range.
 func (m idMap) args(uid int) ([]string, error) {
 	name := strconv.Itoa(uid)
 	if u, err := user.LookupId(name); err == nil {
@@ -132,15 +132,15 @@ func (m idMap) run(ctx context.Context, pid int, args []string) error {
 	return mapError(m.tool, err)
 }
 
-// runTool runs a program that may hang, as one that asks a directory service can, until ctx ends; it
-// ends with this process too. It returns what the program said.
+// runTool runs a program and returns its output. The program, which may hang, for example on a directory
+// service, is killed when ctx is done or this process ends.
 func runTool(ctx context.Context, tool string, args []string) ([]byte, error) {
-	// The parent-death signal comes when the thread ends that started the program (prctl(2)).
+	// The parent-death signal is sent when the thread that started the program ends (prctl(2)).
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd := exec.CommandContext(ctx, tool, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	// For what it leaves behind, which may hold its output open.
+	// Descendants of the program may hold its output open.
 	cmd.WaitDelay = 100 * time.Millisecond
 	out, err := cmd.CombinedOutput()
 	if errors.Is(err, exec.ErrWaitDelay) {
@@ -149,8 +149,8 @@ func runTool(ctx context.Context, tool string, args []string) ([]byte, error) {
 	return bytes.TrimSpace(out), err
 }
 
-// SubIDs returns the ranges of subordinate ids in a file of the form of subuid(5): of these owners, by
-// name or number, or of all. Lines that make no sense are passed over, as newuidmap(1) does.
+// SubIDs returns the ranges of subordinate ids in a file in the format of subuid(5) that belong to the
+// owners, given by name or number; without owners, all ranges. Invalid lines are skipped, as newuidmap(1) does.
 func SubIDs(r io.Reader, owners ...string) ([]mobyuser.SubID, error) {
 	return mobyuser.ParseSubIDFilter(r, func(s mobyuser.SubID) bool {
 		const end = 1 << 32

@@ -1,14 +1,14 @@
 package nscommand
 
-// message is what the supervisor and init say to each other, as a stream of JSON. Bytes stay what
-// they are: []byte travels as base64, string would become UTF-8.
+// message is a message between the supervisor and init, in a stream of JSON. Strings of any bytes are []byte, which
+// JSON encodes as base64; it would change a string that is not UTF-8.
 type message struct {
 	// From the supervisor.
 	Setup        *initSetup `json:"setup,omitempty"`
 	Go           bool       `json:"go,omitempty"`
 	Signal       int        `json:"signal,omitempty"`
 	StillStopped bool       `json:"stillStopped,omitempty"`
-	Remount      bool       `json:"remount,omitempty"` // look whether /etc/resolv.conf is still ours
+	Remount      bool       `json:"remount,omitempty"` // mount /etc/resolv.conf again if needed
 
 	// From init.
 	Warning string      `json:"warning,omitempty"`

@@ -9,26 +9,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mounts gives init's mount namespace what a new network namespace needs.
-func (in *initProcess) mounts() {
-	freshSys()
-	if in.setup.ResolvConf != nil {
-		if err := in.mountResolvConf(string(in.setup.ResolvConf)); err != nil {
-			in.say(message{Warning: fmt.Sprintf("names may not resolve for the command: no resolv.conf of its own: %v", err)})
+// mounts sets up init's mount namespace.
+func (p *initProcess) mounts() {
+	mountSys()
+	if p.setup.ResolvConf != nil {
+		if err := p.mountResolvConf(string(p.setup.ResolvConf)); err != nil {
+			p.send(message{Warning: fmt.Sprintf("names may not resolve for the command: mount its resolv.conf: %v", err)})
 		}
 	}
-	for _, dir := range in.setup.Hide {
+	for _, dir := range p.setup.Hide {
 		err := unix.Mount("tmpfs", string(dir), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0700")
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			in.say(message{Warning: fmt.Sprintf("the command can see %s: mount: %v", dir, err)})
+			p.send(message{Warning: fmt.Sprintf("the command can see %s: mount: %v", dir, err)})
 		}
 	}
 }
 
-// freshSys mounts a sysfs for the new network namespace and puts the cgroup mounts back. The
-// kernel refuses where parts of the present /sys are hidden (as in most containers); then the
-// old one stays, which only shows the wrong /sys/class/net.
-func freshSys() {
+// mountSys mounts a sysfs for the new network namespace and restores the cgroup mounts. The
+// kernel refuses it if parts of the present /sys are hidden, as in most containers; then the
+// old one stays, with the wrong /sys/class/net.
+func mountSys() {
 	old, err := unix.Open("/sys", unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return
@@ -40,10 +40,10 @@ func freshSys() {
 	_ = unix.Mount(fmt.Sprintf("/proc/self/fd/%d/fs/cgroup", old), "/sys/fs/cgroup", "", unix.MS_BIND|unix.MS_REC, "")
 }
 
-// linkEtc puts a tmpfs over /etc with a link for each entry of the host's, so that there can be a
-// file that the host doesn't have. What the host adds later is not seen.
+// linkEtc mounts a tmpfs over /etc with a link for each entry of the host's /etc, so that a resolv.conf can be
+// added. Entries that the host adds later are not visible.
 func linkEtc() error {
-	// Before the tmpfs, which a copy made later would have on top.
+	// Clone /etc before the tmpfs is mounted over it.
 	host, err := unix.OpenTree(unix.AT_FDCWD, "/etc", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 	if err != nil {
 		return fmt.Errorf("open_tree: %w", err)
@@ -77,7 +77,7 @@ func linkEtc() error {
 	return err
 }
 
-// writeReadable writes a file that everybody can read, whatever the umask.
+// writeReadable writes a file that everybody can read, regardless of the umask.
 func writeReadable(path, text string) error {
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		return err

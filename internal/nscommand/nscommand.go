@@ -1,11 +1,11 @@
 // Package nscommand runs the COMMAND of `up -- COMMAND` in user, network, mount and PID namespaces
-// of its own. Their first process is this program again (hidden command "__init"). It is made
-// first and waits, so that the namespaces are there for slirp4netns to enter; COMMAND becomes its
-// child when the network is ready.
+// of its own. Their first process is this program again (hidden command "__init"), called init below. It
+// is started first and waits, so that slirp4netns can enter the namespaces; when the network is ready
+// it starts COMMAND as its child.
 //
 //	supervisor                      init
 //	Start: clone, maps, /proc ───▶
-//	       ── setup ────────────▶   mounts: resolv.conf, /sys, nothing for the state directory
+//	       ── setup ────────────▶   mounts: resolv.conf, /sys, empty state directory
 //	start slirp4netns …
 //	Release: ── go ─────────────▶   find COMMAND
 //	       ◀── started or failed    fork, execve
@@ -15,10 +15,10 @@
 //	Stopped ◀── stop ────────────   it still is
 //	Done   ◀── exit ─────────────   wait: COMMAND has ended, with the same status
 //
-// Init is PID 1 of the namespace, where the kernel kills what is left when it ends: with COMMAND,
-// with the supervisor (the socket hangs up, or the parent-death signal), or killed. Where no /proc
-// can be mounted, as in most containers, there is no PID namespace; init is a child subreaper then
-// (prctl(2)), and kills its descendants itself.
+// Init is PID 1 of the PID namespace. It exits when COMMAND or the supervisor does (the socket hangs up, or
+// the parent-death signal arrives), and the kernel then kills all other processes in the namespace. If no
+// /proc can be mounted, as in most containers, there is no PID namespace; then init is a child
+// subreaper (prctl(2)) and kills its descendants itself.
 package nscommand
 
 import (
@@ -31,14 +31,14 @@ import (
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
-// Statuses of `up -- COMMAND` that are not COMMAND's own, as env(1) and nohup(1) have them.
+// Exit statuses of `up -- COMMAND` that are not COMMAND's own, as in env(1) and nohup(1).
 const (
 	StatusFailed    = 125 // slirpctl failed
-	StatusCannotRun = 126 // COMMAND was found and can't be run
+	StatusCannotRun = 126 // COMMAND can't be executed
 	StatusNotFound  = 127 // COMMAND was not found
 )
 
-// ExecError: COMMAND could not be run. Status is 126 or 127.
+// ExecError means that COMMAND could not be executed. Status is 126 or 127.
 type ExecError struct {
 	Status int
 	Msg    string
@@ -46,10 +46,10 @@ type ExecError struct {
 
 func (e *ExecError) Error() string { return e.Msg }
 
-// ErrPIDNamespace: there can be no PID namespace with a /proc of its own.
-var ErrPIDNamespace = fault.New(fault.Unsupported, "make a PID namespace", "--pid-namespace auto does without where it must")
+// ErrPIDNamespace means that a PID namespace with its own /proc is not possible.
+var ErrPIDNamespace = fault.New(fault.Unsupported, "make a PID namespace", "--pid-namespace auto falls back to none")
 
-// Config says what to run, and how.
+// Config is the configuration of [Start].
 type Config struct {
 	Argv     []string
 	Env      []string
@@ -60,17 +60,17 @@ type Config struct {
 	Setsid   bool        // for a detached COMMAND
 	// PIDNamespace says whether COMMAND gets a PID namespace.
 	PIDNamespace options.Toggle
-	// ResolvConf is the path of the file that COMMAND finds as /etc/resolv.conf, also after it was
-	// written to; "": the host's.
+	// ResolvConf is the path of the file that is COMMAND's /etc/resolv.conf, which may be changed
+	// later; "": the host's.
 	ResolvConf string
-	// Hide are directories that COMMAND finds empty.
+	// Hide are directories that are empty for COMMAND.
 	Hide []string
-	// Warn is told, from any goroutine, what has to be done without.
+	// Warn is called from any goroutine with a warning about something that is not possible.
 	Warn func(string)
 }
 
-// Start makes the namespaces and holds COMMAND back; ctx is for that alone. The caller must Kill or
-// Wait. Errors: [ErrPIDNamespace], [*nsexec.Error].
+// Start makes the namespaces, with ctx; COMMAND is started by Release. The caller must call Kill or wait for
+// Done. Errors: [ErrPIDNamespace], [*nsexec.Error].
 func Start(ctx context.Context, cfg Config) (*Command, error) {
 	c, err := start(ctx, cfg, cfg.PIDNamespace != options.Off)
 	var ne *nsexec.Error
@@ -79,16 +79,16 @@ func Start(ctx context.Context, cfg Config) (*Command, error) {
 	}
 	without, err2 := start(ctx, cfg, false)
 	switch {
-	case err2 != nil: // that was not it
+	case err2 != nil: // the PID namespace was not the cause
 		return nil, err2
 	case cfg.PIDNamespace == options.On:
 		without.Kill()
 		hint := ""
 		if ne.Step == nsexec.StepProc {
-			hint = "parts of /proc are hidden here, as in most containers; --pid-namespace auto does without"
+			hint = "parts of /proc are hidden here, as in most containers; --pid-namespace auto falls back to none"
 		}
 		return nil, fault.Errorf(0, hint, "%w: %w", ErrPIDNamespace, err)
 	}
-	cfg.Warn("no PID namespace for the command (" + err.Error() + "): its descendants are found and ended one by one")
+	cfg.Warn("no PID namespace for the command (" + err.Error() + "): its descendants are killed one by one")
 	return without, nil
 }

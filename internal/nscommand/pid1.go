@@ -9,24 +9,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BelowInit runs this program anew as the child of this process, which is PID 1 (of a container, say)
-// and so the one that everybody's orphans come to: it only reaps, passes signals on, and ends as the
-// child does. keep are the descriptors above 2 that are the child's alone.
+// BelowInit runs this program again as a child of this process, which is PID 1, for example of a container,
+// and so adopts all orphans. This process only reaps children, passes signals on, and exits with the child's
+// status. keep are descriptors above 2 for the child, which this process closes.
 func BelowInit(keep []int) (status int, err error) {
 	runtime.LockOSThread()
-	in := &initProcess{setup: initSetup{KeepFDs: keep}}
-	in.catchSignals()
+	p := &initProcess{setup: initSetup{KeepFDs: keep}}
+	p.catchSignals()
 	attr := &syscall.ProcAttr{
 		Env: os.Environ(), Files: []uintptr{0, 1, 2},
-		// The keyboard's signals are the child's, and not passed on to it once more.
+		// The terminal sends signals from the keyboard to the child directly; don't pass them on.
 		Sys: &syscall.SysProcAttr{Setpgid: true},
 	}
 	if pgrp, err := unix.IoctlGetInt(0, unix.TIOCGPGRP); err == nil && pgrp == unix.Getpgrp() {
 		attr.Sys.Foreground = true
 	}
-	if in.pid, err = syscall.ForkExec("/proc/self/exe", os.Args, attr); err != nil {
+	if p.pid, err = syscall.ForkExec("/proc/self/exe", os.Args, attr); err != nil {
 		return StatusFailed, fmt.Errorf("start slirpctl below PID 1: %w", err)
 	}
-	in.leaveCommand()
-	return in.watch(), nil
+	p.leaveCommand()
+	return p.watch(), nil
 }

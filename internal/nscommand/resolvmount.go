@@ -12,9 +12,9 @@ import (
 
 const resolvConf = "/etc/resolv.conf"
 
-// resolvMount is a file of ours over the host's /etc/resolv.conf, in this mount namespace. All else
-// in /etc is the host's, live. The kernel drops the mount when the host replaces what is below it
-// (rename(2) and unlink(2) detach the mounts of other namespaces).
+// resolvMount is a file mounted over the host's /etc/resolv.conf in this mount namespace. The rest of /etc
+// is the host's. The kernel detaches the mount when the host replaces or removes the file below it
+// (rename(2) and unlink(2) detach mounts in other namespaces).
 type resolvMount struct {
 	etc    int // O_PATH
 	source int // O_PATH
@@ -23,7 +23,7 @@ type resolvMount struct {
 }
 
 // mountResolvConf mounts the file at path over /etc/resolv.conf.
-func (in *initProcess) mountResolvConf(path string) error {
+func (p *initProcess) mountResolvConf(path string) error {
 	r := &resolvMount{mount: -1}
 	var err error
 	if r.source, err = unix.Open(path, unix.O_PATH|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0); err != nil {
@@ -35,7 +35,7 @@ func (in *initProcess) mountResolvConf(path string) error {
 	err = r.put()
 	if errors.Is(err, unix.ENOENT) {
 		if err = linkEtc(); err == nil {
-			in.say(message{Warning: "there is no /etc/resolv.conf to mount one over: the command sees links to what /etc holds now"})
+			p.send(message{Warning: "there is no /etc/resolv.conf to mount one over: the command's /etc has links to the host's files of now"})
 			unix.Close(r.etc)
 			if err = r.openEtc(); err == nil {
 				err = r.put()
@@ -43,7 +43,7 @@ func (in *initProcess) mountResolvConf(path string) error {
 		}
 	}
 	if err == nil {
-		in.resolv = r
+		p.resolv = r
 	}
 	return err
 }
@@ -55,12 +55,12 @@ func (r *resolvMount) openEtc() (err error) {
 	return nil
 }
 
-// put mounts the file over /etc/resolv.conf itself, be it a file or a link, even one that leads
-// nowhere.
+// put mounts the file over /etc/resolv.conf itself, which may be a file or a link, even a dangling
+// one.
 func (r *resolvMount) put() error {
 	tree, err := unix.OpenTree(r.source, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
 	if err != nil {
-		// Before Linux 5.2, or forbidden by a filter of system calls. It follows links.
+		// Before Linux 5.2, or forbidden by a seccomp filter. mount(2) follows links.
 		if unix.Mount(fmt.Sprintf("/proc/self/fd/%d", r.source), resolvConf, "", unix.MS_BIND, "") != nil {
 			return fmt.Errorf("open_tree: %w", err)
 		}
@@ -76,7 +76,7 @@ func (r *resolvMount) put() error {
 	return err
 }
 
-// mountID returns the number of the mount that a file is on, 0 if that can't be told (Linux 5.8).
+// mountID returns the id of the mount that a file is on, 0 if unknown (before Linux 5.8).
 func mountID(dir int, name string) uint64 {
 	var st unix.Statx_t
 	if unix.Statx(dir, name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st) != nil || st.Mask&unix.STATX_MNT_ID == 0 {
@@ -85,7 +85,8 @@ func mountID(dir int, name string) uint64 {
 	return st.Mnt_id
 }
 
-// changes tells of every change of the mounts (proc(5), /proc/PID/mountinfo).
+// changes returns a channel that receives a value after changes of the mounts (proc(5), /proc/PID/mountinfo); nil if r
+// is nil.
 func (r *resolvMount) changes() <-chan struct{} {
 	if r == nil {
 		return nil
@@ -101,7 +102,7 @@ func (r *resolvMount) changes() <-chan struct{} {
 	c := make(chan struct{}, 1)
 	go func() {
 		defer table.Close()
-		_ = conn.Read(func(uintptr) bool { // again and again, as epoll(7) tells of an event
+		_ = conn.Read(func(uintptr) bool { // called once for each event of epoll(7)
 			select {
 			case c <- struct{}{}:
 			default:
@@ -112,26 +113,26 @@ func (r *resolvMount) changes() <-chan struct{} {
 	return c
 }
 
-// remount puts the file over /etc/resolv.conf again if it is not there any more.
-func (in *initProcess) remount() {
-	r := in.resolv
+// remount mounts the file over /etc/resolv.conf again if it is no longer there.
+func (p *initProcess) remount() {
+	r := p.resolv
 	if r == nil || mountID(r.etc, "resolv.conf") == r.id {
 		return
 	}
 	listed, covered := mounted(r.id)
 	switch {
-	case covered: // by COMMAND: it knows best
+	case covered: // COMMAND has mounted over it
 		return
-	case listed: // the host has renamed what is below it
+	case listed: // the host has renamed the file below it
 		_ = unix.Unmount(fmt.Sprintf("/proc/self/fd/%d", r.mount), unix.MNT_DETACH)
 	}
-	// Where the host has none now, the supervisor tells when it has.
+	// If the host has none now, the supervisor sends Remount when it has.
 	if err := r.put(); err != nil && !errors.Is(err, unix.ENOENT) {
-		in.say(message{Warning: fmt.Sprintf("the host's resolv.conf was replaced, and the command's can't be put over it: %v", err)})
+		p.send(message{Warning: fmt.Sprintf("the host's resolv.conf was replaced; mount the command's again: %v", err)})
 	}
 }
 
-// mounted reports whether a mount is in the table of mounts, and whether another is on top of it.
+// mounted reports whether a mount is in the mount table, and whether another one is on top of it.
 func mounted(id uint64) (listed, covered bool) {
 	table, _ := os.ReadFile("/proc/self/mountinfo")
 	text := strconv.FormatUint(id, 10)
