@@ -1,5 +1,5 @@
-// Package atomicfile replaces files in one step. It exists because state, caches, PID files and bundles are read
-// while they are written, and a writer may be killed at any moment: a reader finds the old file or the new one.
+// Package atomicfile replaces files atomically. It exists because state, caches, PID files and bundles may be read
+// while they are written, and a writer may be killed at any moment: a reader always sees the old file or the new one.
 package atomicfile
 
 import (
@@ -7,9 +7,9 @@ import (
 	"path/filepath"
 )
 
-// Write puts data at path, for the caller alone unless prepare, called with the new file before it takes its place,
-// says otherwise; nil does nothing. What lies at the path, a link for instance, is not written to. A writer that is
-// killed leaves a file whose name begins with [TempPrefix].
+// Write replaces the file at path with one that has data and mode 0600. prepare, if not nil, is called with the new
+// file before the replacement, for example to change its mode. A link at path is replaced, not followed. A writer that
+// is killed may leave a file whose name begins with [TempPrefix].
 func Write(path string, data []byte, prepare func(*os.File) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), TempPrefix(filepath.Base(path))+"*")
 	if err != nil {
@@ -31,5 +31,5 @@ func Write(path string, data []byte, prepare func(*os.File) error) error {
 	return err
 }
 
-// TempPrefix is what the names of files begin with that are to become the file called name.
+// TempPrefix returns the prefix of the names of temporary files that are renamed to name.
 func TempPrefix(name string) string { return "." + name + ".tmp" }

@@ -1,8 +1,8 @@
-// Package childlog takes down what a child process says. It exists because a child that writes into
-// a log by itself can fill the disk and put anything into it, and one that writes into a pipe can be
-// held up: slirp4netns must carry packets on also while its supervisor is stopped or its disk hangs.
+// Package childlog records the output of a child process. It exists because a child that writes to a log
+// file directly can fill the disk and write control characters, and a child that writes to a pipe can
+// block: slirp4netns must go on even while its supervisor is stopped or waits for a disk.
 //
-// So the child's end of the pipe does not block. What is said faster than it is read is lost.
+// So the child's end of the pipe is non-blocking. Output that comes faster than it is read is lost.
 package childlog
 
 import (
@@ -16,11 +16,11 @@ import (
 )
 
 const (
-	// mostKept is how much of what was said last [Log.Tail] has, in bytes.
-	mostKept = 8 << 10
-	// A child that fills the buffer between two reads is made to lose words: 640 KiB a second.
+	// tailSize is the maximum length of [Log.Tail], in bytes.
+	tailSize = 8 << 10
+	// If a child fills the buffer between two reads, the reader pauses, which limits it to 640 KiB a second.
 	bufferSize = 32 << 10
-	flooding   = 50 * time.Millisecond
+	floodPause = 50 * time.Millisecond
 )
 
 // Log is the pipe of one child.
@@ -35,30 +35,30 @@ type Log struct {
 	tail []byte
 }
 
-// New makes a pipe. What the child says is written to out as it comes, not in whole lines; out's
-// errors don't matter, and its Flush, if it has one, is called in the end. The caller calls either [Log.Started] or [Log.Close].
+// New makes a pipe. The child's output is written to out unbuffered, not in whole lines. Errors of out are
+// ignored; its Flush method, if it has one, is called at the end. The caller must call [Log.Started] or [Log.Close].
 func New(out io.Writer) (*Log, error) {
 	var fd [2]int
 	if err := unix.Pipe2(fd[:], unix.O_CLOEXEC); err != nil {
 		return nil, os.NewSyscallError("pipe2", err)
 	}
-	_ = unix.SetNonblock(fd[0], true) // before os.NewFile, so that it can be woken
+	_ = unix.SetNonblock(fd[0], true) // before os.NewFile, for SetReadDeadline
 	return &Log{
-		Child: os.NewFile(uintptr(fd[1]), "child's words"), r: os.NewFile(uintptr(fd[0]), "child's words"),
+		Child: os.NewFile(uintptr(fd[1]), "child's output"), r: os.NewFile(uintptr(fd[0]), "child's output"),
 		out: out, read: make(chan struct{}),
 	}, nil
 }
 
-// Close closes both ends, where there is no child.
+// Close closes both ends, if no child was started.
 func (l *Log) Close() {
 	l.Child.Close()
 	l.r.Close()
 }
 
-// Started closes the child's end, now that the child has it, and begins to read. The caller
-// calls [Log.Ended] in the end.
+// Started closes this process's copy of the child's end and starts reading. Call it when the child has been
+// started; the caller must call [Log.Ended] later.
 func (l *Log) Started() {
-	_ = unix.SetNonblock(int(l.Child.Fd()), true) // for every holder of this end
+	_ = unix.SetNonblock(int(l.Child.Fd()), true) // affects all copies of this end
 	l.Child.Close()
 	go func() {
 		defer close(l.read)
@@ -69,18 +69,18 @@ func (l *Log) Started() {
 				return
 			}
 			if n == len(buf) {
-				time.Sleep(flooding)
+				time.Sleep(floodPause)
 			}
 		}
 	}()
 }
 
-// Ended takes the rest once the child has ended; it does not wait for others who may have
-// the child's end too.
+// Ended reads the rest when the child has ended. It does not wait for other processes that have the
+// child's end open.
 func (l *Log) Ended() {
 	_ = l.r.SetReadDeadline(time.Unix(1, 0))
 	<-l.read
-	buf := make([]byte, 128<<10) // more than the pipe holds
+	buf := make([]byte, 128<<10) // larger than the pipe's buffer
 	if rc, err := l.r.SyscallConn(); err == nil {
 		_ = rc.Control(func(fd uintptr) {
 			for {
@@ -98,20 +98,20 @@ func (l *Log) Ended() {
 	}
 }
 
-func (l *Log) take(words []byte) {
-	if len(words) == 0 {
+func (l *Log) take(output []byte) {
+	if len(output) == 0 {
 		return
 	}
 	l.mu.Lock()
-	l.tail = append(l.tail, words...)
-	if over := len(l.tail) - mostKept; over > 0 {
+	l.tail = append(l.tail, output...)
+	if over := len(l.tail) - tailSize; over > 0 {
 		l.tail = append(l.tail[:0], l.tail[over:]...)
 	}
 	l.mu.Unlock()
-	_, _ = l.out.Write(words)
+	_, _ = l.out.Write(output)
 }
 
-// Tail returns what was said last, 8 KiB at most.
+// Tail returns the last 8 KiB of the output so far.
 func (l *Log) Tail() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -50,7 +50,7 @@ func TestTail(t *testing.T) {
 	l, cmd := start(t, &out, `i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; echo end`)
 	_ = cmd.Wait()
 	l.Ended()
-	if tail := l.Tail(); len(tail) != mostKept || !strings.HasSuffix(tail, "line 1999\nend\n") {
+	if tail := l.Tail(); len(tail) != tailSize || !strings.HasSuffix(tail, "line 1999\nend\n") {
 		t.Errorf("%d bytes: %.100q", len(tail), tail)
 	}
 }

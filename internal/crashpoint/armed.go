@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// Variable names the environment variable that holds how many steps this process may take; the
-// next one kills it. With the value "trace", the steps are named on stderr.
+// Variable is the environment variable with the number of steps that this process may take; the next
+// step kills it. With the value "trace", the steps are printed on stderr.
 const Variable = "SLIRPCTL_TEST_CRASH_AFTER"
 
 var (
@@ -18,7 +18,7 @@ var (
 	taken int
 )
 
-// Here counts a step, and dies if it is the one.
+// Here counts a step and kills the process if the limit is exceeded.
 func Here(step string) {
 	v := os.Getenv(Variable)
 	if v == "" {

@@ -1,8 +1,7 @@
 //go:build !crashpoints
 
-// Package crashpoint marks the steps at which the tests kill slirpctl, to see that every one of
-// them leaves a state that the next command understands. Without the build tag crashpoints it
-// is nothing.
+// Package crashpoint marks the steps at which tests kill slirpctl, to check that each of them leaves a
+// state that the next command understands. Without the build tag crashpoints it does nothing.
 package crashpoint
 
 // Here marks a step.

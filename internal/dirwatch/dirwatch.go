@@ -1,6 +1,6 @@
-// Package dirwatch tells when something changes in a directory. It uses fcntl(2)'s F_NOTIFY instead of
-// inotify(7): to close an inotify descriptor takes the kernel up to 30 ms, which the end of an instance
-// would wait for.
+// Package dirwatch reports changes in directories. It uses fcntl(2)'s F_NOTIFY instead of
+// inotify(7): closing an inotify descriptor takes up to 30 ms, which would delay the end of an
+// instance.
 package dirwatch
 
 import (
@@ -15,21 +15,21 @@ import (
 const changes = 0x80000000 | // DN_MULTISHOT
 	0x02 | 0x04 | 0x08 | 0x10 // DN_MODIFY, DN_CREATE, DN_DELETE, DN_RENAME
 
-// Watch watches directories. It belongs to one goroutine.
+// Watch watches directories. It is not safe for concurrent use.
 type Watch struct {
-	// C receives after a change, of which it may stand for several, and perhaps without one.
+	// C receives a value after one or more changes, and sometimes without a change.
 	C    chan os.Signal
 	dirs []int
 }
 
-// New returns a watch of no directory.
+// New returns a watch without directories.
 func New() *Watch {
 	w := &Watch{C: make(chan os.Signal, 1)}
 	signal.Notify(w.C, unix.SIGIO)
 	return w
 }
 
-// Set watches dirs, and no longer those before. The error is about those that can't be watched.
+// Set replaces the watched directories. The error is about those that can't be watched; the others are.
 func (w *Watch) Set(dirs ...string) error {
 	before := w.dirs
 	w.dirs = nil

@@ -1,6 +1,6 @@
-// Package fault has the kinds of failure that slirpctl's exit status tells apart, and how an error carries a
-// hint. It exists so that the command need not know the errors of every package: errors.Is finds the kind
-// of an error, and [Hint] what the user can do about it. It imports nothing of this module.
+// Package fault defines the kinds of failure that slirpctl's exit status distinguishes, and how errors carry
+// hints. It exists so that the command need not know the error types of all packages: errors.Is finds the kind
+// of an error, and [Hint] what the user can do about it. It imports no other package of this module.
 package fault
 
 import (
@@ -12,10 +12,10 @@ import (
 	"syscall"
 )
 
-// Kind is a kind of failure; its number is the exit status. It is an error only so that errors.Is takes it.
+// Kind is a kind of failure; its value is the exit status. It implements error only for errors.Is.
 type Kind int
 
-// The kinds. What is of none is a plain failure.
+// The kinds. An error without a kind is a general failure.
 const (
 	Usage       Kind = 2 // wrong usage or configuration
 	Unsupported Kind = 3 // not supported by slirp4netns or the host
@@ -26,13 +26,13 @@ const (
 
 func (k Kind) Error() string { return fmt.Sprintf("failure of kind %d", int(k)) }
 
-// Error is a failure of a kind, with a hint. Other packages have error types of their own only where somebody
-// reads their fields; those say their kind by a method Is and their hint by a method Hint.
+// Error is an error with a kind and a hint. Packages define other error types only if callers read their
+// fields; those have a method Is for the kind and a method Hint for the hint.
 type Error struct {
 	Kind Kind   // 0: that of Err
 	Msg  string // "": that of Err
-	Help string // what the user can do: at best a command to type; "": see Err
-	// Checks are those of `slirpctl probe` that may find the cause on this host, and so a better hint.
+	Help string // the hint: what the user can do, preferably a command to type; "": that of Err
+	// Checks are the checks of `slirpctl probe` that may find the cause on this host, and so a better hint.
 	Checks []string
 	Err    error // the cause; may be nil
 }
@@ -47,25 +47,25 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Is says which kind of failure it is.
+// Is reports whether target is the error's kind.
 func (e *Error) Is(target error) bool { return e.Kind != 0 && target == e.Kind }
 
-// Hint says what to do about it.
+// Hint returns e.Help.
 func (e *Error) Hint() string { return e.Help }
 
 // HostChecks returns e.Checks.
 func (e *Error) HostChecks() []string { return e.Checks }
 
-// New returns an error of a kind, with a hint or "". It can be compared, as one made by errors.New.
+// New returns an error with a kind and a hint, which may be "". It can be compared, like the result of errors.New.
 func New(kind Kind, msg, hint string) error { return &Error{Kind: kind, Msg: msg, Help: hint} }
 
-// Errorf is fmt.Errorf for an error of a kind, with a hint or "".
+// Errorf is fmt.Errorf for an error with a kind and a hint, which may be "".
 func Errorf(kind Kind, hint, format string, a ...any) error {
 	return &Error{Kind: kind, Err: fmt.Errorf(format, a...), Help: hint}
 }
 
-// Of returns the kind of err, 0 if it is of none. What the system says counts too: a time that is over, an
-// address in use. A shortage (EAGAIN) is of no kind: it may work the next time.
+// Of returns the kind of err, 0 if it has none. Some system errors have a kind too: an expired deadline, an
+// address in use. A shortage (EAGAIN) has none, even with a kind: a retry may succeed.
 func Of(err error) Kind {
 	is := func(kinds ...error) bool {
 		return slices.ContainsFunc(kinds, func(k error) bool { return errors.Is(err, k) })
@@ -87,7 +87,7 @@ func Of(err error) Kind {
 	return 0
 }
 
-// Hint returns the first hint, from the outside in, of err and what it wraps; or "".
+// Hint returns the first hint of err and the errors it wraps, outermost first; or "".
 func Hint(err error) (hint string) {
 	visit(err, func(err error) bool {
 		if h, ok := err.(interface{ Hint() string }); ok {
@@ -98,7 +98,7 @@ func Hint(err error) (hint string) {
 	return hint
 }
 
-// Checks returns the checks of `slirpctl probe` that may find the cause of err, the first list as in [Hint].
+// Checks returns the checks of `slirpctl probe` that may find the cause of err: the first list, in the order of [Hint].
 func Checks(err error) (checks []string) {
 	visit(err, func(err error) bool {
 		if c, ok := err.(interface{ HostChecks() []string }); ok {
@@ -109,7 +109,7 @@ func Checks(err error) (checks []string) {
 	return checks
 }
 
-// visit calls f for err and what it wraps, until f returns true.
+// visit calls f for err and the errors it wraps, until f returns true.
 func visit(err error, f func(error) bool) bool {
 	if err == nil {
 		return false

@@ -1,16 +1,16 @@
-// Package guest runs what has to be done inside the target's network namespace: it makes sockets
-// for the supervisor, and is the process of RootlessKit's child driver. It exists because the supervisor
-// itself can't go there: an ordinary user must join a user namespace first, which only a process of
-// its own can (setns(2)).
+// Package guest runs a helper process inside the target's network namespace. It creates sockets
+// for the supervisor and runs RootlessKit's child driver. It exists because the supervisor
+// can't enter the namespace itself: an ordinary user must join a user namespace first, which only a
+// single-threaded process can do (setns(2)).
 //
 // The agent is this same program, started by [Start] through package nsexec with the hidden
 // command [Command]. It serves requests on descriptor 3, a SOCK_SEQPACKET pair: one JSON request
 // a packet, one JSON reply, descriptors by SCM_RIGHTS. It ends when the supervisor's end closes,
 // so it can't outlive it.
 //
-// Who is root inside may be able to trace it, where it had to join the user namespace. So it has
-// nothing from its first instruction on but that socket, its stderr and the network namespace:
-// [nsexec.Confine] says what was taken. What it replies may be theirs.
+// If it had to join the user namespace, root inside may be able to trace it. So from its first
+// instruction it has only that socket, its stderr and the network namespace; see [nsexec.Confine].
+// Its replies are not trusted.
 package guest
 
 import (
@@ -38,7 +38,7 @@ const Command = "__guest"
 // maxBatch is how many descriptors fit into one message (SCM_MAX_FD, unix(7)).
 const maxBatch = 253
 
-// ErrEnded: the agent is gone, by itself or killed.
+// ErrEnded means that the agent has exited or was killed.
 var ErrEnded = errors.New("the helper in the namespace has ended")
 
 type request struct {
@@ -57,31 +57,31 @@ type reply struct {
 
 // Agent is a running helper. Its methods may be called concurrently.
 type Agent struct {
-	// Exposed says why the agent has the caller's files in view, where that could not be helped.
+	// Exposed says why the agent could not be kept from seeing the caller's files; nil if it can't see them.
 	Exposed error
 
 	proc *os.Process
-	dir  string // which is / in there; "": no other than here
+	dir  string // its root directory; "": the caller's or an empty one
 	done chan struct{}
 
 	mu   sync.Mutex // one request at a time
 	conn *os.File
 }
 
-// Config says where an agent runs, and what it has besides.
+// Config says where an agent runs, and what it may use.
 type Config struct {
-	Label  string    // its last argument, for those who look with ps
+	Label  string    // its last argument, shown by ps
 	Netns  *os.File  // the network namespace
-	Userns *os.File  // entered first; nil: stay
-	Log    io.Writer // gets the agent's stderr, as it comes; nil: none
-	// Dir is all that the agent has of the file system; "": nothing.
+	Userns *os.File  // joined first; nil: none
+	Log    io.Writer // receives the agent's stderr unbuffered; nil: none
+	// Dir is the only directory that the agent can see; "": none.
 	Dir string
 	// Tools lets the agent run the programs that RootlessKit's transparent mode needs: it has the
 	// whole file system, PATH, and the capabilities for addresses and rules.
 	Tools bool
 }
 
-// toolCaps are what ip(8), nft(8), iptables(8) and sockets with foreign addresses need.
+// toolCaps are the capabilities for ip(8), nft(8), iptables(8) and sockets with foreign addresses.
 const toolCaps = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_RAW | 1<<unix.CAP_NET_BIND_SERVICE
 
 // toolPath is the search path for those programs.
@@ -102,7 +102,7 @@ func Start(cfg Config) (*Agent, error) {
 	if out == nil {
 		out = io.Discard
 	}
-	words, err := childlog.New(out)
+	output, err := childlog.New(out)
 	if err != nil {
 		conn.Close()
 		return nil, err
@@ -110,7 +110,7 @@ func Start(cfg Config) (*Agent, error) {
 	cmd := nsexec.Cmd{
 		Args:      []string{"slirpctl", Command, cfg.Label},
 		Env:       []string{"GOMAXPROCS=2"},
-		Files:     []*os.File{nil, nil, words.Child, child},
+		Files:     []*os.File{nil, nil, output.Child, child},
 		JoinUser:  cfg.Userns,
 		JoinNet:   cfg.Netns,
 		Confine:   &nsexec.Confine{Root: cfg.Dir},
@@ -129,17 +129,17 @@ func Start(cfg Config) (*Agent, error) {
 	}
 	if err != nil {
 		conn.Close()
-		words.Close()
+		output.Close()
 		return nil, fmt.Errorf("start the helper in the namespace: %w", err)
 	}
-	words.Started()
+	output.Started()
 	a := &Agent{Exposed: exposed, proc: proc, done: make(chan struct{}), conn: conn}
 	if cmd.Confine.Root != "/" {
 		a.dir = cfg.Dir
 	}
 	go func() {
 		defer close(a.done)
-		defer words.Ended()
+		defer output.Ended()
 		_, _ = proc.Wait()
 	}()
 	return a, nil
@@ -194,7 +194,7 @@ func (a *Agent) call(ctx context.Context, req request) (fds []int, err error) {
 	case err == nil:
 		err = rerr
 	case !errors.Is(err, os.ErrDeadlineExceeded):
-		err = ErrEnded // closed meanwhile, which package os has no error for here
+		err = ErrEnded // conn was closed; RawConn.Read returns no os.ErrClosed
 	}
 	if err == nil && n == 0 {
 		err = ErrEnded
@@ -204,7 +204,7 @@ func (a *Agent) call(ctx context.Context, req request) (fds []int, err error) {
 	}
 	fds = rights(oob[:oobn])
 	if flags&unix.MSG_CTRUNC != 0 && len(fds) == 0 {
-		return nil, fmt.Errorf("%s: %w", req.Op, unix.EMFILE) // no room for a single one
+		return nil, fmt.Errorf("%s: %w", req.Op, unix.EMFILE) // not one descriptor could be received
 	}
 	var rep reply
 	if err := json.Unmarshal(buf[:n], &rep); err != nil {
@@ -222,11 +222,11 @@ func (a *Agent) call(ctx context.Context, req request) (fds []int, err error) {
 	return fds, nil
 }
 
-// failed turns a broken conversation into an error. After a deadline the next reply would
-// answer the wrong question, so the agent is ended.
+// failed returns the error for a failed request. It kills the agent: after a deadline, the next reply would be
+// the answer to this request.
 func (a *Agent) failed(req request, err error) error {
 	a.conn.Close()
-	_ = a.proc.Kill() // it may be past noticing
+	_ = a.proc.Kill() // it may not notice the closed socket
 	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, os.ErrClosed) {
 		err = ErrEnded
 	}
@@ -253,8 +253,8 @@ func closeAll(fds []int) {
 	}
 }
 
-// Sockets returns up to n new sockets that live in the namespace, non-blocking and close-on-exec; at
-// least one. The caller owns them. family is AF_INET or AF_INET6, typ SOCK_STREAM or SOCK_DGRAM.
+// Sockets returns at least one and up to n new sockets of the namespace, non-blocking and close-on-exec.
+// The caller owns them. family is AF_INET or AF_INET6, typ SOCK_STREAM or SOCK_DGRAM.
 func (a *Agent) Sockets(ctx context.Context, family, typ, n int) ([]int, error) {
 	return a.sockets(ctx, family, typ, 0, min(n, maxBatch))
 }
@@ -269,8 +269,8 @@ func (a *Agent) Netlink(ctx context.Context, protocol int) (fd int, err error) {
 	return fds[0], nil
 }
 
-// sockets returns one to n sockets that are what was asked for: else whoever got hold of the agent could
-// have this process wait for, or write to, something else.
+// sockets returns one to n sockets, and checks that they are of the requested family and type: a process that has
+// taken over the agent could otherwise make this process read from or write to other files.
 func (a *Agent) sockets(ctx context.Context, family, typ, protocol, n int) ([]int, error) {
 	req := request{Op: "sockets", Family: family, Type: typ, Protocol: protocol, Count: n}
 	fds, err := a.call(ctx, req)
@@ -285,14 +285,14 @@ func (a *Agent) sockets(ctx context.Context, family, typ, protocol, n int) ([]in
 	}
 	if !ok {
 		closeAll(fds)
-		return nil, a.failed(req, errors.New("not what was asked for"))
+		return nil, a.failed(req, errors.New("unexpected descriptors"))
 	}
 	return fds, nil
 }
 
 // RunChildDriver starts RootlessKit's builtin child driver in the namespace.
 func (a *Agent) RunChildDriver(ctx context.Context, opaque map[string]string) error {
-	seen := map[string][]byte{} // which JSON leaves as they are, other than strings
+	seen := map[string][]byte{} // JSON would change strings that are not UTF-8
 	for k, v := range opaque {
 		if below, ok := strings.CutPrefix(v, a.dir+"/"); ok && a.dir != "" {
 			v = "/" + below

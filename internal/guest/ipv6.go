@@ -14,26 +14,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// WaitIPv6 waits until the interface has a global IPv6 address that is past duplicate address
-// detection, and returns it: it subscribes to changes (rtnetlink(7), RTMGRP_IPV6_IFADDR), then looks,
-// then waits for the next change.
+// WaitIPv6 waits until the interface has a global IPv6 address that has passed duplicate address
+// detection, and returns it. It subscribes to changes (rtnetlink(7), RTMGRP_IPV6_IFADDR), then checks
+// after each change.
 func (a *Agent) WaitIPv6(ctx context.Context, tap string) (netip.Addr, error) {
 	changes, err := a.Netlink(ctx, unix.NETLINK_ROUTE)
 	if err != nil {
 		return netip.Addr{}, err
 	}
 	defer unix.Close(changes)
-	look, err := a.Netlink(ctx, unix.NETLINK_ROUTE)
+	query, err := a.Netlink(ctx, unix.NETLINK_ROUTE)
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	defer unix.Close(look)
+	defer unix.Close(query)
 	if err := unix.Bind(changes, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: unix.RTMGRP_IPV6_IFADDR}); err != nil {
 		return netip.Addr{}, fmt.Errorf("netlink: %w", err)
 	}
 	buf := make([]byte, 8192)
 	for {
-		addr, err := usableIPv6(ctx, look, tap)
+		addr, err := usableIPv6(ctx, query, tap)
 		if err != nil || addr.IsValid() {
 			return addr, err
 		}
@@ -44,13 +44,13 @@ func (a *Agent) WaitIPv6(ctx context.Context, tap string) (netip.Addr, error) {
 	}
 }
 
-// readable waits until there is something to read.
+// readable waits until fd is readable.
 func readable(ctx context.Context, fd int) error {
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		slice := 100 * time.Millisecond // and then a look at ctx
+		slice := 100 * time.Millisecond // then check ctx
 		if d, ok := ctx.Deadline(); ok {
 			slice = min(slice, time.Until(d))
 		}
@@ -65,8 +65,8 @@ func readable(ctx context.Context, fd int) error {
 	}
 }
 
-// usableIPv6 asks at a NETLINK_ROUTE socket for the interface's global IPv6 address, and returns the zero
-// one while it has none that is past duplicate address detection.
+// usableIPv6 queries a NETLINK_ROUTE socket for the interface's global IPv6 address. It returns the zero
+// address if none has passed duplicate address detection.
 func usableIPv6(ctx context.Context, fd int, ifname string) (found netip.Addr, err error) {
 	ifr, err := unix.NewIfreq(ifname)
 	if err != nil {
@@ -75,12 +75,12 @@ func usableIPv6(ctx context.Context, fd int, ifname string) (found netip.Addr, e
 	if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, ifr); err != nil {
 		return found, fmt.Errorf("interface %s: %w", ifname, err)
 	}
-	var ask [unix.SizeofNlMsghdr + unix.SizeofIfAddrmsg]byte
-	*(*unix.NlMsghdr)(unsafe.Pointer(&ask)) = unix.NlMsghdr{
-		Len: uint32(len(ask)), Type: unix.RTM_GETADDR, Flags: unix.NLM_F_REQUEST | unix.NLM_F_DUMP,
+	var req [unix.SizeofNlMsghdr + unix.SizeofIfAddrmsg]byte
+	*(*unix.NlMsghdr)(unsafe.Pointer(&req)) = unix.NlMsghdr{
+		Len: uint32(len(req)), Type: unix.RTM_GETADDR, Flags: unix.NLM_F_REQUEST | unix.NLM_F_DUMP,
 	}
-	ask[unix.SizeofNlMsghdr] = unix.AF_INET6
-	if err := unix.Sendto(fd, ask[:], 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	req[unix.SizeofNlMsghdr] = unix.AF_INET6
+	if err := unix.Sendto(fd, req[:], 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return found, fmt.Errorf("netlink: %w", err)
 	}
 	buf := make([]byte, 32<<10)
@@ -102,14 +102,15 @@ func usableIPv6(ctx context.Context, fd int, ifname string) (found netip.Addr, e
 				return found, nil
 			case unix.RTM_NEWADDR:
 				if addr, ok := usable(m, ifr.Uint32()); ok {
-					found = addr // read on: the rest of the answer is no answer to the next question
+					found = addr // continue, so that no part of the answer is left for the next request
 				}
 			}
 		}
 	}
 }
 
-// usable returns the address of an RTM_NEWADDR message if it is one to use.
+// usable returns the address of an RTM_NEWADDR message; ok is false if it is not usable yet, or of another interface
+// or scope.
 func usable(m syscall.NetlinkMessage, index uint32) (addr netip.Addr, ok bool) {
 	if len(m.Data) < unix.SizeofIfAddrmsg {
 		return addr, false

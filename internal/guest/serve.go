@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Serve is the life of an agent: it answers on descriptor 3 until the other end closes.
+// Serve is the agent's main function: it answers requests on descriptor 3 until the other end closes.
 func Serve() error {
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	const fd = 3
@@ -77,7 +77,7 @@ func sockets(family, typ, protocol, n int) ([]int, error) {
 		fd, err := unix.Socket(family, typ|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, protocol)
 		if err != nil {
 			if len(fds) > 0 {
-				break // better few than none, where descriptors are short
+				break // out of descriptors: return what there is
 			}
 			return nil, fmt.Errorf("socket: %w", err)
 		}

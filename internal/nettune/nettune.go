@@ -1,10 +1,9 @@
-// Package nettune sets, inside a network namespace, what makes TCP through slirp4netns quicker. It
-// exists because a new namespace takes its settings from the host's, where they are right for a
-// wire and not for a queue of memory between two processes.
+// Package nettune sets TCP settings of a network namespace that make TCP through slirp4netns faster. It
+// exists because a new namespace copies the host's settings, which are meant for a physical network and
+// not for a queue between two processes.
 //
-// What is set, and what else was tried, is measured by `make bench` (docs/benchmarks.md). TCP ends at
-// slirp4netns: what goes over a wire is a connection of slirp4netns's own on the host, with the
-// host's settings.
+// `make bench` measures the settings, and others that were tried (docs/benchmarks.md). TCP connections end
+// at slirp4netns: its own connections on the host use the host's settings.
 package nettune
 
 import (
@@ -14,35 +13,34 @@ import (
 	"github.com/slirpctl/slirpctl/internal/nsexec"
 )
 
-// congestion is the namespace's algorithm; only reno is allowed to every namespace by every
-// kernel (ip-sysctl.rst: tcp_allowed_congestion_control).
+// congestion is the sysctl of the congestion control algorithm, and fast the value to set. Only reno is allowed in all
+// namespaces by all kernels (ip-sysctl.rst: tcp_allowed_congestion_control).
 const (
 	congestion = "net/ipv4/tcp_congestion_control"
-	better     = "reno"
+	fast       = "reno"
 )
 
-// Needed reports whether the caller's own network namespace, from whose settings a new one is
-// made, has any that Apply would change.
+// Needed reports whether the caller's network namespace, whose settings a new namespace copies, has any
+// that Apply would change.
 func Needed() bool { return slow(read()) }
 
-// Apply sets what helps, in the caller's network namespace. BBR measures a bottleneck and paces
-// itself below it; reno does not. The benchmark's rows of settings compare the two for what the
-// namespace sends; the other direction does not depend on it.
+// Apply sets the settings in the caller's network namespace: it replaces BBR, which measures a bottleneck and
+// paces itself below it, by reno. The benchmark compares the two for data that the namespace sends; the
+// other direction does not depend on it.
 func Apply() error {
 	if !slow(read()) {
 		return nil
 	}
-	return os.WriteFile("/proc/sys/"+congestion, []byte(better), 0)
+	return os.WriteFile("/proc/sys/"+congestion, []byte(fast), 0)
 }
 
-// Enter applies the settings in another network namespace, to get into which userns must be entered
-// first unless it is nil.
+// Enter applies the settings in another network namespace; userns, if not nil, is joined first.
 func Enter(netns, userns *os.File) error {
 	now, err := nsexec.Sysctl(userns, netns, congestion, "", "")
 	if err != nil || !slow(now) {
 		return err
 	}
-	_, err = nsexec.Sysctl(userns, netns, congestion, "", better)
+	_, err = nsexec.Sysctl(userns, netns, congestion, "", fast)
 	return err
 }
 

@@ -1,6 +1,6 @@
-// Package resolvconf reads resolv.conf(5) as glibc does, and writes the one of a namespace. It exists
-// because three places need the same reading: what a namespace is told, what it is warned of, and
-// what the probe says about the host.
+// Package resolvconf parses resolv.conf(5) as glibc does, and makes the resolv.conf of a namespace. It exists
+// because three places must parse it the same way: the content for a namespace, warnings about it, and
+// the probe of the host.
 package resolvconf
 
 import (
@@ -13,15 +13,15 @@ import (
 // Path is the host's resolv.conf.
 const Path = "/etc/resolv.conf"
 
-// File is what a resolv.conf says.
+// File is the content of a resolv.conf.
 type File struct {
 	Nameservers []netip.Addr
-	// Search are its lines about search lists and options, which don't depend on who answers.
+	// Search are the lines "search", "domain" and "options", which don't depend on the name servers.
 	Search []string
 }
 
-// Parse reads a resolv.conf. As in glibc (resolv/res_init.c) a keyword begins its line and a space
-// or a tab ends it; what can't be understood is left out.
+// Parse parses a resolv.conf. As in glibc (resolv/res_init.c), a keyword must begin its line and is ended
+// by a space or a tab; invalid lines are ignored.
 func Parse(text string) File {
 	var f File
 	for line := range strings.Lines(text) {
@@ -48,15 +48,15 @@ func Parse(text string) File {
 	return f
 }
 
-// Read reads the host's resolv.conf; one that can't be read is empty.
+// Read reads the host's resolv.conf. If it can't be read, the result is empty.
 func Read() File {
 	text, _ := os.ReadFile(Path)
 	return Parse(string(text))
 }
 
-// Has reports whether f names a server with an IPv4, and one with an IPv6 address. slirp4netns hands
-// questions to its own IPv4 address on to the first of the one kind, to its IPv6 address on to the
-// first of the other.
+// Has reports whether f has a name server with an IPv4 address, and one with an IPv6 address. slirp4netns
+// forwards queries to its IPv4 DNS address to the first IPv4 server, and those to its IPv6 DNS address to
+// the first IPv6 server.
 func (f File) Has() (ipv4, ipv6 bool) {
 	for _, a := range f.Nameservers {
 		ipv4 = ipv4 || a.Is4()
@@ -65,10 +65,10 @@ func (f File) Has() (ipv4, ipv6 bool) {
 	return ipv4, ipv6
 }
 
-// Guest returns what a namespace's resolv.conf holds on a host with f: the built-in DNS at dns and
-// at dns6, which is not valid without IPv6, whichever gets answers first, and the host's search list
-// and options. It is "" if dns is not valid. mute says that nobody will answer, because the host has IPv6
-// servers only.
+// Guest returns the content of a namespace's resolv.conf on a host with f: the built-in DNS at dns and
+// dns6, which is not valid without IPv6, those that the host has servers for first; and the host's search
+// list and options. It is "" if dns is not valid. mute means that no server is reachable, because the host has
+// only IPv6 servers.
 func (f File) Guest(dns, dns6 netip.Addr) (text string, mute bool) {
 	if !dns.IsValid() {
 		return "", false

@@ -2,7 +2,7 @@
 
 package rlimit
 
-// getrlimit is getrlimit(2): 0, or a negative errno.
+// getrlimit calls getrlimit(2). It returns 0 or a negative errno.
 //
 //go:noescape
 func getrlimit(resource uintptr, l *Limit) int

@@ -12,7 +12,7 @@ TEXT ·entry(SB), NOSPLIT|NOFRAME, $0-0
 	SYSCALL
 	LEAQ	·noSpace(SB), BX
 	MOVQ	0(SP), CX
-	CMPQ	CX, $const_leastSpace
+	CMPQ	CX, $const_minSpace
 	JCS	fail
 	MOVQ	$7, DI // RLIMIT_NOFILE, of which the runtime takes the hard one
 	MOVQ	SP, SI
@@ -20,7 +20,7 @@ TEXT ·entry(SB), NOSPLIT|NOFRAME, $0-0
 	SYSCALL
 	LEAQ	·noFiles(SB), BX
 	MOVQ	8(SP), CX
-	CMPQ	CX, $const_leastFiles
+	CMPQ	CX, $const_minFiles
 	JCS	fail
 	ADDQ	$16, SP
 	JMP	_rt0_amd64_linux(SB)

@@ -13,7 +13,7 @@ TEXT ·entry(SB), NOSPLIT|NOFRAME, $0-0
 	SVC
 	MOVD	$·noSpace(SB), R9
 	MOVD	0(RSP), R2
-	MOVD	$const_leastSpace, R3
+	MOVD	$const_minSpace, R3
 	CMP	R3, R2
 	BLO	fail
 	MOVD	$7, R0 // RLIMIT_NOFILE, of which the runtime takes the hard one
@@ -22,7 +22,7 @@ TEXT ·entry(SB), NOSPLIT|NOFRAME, $0-0
 	SVC
 	MOVD	$·noFiles(SB), R9
 	MOVD	8(RSP), R2
-	CMP	$const_leastFiles, R2
+	CMP	$const_minFiles, R2
 	BLO	fail
 	ADD	$16, RSP
 	JMP	_rt0_arm64_linux(SB)

@@ -1,6 +1,6 @@
-// Package trust decides whether root may read or execute a file. It exists because root's
-// environment can be somebody else's (HOME and PATH kept by sudo -E): what is then found in a
-// user's directory would be that user's to write, and root's to obey.
+// Package trust decides whether root may read or execute a file. It exists because root may have
+// another user's environment (HOME and PATH kept by sudo -E), and then find configuration and programs
+// in directories that the user can write to.
 package trust
 
 import (
@@ -20,29 +20,28 @@ import (
 
 // Error says that a file is not safe for root to use.
 type Error struct {
-	Path   string // as it was named
+	Path   string // as given
 	Reason string // "/home/u belongs to user 1000"
 }
 
-// Error gives one line.
+// Error returns one line.
 func (e *Error) Error() string { return fmt.Sprintf("root does not use %s: %s", e.Path, e.Reason) }
 
-// Hint says what to do about it.
+// Hint returns the hint for the user.
 func (e *Error) Hint() string {
-	return "let it and every directory above it belong to root, writable by root only (chown root, chmod go-w), or name another file"
+	return "make root the owner and only writer of it and of every directory above it (chown root, chmod go-w), or name another file"
 }
 
-// Is says which kind of failure it is.
+// Is reports whether target is the error's kind.
 func (*Error) Is(target error) bool { return target == fault.Usage }
 
-// Check returns an [*Error] if the caller is root and somebody else could have written the file at
-// path, or could put another in its place: the file, each directory above it and each symbolic
-// link on the way must belong to root, and only root may write to them. A directory with the sticky
-// bit may be writable by others. What stands the check can be opened by its path afterwards,
-// because nobody but root can change what it leads to. For other callers, and for what
-// doesn't exist, Check returns nil.
+// Check returns an [*Error] if the caller is root and another user could have written or replaced the
+// file at path: the file, each directory above it and each symbolic link in the path must belong to
+// root, and only root may write to them. A directory with the sticky bit may be writable by others.
+// After a successful check the path can be opened, because only root can change what it leads to.
+// Check returns nil for other callers, and if the file doesn't exist.
 //
-// Root in a user namespace accepts owners that have no number there, such as the real root.
+// In a user namespace, root also accepts owners that are not mapped, such as the real root.
 func Check(path string) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -60,7 +59,7 @@ func check(path string) error {
 		if err != nil {
 			return err
 		}
-		full = dir + "/" + path // not cleaned: what .. means is known once the links before it are followed
+		full = dir + "/" + path // not cleaned: ".." depends on the links before it
 	}
 	refuse := func(format string, a ...any) error { return &Error{path, fmt.Sprintf(format, a...)} }
 	at, todo, links := "/", split(full), 0
@@ -68,7 +67,7 @@ func check(path string) error {
 		info, err := os.Lstat(at)
 		switch {
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
-			return nil // opening it fails too
+			return nil // opening it will fail too
 		case err != nil:
 			return refuse("%v", err)
 		}
@@ -77,8 +76,8 @@ func check(path string) error {
 		}
 		if info.Mode()&fs.ModeSymlink != 0 {
 			if isMagic(at) {
-				// A descriptor of the caller's own, such as a shell's <(…), or the root or directory
-				// of a process. It has no path that could be looked at.
+				// A descriptor of the caller, such as a shell's <(…), or the root or working directory
+				// of a process. It has no path that could be checked.
 				return checkMagic(at, len(todo) > 0, refuse)
 			}
 			if links++; links > maxLinks {
@@ -104,15 +103,15 @@ func split(path string) []string {
 	return strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
 }
 
-// unsafe says who else can change what info describes, or "".
+// unsafe returns which other user can change the file, or "".
 func unsafe(info fs.FileInfo) string {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
-		return "has an owner that can't be told"
+		return "has an unknown owner"
 	}
 	if owner := int(st.Uid); owner != 0 && owner != UnmappedUID() {
 		if _, err := os.Stat(uidMap); err != nil {
-			return fmt.Sprintf("belongs to user %d, as far as can be told without /proc", owner)
+			return fmt.Sprintf("belongs to user %d (without /proc, user namespaces can't be considered)", owner)
 		}
 		return fmt.Sprintf("belongs to user %d", owner)
 	}
@@ -121,13 +120,13 @@ func unsafe(info fs.FileInfo) string {
 	case mode&(fs.ModeSymlink|fs.ModeDevice) != 0, mode.IsDir() && mode&fs.ModeSticky != 0:
 	case mode.Perm()&0o002 != 0:
 		return "can be written by everybody"
-	case mode.Perm()&0o020 != 0: // by an access control list too, whose mask shows here
+	case mode.Perm()&0o020 != 0: // also by an access control list, whose mask these bits are
 		return fmt.Sprintf("can be written by group %d", st.Gid)
 	}
 	return ""
 }
 
-// isMagic reports whether the link at path is one of /proc/PID's, which don't lead where their text says.
+// isMagic reports whether path is a magic link of /proc/PID, which does not lead where its text says.
 func isMagic(path string) bool {
 	var st unix.Statfs_t
 	if unix.Statfs(filepath.Dir(path), &st) != nil || st.Type != unix.PROC_SUPER_MAGIC {
@@ -137,7 +136,7 @@ func isMagic(path string) bool {
 	if err != nil || filepath.IsAbs(to) {
 		return true
 	}
-	// /proc/self and the like lead to a number or a file beside them; pipe:[1] leads nowhere.
+	// /proc/self and similar links lead to an entry of the same directory; pipe:[1] leads nowhere.
 	_, err = os.Lstat(filepath.Join(filepath.Dir(path), to))
 	return err != nil
 }
@@ -148,7 +147,7 @@ func checkMagic(path string, isParent bool, refuse func(string, ...any) error) e
 	}
 	info, err := os.Stat(path)
 	if err != nil || !info.Mode().IsRegular() {
-		return nil // a pipe or a terminal that the caller handed over
+		return nil // a pipe or a terminal that the caller passed
 	}
 	if reason := unsafe(info); reason != "" {
 		return refuse("the file %s", reason)
@@ -158,8 +157,8 @@ func checkMagic(path string, isParent bool, refuse func(string, ...any) error) e
 
 const uidMap = "/proc/self/uid_map"
 
-// UnmappedUID returns the owner that files of users outside our user namespace seem to have, such
-// as those of the real root (user_namespaces(7)). In the initial namespace, where there are none, it is 0.
+// UnmappedUID returns the user id shown for files of users that are not mapped in our user namespace, such
+// as the real root (user_namespaces(7)). It is 0 in the initial user namespace, where all users are mapped.
 func UnmappedUID() int {
 	var first, under, count uint64
 	data, err := os.ReadFile(uidMap)
