@@ -19,7 +19,7 @@ import (
 
 // Backend is the instance that a server serves.
 type Backend interface {
-	// State returns the instance's state, without forwards.
+	// State returns the instance's state; its forwards may be missing.
 	State() instance.State
 	// Forwards returns the manager of the forwards.
 	Forwards() *hostfwd.Manager

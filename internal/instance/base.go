@@ -3,12 +3,12 @@
 //
 // Layout, below a base directory of mode 0700 that belongs to the caller:
 //
-//	BASE/.lock          held (exclusive, briefly) while an instance is made, cleaned or removed
+//	BASE/.lock          held (exclusive, briefly) while an instance is created, cleaned up or removed
 //	BASE/.new-…         an instance being created
 //	BASE/.gone-…        an instance being removed; leftovers of both are removed under BASE/.lock
 //	BASE/.cache/        detected features; may be removed at any time
-//	BASE/NAME/lock      held by the supervisor while it runs: whether it runs is told by this lock,
-//	                    never by a PID
+//	BASE/NAME/lock      held by the supervisor while it runs: only this lock says that it runs,
+//	                    never a PID
 //	BASE/NAME/state.json, log, control.sock, api.sock, …
 //
 // All locks are open-file-description locks (fcntl(2), F_OFD_SETLK): they are released with the last

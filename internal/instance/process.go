@@ -53,8 +53,8 @@ func parseTimeOffset(data []byte) uint64 {
 	return 0
 }
 
-// parseStat takes the state letter (field 3) and start time (field 22) out of /proc/PID/stat.
-// The command name in field 2 may hold anything, so fields are counted from the last ")".
+// parseStat returns the state letter (field 3) and the start time (field 22) of /proc/PID/stat.
+// The command name in field 2 may have any characters, so fields are counted from the last ")".
 func parseStat(data []byte) (state byte, start uint64, err error) {
 	i := bytes.LastIndexByte(data, ')')
 	if i < 0 {
@@ -71,7 +71,7 @@ func parseStat(data []byte) (state byte, start uint64, err error) {
 	return f[0][0], start, nil
 }
 
-// Identify returns the identity of a process that runs now.
+// Identify returns the identity of a running process.
 func Identify(role string, pid int) ProcessState {
 	start, _ := StartTime(pid)
 	return ProcessState{Role: role, PID: pid, Start: start}

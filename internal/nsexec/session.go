@@ -25,7 +25,7 @@ type Namespace struct {
 //
 //	parent                  monitor (stays outside)         copy
 //	fork ─────────────────▶ setsid, controlling terminal
-//	                        fork ─────────────────────────▶ control groups, session keyring, groups
+//	                        fork ─────────────────────────▶ cgroups, session keyring, groups
 //	                                                        setns (each), fork into the PID namespace
 //	      ◀──────────────────────────────────── pid ──────  process group, foreground
 //	                                                        root, identity, mounts, capabilities

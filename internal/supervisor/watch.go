@@ -120,7 +120,7 @@ func (w *watcher) report(then func()) {
 	}
 }
 
-// end ends the instance.
+// end makes watch return status, and lost as the error.
 func (w *watcher) end(status int) { w.over, w.status, w.err = true, status, w.lost }
 
 func (w *watcher) commandEnded() {

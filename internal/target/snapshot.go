@@ -28,7 +28,7 @@ var kinds = []struct {
 	{"time", unix.CLONE_NEWTIME},
 }
 
-// Name returns the name below /proc/PID/ns of the kind of namespace that setns(2) has the flag for.
+// Name returns the name below /proc/PID/ns of the kind of namespace with the given setns(2) flag.
 func Name(flag int) string {
 	for _, k := range kinds {
 		if k.flag == flag {
@@ -54,7 +54,7 @@ type Identity struct {
 	UIDMap string
 }
 
-// MayBecome reports whether a process in there may have, or get, the rights of user uid of the caller's user namespace.
+// MayBecome reports whether a process of that user namespace may have, or get, the rights of user uid of the caller's.
 func (id *Identity) MayBecome(uid int) bool {
 	if id.UIDMap == "" {
 		return id.OuterUID == 0 || id.OuterUID == uid

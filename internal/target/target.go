@@ -164,8 +164,8 @@ func (t *Target) compareUserns() error {
 }
 
 // FromNetns pins a network namespace by path, or by bare name below /run/netns. The user
-// namespace is the one that owns it, unless named. Errors: [ErrGone], [ErrOwnNetns],
-// [*UsernsError].
+// namespace is the one that owns it, unless userns names one. Errors: [ErrGone], [ErrOwnNetns], or
+// [fault.Unsupported] if the user namespace can't be opened.
 func FromNetns(path, userns string) (*Target, error) {
 	return fromNetns(path, userns, os.Getpid())
 }
