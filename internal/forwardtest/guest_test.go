@@ -166,7 +166,7 @@ func askMain(args []string) int {
 
 func ask(network, addr string) (string, error) {
 	var d net.Dialer
-	d.Timeout = patience
+	d.Timeout = testTimeout
 	if network == "udp" {
 		// Datagrams may be lost, one that comes too early for example.
 		for range 20 {
@@ -182,7 +182,7 @@ func ask(network, addr string) (string, error) {
 		return "", err
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(testTimeout))
 	all, err := io.ReadAll(c)
 	if err == nil && len(all) == 0 {
 		err = io.ErrUnexpectedEOF
@@ -240,7 +240,7 @@ func (w *world) up(name string, args ...string) *guest {
 	}
 	w.t.Cleanup(func() {
 		g.in.Close() // ends the guest, and with it the instance
-		defer time.AfterFunc(patience, func() { _ = g.cmd.Process.Kill() }).Stop()
+		defer time.AfterFunc(testTimeout, func() { _ = g.cmd.Process.Kill() }).Stop()
 		if err := g.cmd.Wait(); err != nil {
 			w.t.Errorf("up: %v\n%s", err, g.stderr.String())
 		}

@@ -29,8 +29,8 @@ const (
 	envInside = "FORWARDTEST_INSIDE"
 )
 
-// patience is how long anything may take that has to happen; nothing is asserted about time.
-const patience = time.Minute
+// testTimeout is how long anything may take that has to happen; nothing is asserted about time.
+const testTimeout = time.Minute
 
 // TestMain lets a copy of the test binary stand in for the programs inside the namespaces.
 func TestMain(m *testing.M) {
@@ -236,7 +236,7 @@ func (w *world) state() string { return filepath.Join(w.dir, "state") }
 
 func (w *world) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, bin(w.t, "slirpctl"), append([]string{"--state-dir", w.state()}, args...)...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir, "XDG_CONFIG_HOME=" + w.dir, "TMPDIR=" + w.dir, "SLIRPCTL_TIMEOUT=" + patience.String()}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir, "XDG_CONFIG_HOME=" + w.dir, "TMPDIR=" + w.dir, "SLIRPCTL_TIMEOUT=" + testTimeout.String()}
 	return cmd
 }
 
@@ -247,7 +247,7 @@ type result struct {
 
 func (w *world) run(args ...string) result {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*testTimeout)
 	defer cancel()
 	cmd := w.command(ctx, args...)
 	var stdout, stderr bytes.Buffer
@@ -312,7 +312,7 @@ func (w *world) list(name string) []row {
 // eventually waits until f succeeds.
 func eventually(t testing.TB, f func() error) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(testTimeout)
 	for {
 		err := f()
 		if err == nil {

@@ -104,10 +104,10 @@ func TestFamilies(t *testing.T) {
 				port := g.listen("tcp4", "0.0.0.0:0", "echo")
 				answers := func(host string, p int, want bool) {
 					t.Helper()
-					c, err := net.DialTimeout("tcp", net.JoinHostPort(host, fmt.Sprint(p)), patience)
+					c, err := net.DialTimeout("tcp", net.JoinHostPort(host, fmt.Sprint(p)), testTimeout)
 					if err == nil {
 						defer c.Close()
-						_ = c.SetDeadline(time.Now().Add(patience))
+						_ = c.SetDeadline(time.Now().Add(testTimeout))
 						err = echo(c, "x")
 					}
 					if (err == nil) != want {
@@ -189,12 +189,12 @@ func TestFailedForward(t *testing.T) {
 		})
 		taken.Close()
 		eventually(t, func() error {
-			c, err := net.DialTimeout("tcp", local(f.HostPort), patience)
+			c, err := net.DialTimeout("tcp", local(f.HostPort), testTimeout)
 			if err != nil {
 				return err
 			}
 			defer c.Close()
-			_ = c.SetDeadline(time.Now().Add(patience))
+			_ = c.SetDeadline(time.Now().Add(testTimeout))
 			return echo(c, "back")
 		})
 		eventually(t, func() error {

@@ -68,12 +68,12 @@ func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(
 
 func dial(t testing.TB, addr string) *net.TCPConn {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", addr, patience)
+	c, err := net.DialTimeout("tcp", addr, testTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(3 * patience))
+	_ = c.SetDeadline(time.Now().Add(3 * testTimeout))
 	return c.(*net.TCPConn)
 }
 
@@ -81,7 +81,7 @@ func dial(t testing.TB, addr string) *net.TCPConn {
 // reset at once, because nobody listens inside, is fine.
 func checkListens(t testing.TB, addr string) {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", addr, patience)
+	c, err := net.DialTimeout("tcp", addr, testTimeout)
 	if err == nil {
 		c.Close()
 	} else if !errors.Is(err, syscall.ECONNRESET) {
@@ -213,13 +213,13 @@ func testParallel(t *testing.T, g *guest) {
 		wg.Go(func() {
 			atOnce <- struct{}{}
 			defer func() { <-atOnce }()
-			c, err := net.DialTimeout("tcp", local(f.HostPort), 3*patience)
+			c, err := net.DialTimeout("tcp", local(f.HostPort), 3*testTimeout)
 			if err != nil {
 				errs[i] = err
 				return
 			}
 			conns[i] = c
-			_ = c.SetDeadline(time.Now().Add(3 * patience))
+			_ = c.SetDeadline(time.Now().Add(3 * testTimeout))
 			errs[i] = echo(c, strings.Repeat(strconv.Itoa(i), 1000))
 		})
 	}
@@ -242,7 +242,7 @@ func testNobodyListens(t *testing.T, g *guest) {
 	port := g.listen("tcp4", "0.0.0.0:0", "echo")
 	f := g.forward("127.0.0.1", port, "tcp")
 	g.close("tcp4", "0.0.0.0:0")
-	c, err := net.DialTimeout("tcp", local(f.HostPort), patience)
+	c, err := net.DialTimeout("tcp", local(f.HostPort), testTimeout)
 	if err != nil {
 		if os.IsTimeout(err) {
 			t.Error(err)
@@ -250,7 +250,7 @@ func testNobodyListens(t *testing.T, g *guest) {
 		return // the end came even before
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(testTimeout))
 	if n, err := c.Read(make([]byte, 1)); n > 0 || os.IsTimeout(err) {
 		t.Errorf("read %d bytes, %v", n, err)
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
-// job is a forward of a batch on its way to listening.
+// job is a forward of a batch while it is being opened.
 type job struct {
 	index int
 	asked Forward
@@ -19,18 +19,18 @@ type job struct {
 	l     Listener
 }
 
-// picks reports whether j's host port is not known before it is open.
+// picks reports whether j's host port is unknown until it is open.
 func (j *job) picks() bool { return j.asked.HostPort == 0 || j.asked.HostPortEnd != 0 }
 
 func (j *job) fail(err error) *AddError { return &AddError{j.index, j.asked, err} }
 
-// MaxForwards is how many forwards a [Manager] keeps at most.
+// MaxForwards is the maximum number of forwards of a [Manager].
 const MaxForwards = 65536
 
-// ErrTooMany is a forward beyond [MaxForwards].
+// ErrTooMany reports more than [MaxForwards] forwards.
 var ErrTooMany = fault.New(fault.Usage, fmt.Sprintf("an instance has at most %d forwards", MaxForwards), "")
 
-// plan resolves and checks all of fs, which come on top of have forwards.
+// plan resolves and checks all of fs, which are added to have existing forwards.
 func (m *Manager) plan(fs []Forward, have int) ([]*job, error) {
 	if room := MaxForwards - have; len(fs) > room {
 		return nil, &AddError{room, fs[room], ErrTooMany}
@@ -71,7 +71,7 @@ func (m *Manager) resolve(f Forward, guest netip.Addr) (*entry, error) {
 	}
 	if f.HostPortEnd != 0 {
 		if f.HostPort == 0 || f.HostPortEnd < f.HostPort {
-			return nil, badField("host port", "range %d-%d is none", f.HostPort, f.HostPortEnd)
+			return nil, badField("host port", "range %d-%d is empty", f.HostPort, f.HostPortEnd)
 		}
 		e.f.HostPort, e.f.HostPortEnd = 0, 0 // until one is picked
 	}
@@ -83,12 +83,12 @@ func checkGuest(a netip.Addr) error {
 	case !a.IsValid():
 		return badField("guest address", "is missing")
 	case a.IsUnspecified() || a.IsMulticast() || a.Zone() != "":
-		return badField("guest address", "%s can't be one", a)
+		return badField("guest address", "%s is not a unicast address", a)
 	}
 	return nil
 }
 
-// reserve enters the jobs that know their host port into the books.
+// reserve adds the jobs whose host port is known to the table of host ports.
 func (m *Manager) reserve(jobs []*job) error {
 	for i, j := range jobs {
 		if j.e.f.HostPort == 0 {
@@ -108,9 +108,9 @@ func (m *Manager) release(jobs []*job) {
 	}
 }
 
-// openAll opens all reserved jobs or none; then none is reserved any more. Those with a given
-// host port go first and those with any free one last, so that no port is picked that the
-// batch needs.
+// openAll opens all reserved jobs or none; on failure it also drops the reservations. Jobs with
+// a given host port go first and those with any free port last, so that no port is picked that
+// the batch needs.
 func (m *Manager) openAll(ctx context.Context, jobs []*job) error {
 	var opened []*job
 	fail := func(j *job, err error) error {
@@ -152,8 +152,8 @@ func (m *Manager) openOne(ctx context.Context, j *job) error {
 	return nil
 }
 
-// takeBack closes what was opened, last first, and returns cause, with what went wrong. After
-// a closing that timed out, it does not wait for the others to do so as well.
+// takeBack closes what was opened, last first, and returns cause with any further errors. After
+// a close that timed out, it does not wait for the others to time out as well.
 func takeBack(opened []*job, cause error) error {
 	for i, j := range slices.Backward(opened) {
 		err := j.l.Close()
@@ -165,14 +165,14 @@ func takeBack(opened []*job, cause error) error {
 			for _, rest := range opened[:i] {
 				rest.l = nil
 			}
-			return fmt.Errorf("%w (nor %d others)", cause, i)
+			return fmt.Errorf("%w (and %d others)", cause, i)
 		}
 	}
 	return cause
 }
 
-// groupLen counts the jobs, from the first, that are to pick the same host port; it is 1 where
-// the port is given.
+// groupLen counts the jobs, from the first, that must pick the same host port; it is 1 if the
+// port is given.
 func groupLen(jobs []*job) int {
 	a := jobs[0].asked
 	if !jobs[0].picks() {
@@ -193,10 +193,10 @@ func groupLen(jobs []*job) int {
 }
 
 // sameNumberTries is how often a port that is free for the first protocol may turn out to be
-// taken for another; with half of the ports taken, all tries fail once in 2^16.
+// taken for another. With half of the ports taken, all attempts fail once in 2^16.
 const sameNumberTries = 16
 
-// openGroup opens jobs that are to pick the same host port, or else each on its own.
+// openGroup opens jobs that should pick the same host port, or else each on its own.
 func (m *Manager) openGroup(ctx context.Context, group []*job) (*job, error) {
 	j, err := m.pick(ctx, group)
 	if err == nil || len(group) == 1 || !errors.Is(err, syscall.EADDRINUSE) {
@@ -210,7 +210,7 @@ func (m *Manager) openGroup(ctx context.Context, group []*job) (*job, error) {
 	return nil, nil
 }
 
-// pick opens all of group on one host port, or none and returns the one that failed.
+// pick opens all of group on one host port, or none, and then returns the one that failed.
 func (m *Manager) pick(ctx context.Context, group []*job) (failed *job, err error) {
 	asked := group[0].asked
 	if asked.HostPortEnd == 0 {
@@ -221,7 +221,7 @@ func (m *Manager) pick(ctx context.Context, group []*job) (failed *job, err erro
 		}
 		return failed, err
 	}
-	var first error // why the range's first port can't be had
+	var first error // why the range's first port failed
 	for port := int(asked.HostPort); port <= int(asked.HostPortEnd); port++ {
 		if first != nil && m.busy(group, uint16(port)) {
 			continue
@@ -237,7 +237,7 @@ func (m *Manager) pick(ctx context.Context, group []*job) (failed *job, err erro
 	return group[0], fmt.Errorf("no host port of %d-%d is free: %w", asked.HostPort, asked.HostPortEnd, first)
 }
 
-// busy reports, quickly, whether a host port is taken for any of group.
+// busy reports, by a quick check, whether a host port is taken for any of group.
 func (m *Manager) busy(group []*job, port uint16) bool {
 	for _, j := range group {
 		f := j.e.f
@@ -249,8 +249,8 @@ func (m *Manager) busy(group []*job, port uint16) bool {
 	return false
 }
 
-// openSame opens the first of group on port, or for 0 on one that the handler picks, and the others
-// on the same. If one fails, it is returned, and none is open.
+// openSame opens the first of group on port (0: the handler picks one) and the others on the
+// same port. If one fails, it is returned, and none is open.
 func (m *Manager) openSame(ctx context.Context, group []*job, port uint16) (*job, error) {
 	for i, j := range group {
 		j.e.f.HostPort = port
@@ -269,7 +269,7 @@ func (m *Manager) openSame(ctx context.Context, group []*job, port uint16) (*job
 	return nil, nil
 }
 
-// openTaken opens j and enters it into the books.
+// openTaken opens j and adds it to the table of host ports.
 func (m *Manager) openTaken(ctx context.Context, j *job) error {
 	if j.e.f.HostPort != 0 {
 		if err := m.taken.take(j.e); err != nil {

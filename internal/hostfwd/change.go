@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// Set makes the forwards exactly fs and returns them in that order. A forward that stays is
-// not touched and keeps its id: one that is the same, or the same but for a host port that is
-// in the range asked for, or 0 then and now. New ones are opened before old ones are closed,
-// except where the two want the same host port. If a new one can't be had, the error is an
-// [*AddError] and the forwards are what they were; the error names one that could
-// not be put back.
+// Set makes the forwards exactly fs and returns them in that order. A forward that remains is
+// not touched and keeps its id: one that is equal, or equal except for a host port that is
+// within the requested range, or was picked for 0 before and is 0 now. New forwards are opened
+// before old ones are closed, except where the two want the same host port. On failure the
+// error is an [*AddError] and the forwards are unchanged; the error names any that could not be
+// reopened.
 func (m *Manager) Set(ctx context.Context, fs []Forward) ([]Status, error) {
 	if err := m.lock(ctx); err != nil {
 		return nil, err
@@ -31,8 +31,8 @@ func (m *Manager) Set(ctx context.Context, fs []Forward) ([]Status, error) {
 		return nil, err
 	}
 
-	// Colliding jobs have to wait until old ones have left their ports. A job that revives a
-	// forward that is down has its port already.
+	// Colliding jobs must wait until old forwards have released their ports. A job that revives
+	// a forward that is down has its port already.
 	var free, revived, colliding []*job
 	leaving, isOld := map[*entry]bool{}, map[*entry]bool{}
 	for _, e := range old {
@@ -80,11 +80,11 @@ func (m *Manager) Set(ctx context.Context, fs []Forward) ([]Status, error) {
 	return statuses(jobs), err
 }
 
-// match finds the forwards that stay: it makes them the entries of their jobs. The others
-// are old, by id.
+// match finds the forwards that remain and makes them the entries of their jobs. old has the
+// others, by id.
 func (m *Manager) match(jobs []*job) (stay map[*job]bool, old []*entry) {
 	same := map[Forward]*entry{}
-	alike := map[Forward][]*entry{} // but for the host port, which is 0 here
+	alike := map[Forward][]*entry{} // ignoring the host port, which is 0 here
 	all := m.sorted()
 	for _, e := range all {
 		same[e.f] = e
@@ -123,7 +123,7 @@ func (m *Manager) match(jobs []*job) (stay map[*job]bool, old []*entry) {
 	return stay, old
 }
 
-// satisfiedBy reports whether e, which is like j but for the host port, has one that j may pick.
+// satisfiedBy reports whether e, which equals j except for the host port, has a port that j may pick.
 func (j *job) satisfiedBy(e *entry) bool {
 	if j.asked.HostPort == 0 {
 		return e.auto
@@ -131,9 +131,9 @@ func (j *job) satisfiedBy(e *entry) bool {
 	return j.asked.HostPort <= e.f.HostPort && e.f.HostPort <= j.asked.HostPortEnd
 }
 
-// checkConflicts refuses jobs that want the same host port.
+// checkConflicts rejects jobs that want the same host port.
 func checkConflicts(jobs []*job) error {
-	b := books{}
+	b := hostPorts{}
 	for _, j := range jobs {
 		if j.e.f.HostPort == 0 {
 			continue
@@ -145,7 +145,7 @@ func checkConflicts(jobs []*job) error {
 	return nil
 }
 
-// rivals returns the entries that have j's host port; for a range, the old ones that have one of it.
+// rivals returns the entries that have j's host port; for a range, the old entries that have a port of it.
 func (m *Manager) rivals(j *job, old map[*entry]bool) []*entry {
 	if !j.picks() {
 		return slices.Collect(m.taken.rivals(j.e.f))
@@ -181,7 +181,7 @@ func (m *Manager) openNew(ctx context.Context, fresh, revived []*job) error {
 	return nil
 }
 
-// swap closes old and opens jobs in their place. If that fails, old listen again.
+// swap closes old and opens jobs instead. If that fails, it reopens old.
 func (m *Manager) swap(ctx context.Context, old []*entry, jobs []*job) error {
 	if len(jobs) == 0 {
 		return nil
@@ -203,16 +203,15 @@ func (m *Manager) swap(ctx context.Context, old []*entry, jobs []*job) error {
 		return nil
 	}
 	for _, e := range old {
-		_ = m.taken.take(e) // it had the port before, and nobody has it now
+		_ = m.taken.take(e) // it had the port before, and the port is free now
 	}
 	return joinErr(err, m.revive(ctx, old))
 }
 
-// Reload closes and opens every forward again, with the same ids and host ports. Those
-// without a guest address of their own go to guest from now on, and so do later ones; an
-// invalid guest means no change. If one can't be had, the error is an [*AddError] (Index
-// counts by id) and all are what they were; the error names one that could
-// not be put back.
+// Reload closes and reopens every forward, with the same ids and host ports. Those without a
+// guest address of their own then go to guest, and so do later ones; an invalid guest means no
+// change. On failure the error is an [*AddError] (Index counts by id) and the forwards are
+// unchanged; the error names any that could not be reopened.
 func (m *Manager) Reload(ctx context.Context, guest netip.Addr) error {
 	if err := m.lock(ctx); err != nil {
 		return err
@@ -251,7 +250,7 @@ func (m *Manager) Reload(ctx context.Context, guest netip.Addr) error {
 			if cerr := closeEntry(done); cerr != nil {
 				err = fmt.Errorf("%w (and %s could not be taken back: %w)", err, done.f, cerr)
 				if errors.Is(cerr, context.DeadlineExceeded) {
-					break // the others would take as long
+					break // the others would time out too
 				}
 				continue
 			}
@@ -268,9 +267,9 @@ func (m *Manager) Reload(ctx context.Context, guest netip.Addr) error {
 	return nil
 }
 
-// Reopen opens every forward again, with the same ids and host ports, after whatever made
-// them listen has been lost, say because slirp4netns was started again. It does as many as
-// it can; the others are down, and the error names them. Calling it again tries all again.
+// Reopen opens every forward again, with the same ids and host ports, after their listeners
+// were lost, for example because slirp4netns was restarted. It opens as many as it can; the
+// others are down, and the error names them. Calling it again tries all again.
 func (m *Manager) Reopen(ctx context.Context) error {
 	if err := m.lock(ctx); err != nil {
 		return err
@@ -278,7 +277,7 @@ func (m *Manager) Reopen(ctx context.Context) error {
 	defer m.unlock()
 	es := m.sorted()
 	for _, e := range es {
-		_ = closeEntry(e) // what it closes is gone already
+		_ = closeEntry(e) // the listener is gone already
 		e.l = nil
 	}
 	err := m.openDown(ctx, es)
@@ -286,8 +285,8 @@ func (m *Manager) Reopen(ctx context.Context) error {
 	return err
 }
 
-// Down returns the forwards that ought to listen and don't, by id. It waits for a change
-// that is being made.
+// Down returns the forwards that should listen and don't, by id. It waits for a change in
+// progress.
 func (m *Manager) Down() []Status {
 	m.changing <- struct{}{}
 	defer m.unlock()
@@ -300,7 +299,7 @@ func (m *Manager) Down() []Status {
 	return list
 }
 
-// restoreTime bounds how long putting back takes after the caller's context has ended.
+// restoreTime bounds how long reopening takes after the caller's context has ended.
 const restoreTime = 10 * time.Second
 
 // revive opens closed entries again, even if ctx has ended.
@@ -310,8 +309,9 @@ func (m *Manager) revive(ctx context.Context, es []*entry) error {
 	return m.openDown(ctx, es)
 }
 
-// Revive opens the forwards that ought to listen and don't, for example
-// after [Manager.Reopen]; without any it does nothing. The error names those that still don't, unless ctx ended first or m is closed.
+// Revive opens the forwards that should listen and don't, for example after [Manager.Reopen]; if
+// all listen, it does nothing. The error names those that still don't, unless ctx ended first or
+// m is closed.
 func (m *Manager) Revive(ctx context.Context) error {
 	if err := m.lock(ctx); err != nil {
 		return err
@@ -350,7 +350,7 @@ func (m *Manager) openEntry(ctx context.Context, e *entry) error {
 	return nil
 }
 
-// open opens a forward unless ctx has ended, before or meanwhile: then nobody would know of it.
+// open opens a forward and closes it again if ctx has ended meanwhile, because its caller has given up.
 func (m *Manager) open(ctx context.Context, f Forward) (Listener, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

@@ -11,24 +11,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// holder says what keeps others from a host port.
+// holder is the socket that occupies a host port.
 type holder struct {
 	by   Process
 	kind holding
 }
 
-// holding is how a socket has a port.
+// holding is how a socket occupies a port.
 type holding string
 
 const (
 	holdsOpen  holding = "" // listens, or is bound only
 	holdsConn  holding = "connection"
-	holdsEnded holding = "ended connection" // in TIME_WAIT: no process has it any more
+	holdsEnded holding = "ended connection" // in TIME_WAIT: no process owns it any more
 )
 
-// holderOf finds the socket that keeps others from f's host port, as far as the caller may see;
-// one that listens before connections. With anyAddr it takes what has the port on whatever
-// address. ok means that there is such a socket.
+// holderOf finds the socket that occupies f's host port, as far as the caller may see; a listener
+// is preferred to a connection. With anyAddr it matches a socket on any address. ok reports
+// whether there is such a socket.
 func holderOf(f Forward, anyAddr bool) (h holder, ok bool) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
@@ -39,7 +39,7 @@ func holderOf(f Forward, anyAddr bool) (h holder, ok bool) {
 	sockets, _ := d.ask(nil, f.Proto.Network(), anyState, f.HostPort)
 	inodes := map[holding]map[string]bool{}
 	for _, s := range sockets {
-		if s.Local.Port() != f.HostPort { // Linux lists sockets that are only bound whatever their port
+		if s.Local.Port() != f.HostPort { // for sockets that are only bound, Linux ignores the port filter
 			continue
 		}
 		if !anyAddr && !s.blocks(f) {
@@ -74,7 +74,7 @@ func (s Socket) holding() holding {
 	return holdsConn
 }
 
-// blocks reports whether s, which has f's host port, keeps others from it.
+// blocks reports whether s, which has f's host port, keeps f from binding to it.
 func (s Socket) blocks(f Forward) bool {
 	have, want := s.Local.Addr().WithZone(""), f.HostIP.WithZone("")
 	switch {
@@ -86,8 +86,8 @@ func (s Socket) blocks(f Forward) bool {
 	return have.Is4() == want.Is4() && (have.IsUnspecified() || want.IsUnspecified())
 }
 
-// socketOwner looks for a process that has one of the sockets open, given as the link text
-// of /proc/PID/fd/N; the one with the lowest PID.
+// socketOwner returns the process with the lowest PID that has one of the sockets open. sockets
+// are link texts of /proc/PID/fd/N.
 func socketOwner(sockets map[string]bool) Process {
 	proc, err := os.Open("/proc")
 	if err != nil {
@@ -106,7 +106,7 @@ func socketOwner(sockets map[string]bool) Process {
 		dir := "/proc/" + strconv.Itoa(pid)
 		fds, err := os.ReadDir(dir + "/fd")
 		if err != nil {
-			continue // gone, or somebody else's
+			continue // gone, or another user's
 		}
 		for _, fd := range fds {
 			link, err := os.Readlink(dir + "/fd/" + fd.Name())

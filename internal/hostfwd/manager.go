@@ -11,34 +11,34 @@ import (
 	"sync"
 )
 
-// Config is what a [Manager] has to know about the network.
+// Config configures a [Manager].
 type Config struct {
-	// Guest is the address that forwards without one go to.
+	// Guest is the destination of forwards without a guest address.
 	Guest netip.Addr
 	// OnChange, if not nil, is called after each change of what List returns, from the
 	// goroutine that made it and before its method returns. It must not change the Manager.
 	OnChange func()
 }
 
-// Manager keeps the books over a [Handler]: who has which host port, under which id. Its
-// methods may be called at once; changes are made one after the other, and List shows only
-// whole ones. Ids start at 1 and are not used twice.
+// Manager keeps track of a [Handler]'s forwards, their host ports and ids. Its methods may be
+// called concurrently; changes are made one at a time, and List never shows a partial one. Ids
+// start at 1 and are not reused.
 type Manager struct {
 	h   Handler
 	cfg Config
-	// hostTaken tells, quickly, that a host port of a range can't be had.
+	// hostTaken reports, by a quick check, whether a host port of a range is taken.
 	hostTaken func(Forward) bool
 
-	// changing holds a token while a change is made. The next fields need the token.
+	// changing holds a token while a change is made. The next fields are guarded by the token.
 	changing chan struct{}
 	lastID   int
 	closed   bool
 	byID     map[int]*entry
-	taken    books
+	taken    hostPorts
 
-	// What can be seen at any time, also while a change is made.
+	// The state that can be read at any time, also during a change.
 	mu    sync.Mutex
-	guest netip.Addr // written with the token too, which is enough to read it
+	guest netip.Addr // written with both mu and the token; either suffices to read it
 	shown map[int]Status
 }
 
@@ -46,19 +46,19 @@ type Manager struct {
 func NewManager(h Handler, cfg Config) *Manager {
 	return &Manager{
 		h: h, cfg: cfg, hostTaken: portTaken, changing: make(chan struct{}, 1),
-		byID: map[int]*entry{}, taken: books{},
+		byID: map[int]*entry{}, taken: hostPorts{},
 		guest: cfg.Guest.Unmap(), shown: map[int]Status{},
 	}
 }
 
-// Guest returns the address that forwards without one go to.
+// Guest returns the destination of forwards without a guest address.
 func (m *Manager) Guest() netip.Addr {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.guest
 }
 
-// List returns all forwards by id, also those that have failed.
+// List returns all forwards by id, including those that have failed.
 func (m *Manager) List() []Status {
 	m.mu.Lock()
 	list := make([]Status, 0, len(m.shown))
@@ -71,8 +71,9 @@ func (m *Manager) List() []Status {
 }
 
 // Add opens all of fs or none, and returns them in the same order. Host port 0 gets a free
-// one; neighbours in fs that differ in nothing but the protocol get the same number where
-// one is free for all; the same goes for a range of host ports. The error is an [*AddError], unless ctx ended first or m is closed.
+// one. Adjacent elements of fs that differ only in the protocol get the same number if one is
+// free for all of them; the same holds for a range of host ports. The error is an [*AddError],
+// unless ctx ended first or m is closed.
 func (m *Manager) Add(ctx context.Context, fs []Forward) ([]Status, error) {
 	if err := m.lock(ctx); err != nil {
 		return nil, err
@@ -92,9 +93,9 @@ func (m *Manager) Add(ctx context.Context, fs []Forward) ([]Status, error) {
 	return statuses(jobs), nil
 }
 
-// Adopt enters forwards that listen already, with the ids they have; ls[i] closes list[i].
-// It is for a Manager without forwards of its own. Their host ports may have been picked, for
-// all it knows, so [Manager.Set] matches them with port 0 as well.
+// Adopt adds forwards that listen already, with their ids; ls[i] closes list[i]. The Manager must
+// have no forwards of its own. Since their host ports may have been picked, [Manager.Set] matches
+// them with port 0 as well.
 func (m *Manager) Adopt(list []Status, ls []Listener) {
 	m.changing <- struct{}{}
 	defer m.unlock()
@@ -103,13 +104,13 @@ func (m *Manager) Adopt(list []Status, ls []Listener) {
 		es[i] = &entry{id: s.ID, f: s.Forward, auto: true, defGuest: s.GuestIP == m.guest, l: ls[i]}
 		m.byID[s.ID] = es[i]
 		m.lastID = max(m.lastID, s.ID)
-		_ = m.taken.take(es[i]) // they listen, so a conflict is none
+		_ = m.taken.take(es[i]) // they listen already, so ignore conflicts
 	}
 	m.commit(es, nil)
 }
 
 // Remove closes the forwards with these ids. If one of them does not exist, none is closed
-// and the error is a [*NotFoundError]. One whose closing fails stays.
+// and the error is a [*NotFoundError]. A forward that fails to close is kept.
 func (m *Manager) Remove(ctx context.Context, ids []int) error {
 	if err := m.lock(ctx); err != nil {
 		return err
@@ -129,7 +130,7 @@ func (m *Manager) Remove(ctx context.Context, ids []int) error {
 	return err
 }
 
-// Close closes every forward and the handler. It waits for a change that is being made.
+// Close closes every forward and the handler. It waits for a change in progress.
 func (m *Manager) Close() error {
 	m.changing <- struct{}{}
 	defer m.unlock()
@@ -166,7 +167,7 @@ func (m *Manager) lock(ctx context.Context) error {
 
 func (m *Manager) unlock() { <-m.changing }
 
-// commit shows a change: entries that changed, which may be down now, and those that are gone.
+// commit publishes a change: entries that changed, which may be down now, and entries that were removed.
 func (m *Manager) commit(changed, gone []*entry) {
 	m.mu.Lock()
 	for _, e := range gone {
@@ -186,14 +187,14 @@ func (m *Manager) sorted() []*entry {
 	return slices.SortedFunc(maps.Values(m.byID), func(a, b *entry) int { return cmp.Compare(a.id, b.id) })
 }
 
-// drop closes entries and forgets those whose closing succeeds, which it returns.
+// drop closes entries and forgets those that closed without error, which it returns.
 func (m *Manager) drop(es []*entry) (gone []*entry, err error) {
 	var errs []error
 	for _, e := range es {
 		if err := closeEntry(e); err != nil {
 			errs = append(errs, fmt.Errorf("remove forward %d (%s): %w", e.id, e.f, err))
 			if errors.Is(err, context.DeadlineExceeded) {
-				break // the others would take as long
+				break // the others would time out too
 			}
 			continue
 		}

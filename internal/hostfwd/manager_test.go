@@ -81,7 +81,7 @@ func TestAddChecksFirst(t *testing.T) {
 		{"proto", Forward{Proto: "sctp", HostPort: 1, GuestPort: 1}, "proto"},
 		{"guest port", Forward{Proto: TCP, HostPort: 1}, "guest port"},
 		{"family", Forward{Proto: TCP6, HostIP: ip("127.0.0.1"), HostPort: 1, GuestPort: 1}, "does not fit"},
-		{"unspecified", Forward{Proto: TCP, HostPort: 1, GuestIP: ip("0.0.0.0"), GuestPort: 1}, "can't be one"},
+		{"unspecified", Forward{Proto: TCP, HostPort: 1, GuestIP: ip("0.0.0.0"), GuestPort: 1}, "is not a unicast address"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h := newFake()
@@ -142,7 +142,7 @@ func TestConflicts(t *testing.T) {
 				if got := errors.Is(err, fault.Conflict); got != tt.conflict || got != errors.Is(err, inUse) {
 					t.Errorf("together %v: %v", together, err)
 				}
-				if with := map[bool]string{true: "asked for twice", false: "forwarded by 1 "}[together]; err != nil && !strings.Contains(err.Error(), with) {
+				if with := map[bool]string{true: "requested twice", false: "forwarded by 1 "}[together]; err != nil && !strings.Contains(err.Error(), with) {
 					t.Errorf("%v, want %q", err, with)
 				}
 			}

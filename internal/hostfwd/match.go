@@ -7,7 +7,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
-// noMatch says that f, one of s, is not in a list.
+// noMatch reports that f, one of s, is not in a list.
 func noMatch(s Spec, f Forward) error {
 	if s.Total() == 1 {
 		return fault.New(fault.NotFound, fmt.Sprintf("there is no forward %s", s), "")
@@ -15,10 +15,10 @@ func noMatch(s Spec, f Forward) error {
 	return fault.New(fault.NotFound, fmt.Sprintf("there is no forward %s (of %s)", f, s), "")
 }
 
-// Match returns the ids of the forwards in list that s means, sorted. What s does not give
-// (host address, host port, guest address) may be anything; tcp also means tcp4 and tcp6,
+// Match returns the sorted ids of the forwards in list that s matches. What s does not give
+// (host address, host port, guest address) matches anything; tcp also matches tcp4 and tcp6,
 // and udp likewise. So a spec finds what was added with it, and "80" finds every TCP forward
-// to the guest's port 80. It is an error if a port of s finds none.
+// to the guest's port 80. It is an error if a port of s matches none.
 func Match(list []Status, s Spec) ([]int, error) {
 	type key struct {
 		network   string
@@ -46,7 +46,7 @@ func Match(list []Status, s Spec) ([]int, error) {
 	return slices.Compact(ids), nil
 }
 
-// means reports whether every field that f gives is that of g.
+// means reports whether g has every field that f gives.
 func (f Forward) means(g Forward) bool {
 	return (f.Proto == g.Proto || string(f.Proto) == g.Proto.Network()) &&
 		(!f.HostIP.IsValid() || f.HostIP == g.HostIP) &&

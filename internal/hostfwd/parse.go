@@ -12,11 +12,11 @@ import (
 // SpecError says which part of a port spec is wrong.
 type SpecError struct {
 	Spec       string
-	Start, End int // the wrong part is Spec[Start:End]; empty where something is missing
+	Start, End int // the wrong part is Spec[Start:End]; empty if something is missing
 	Reason     string
 }
 
-// Error is one line that quotes the spec and the wrong part.
+// Error returns one line that quotes the spec and the wrong part.
 func (e *SpecError) Error() string {
 	part := e.Spec[e.Start:e.End]
 	if part == "" || part == e.Spec {
@@ -25,10 +25,10 @@ func (e *SpecError) Error() string {
 	return fmt.Sprintf("port spec %q: %q: %s", e.Spec, part, e.Reason)
 }
 
-// Is says which kind of failure it is.
+// Is reports the error's kind, [fault.Usage].
 func (*SpecError) Is(target error) bool { return target == fault.Usage }
 
-// Hint says what to do about it.
+// Hint returns what to do about it.
 func (*SpecError) Hint() string {
 	return "a port spec is [HOSTIP:][HOSTPORT]:[GUESTIP:]GUESTPORT[/PROTO], for example 8080:80"
 }
@@ -46,9 +46,9 @@ func (*SpecError) Hint() string {
 //	H:IP:G       8080:10.0.2.100:80           the address is the guest's
 //	IP:H:IP:G    127.0.0.1:8080:10.0.2.100:80
 //
-// IPv6 addresses stand in brackets, IPv4 ones may. Ranges must be equally long, or G one port:
-// then the first free port of H is taken. The protocol is tcp unless given, in either case of
-// letters, and must fit the family of the host address. IPv4-mapped IPv6 addresses are taken as
+// IPv6 addresses are enclosed in brackets, IPv4 ones may be. Ranges must be equally long, or G one
+// port: then the first free port of H is used. The protocol is tcp unless given, in upper or lower
+// case, and must fit the family of the host address. IPv4-mapped IPv6 addresses are converted to
 // IPv4. The error is always a *[SpecError].
 func ParseSpec(spec string) (Spec, error) {
 	p := specParser{spec: spec}
@@ -96,10 +96,10 @@ func (p specParser) parse() (Spec, error) {
 	return s, err
 }
 
-// specForm says which field of a spec is what; nil for what it doesn't have.
+// specForm assigns the fields of a spec; nil for fields it doesn't have.
 type specForm struct{ hostIP, hostPort, guestIP, guestPort *field }
 
-// form tells the forms that ParseSpec lists from each other.
+// form distinguishes the forms that ParseSpec lists.
 func (p specParser) form(fields []field) (specForm, error) {
 	last := &fields[len(fields)-1]
 	from := func(f field) field { return field{f.start, last.end} }
@@ -146,7 +146,7 @@ func (p specParser) addrs(s *Spec, form specForm) (err error) {
 	return nil
 }
 
-// portPair reads the guest's ports, and the host's, which must be as many or a range to pick from for one.
+// portPair parses the guest's ports and the host's, which must be as many, or a range to pick from for one.
 func (p specParser) portPair(s *Spec, form specForm) (err error) {
 	if s.GuestPort, s.Count, err = p.ports(*form.guestPort, "guest"); err != nil {
 		return err
@@ -171,8 +171,8 @@ func (p specParser) portPair(s *Spec, form specForm) (err error) {
 	return nil
 }
 
-// split cuts the spec at the colons outside brackets, and at the first slash outside them. The
-// protocols' field is nil if there is no slash.
+// split splits the spec at the colons outside brackets, and at the first slash outside them. protos
+// is nil if there is no slash.
 func (p specParser) split() (fields []field, protos *field, err error) {
 	start := 0
 	for i := 0; i < len(p.spec); i++ {
@@ -193,7 +193,7 @@ func (p specParser) split() (fields []field, protos *field, err error) {
 	return append(fields, field{start, len(p.spec)}), nil, nil
 }
 
-// isAddr reports whether f is meant as an address: anything but digits, a dash, or nothing.
+// isAddr reports whether f should be parsed as an address: it is not just digits and dashes, nor empty.
 func (p specParser) isAddr(f field) bool {
 	return strings.Trim(p.text(f), "0123456789-") != "" && p.text(f)[0] != '-'
 }
@@ -234,7 +234,7 @@ func (p specParser) addr(f field, side string) (netip.Addr, error) {
 	return a.Unmap(), nil
 }
 
-// ports parses PORT or FIRST-END; the count is at least 1.
+// ports parses PORT or FIRST-END; count is at least 1.
 func (p specParser) ports(f field, side string) (first uint16, count int, err error) {
 	if p.text(f) == "" {
 		return 0, 0, p.fail(f, "the %s port is missing", side)
@@ -316,7 +316,7 @@ func (p Proto) Valid() bool {
 	return false
 }
 
-// fits reports whether p can listen on host; an invalid host is the default, which fits.
+// fits reports whether p can listen on host; an invalid host means the default, which fits.
 func (p Proto) fits(host netip.Addr) bool {
 	if !host.IsValid() || len(p) == 3 {
 		return true

@@ -10,7 +10,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
-// Process is a process of this host. PID 0 means one that can't be seen.
+// Process is a process of this host. PID 0 means a process that can't be seen.
 type Process struct {
 	PID  int
 	Name string // as in /proc/PID/comm, at most 15 bytes
@@ -33,8 +33,8 @@ func portInUse(f Forward, by Process, kind holding) error {
 	return e
 }
 
-// PrivilegedPort is the error of a host port that needs privilege. start is net.ipv4.ip_unprivileged_port_start:
-// ports below it are privileged, for IPv6 too; -1 if it can't be read.
+// PrivilegedPort returns the error for a host port that needs privilege. start is
+// net.ipv4.ip_unprivileged_port_start, below which ports are privileged, for IPv6 too; -1 if it can't be read.
 func PrivilegedPort(f Forward, start int) error {
 	e := &fault.Error{Kind: fault.Unsupported, Err: syscall.EACCES, Help: "take another host port"}
 	switch {
@@ -44,7 +44,7 @@ func PrivilegedPort(f Forward, start int) error {
 		e.Msg = hostSide(f) + " is forbidden by this host's security policy"
 	default:
 		e.Msg = fmt.Sprintf("%s is a privileged port: below net.ipv4.ip_unprivileged_port_start, which is %d", hostSide(f), start)
-		e.Help = fmt.Sprintf("take a host port from %d on, or let everybody have this one: sudo sysctl net.ipv4.ip_unprivileged_port_start=%d", start, f.HostPort)
+		e.Help = fmt.Sprintf("take a host port from %d on, or allow this one for every user: sudo sysctl net.ipv4.ip_unprivileged_port_start=%d", start, f.HostPort)
 	}
 	return e
 }
@@ -63,14 +63,14 @@ func noIPv6(f Forward) error {
 	}
 }
 
-// FileLimit is the error of a handler that may not open as many files as it needs.
+// FileLimit returns the error for a handler that may not open as many files as it needs.
 func FileLimit(need, limit uint64) error {
 	return fault.New(fault.Unsupported, fmt.Sprintf("%d open files are needed, and the limit is %d", need, limit),
 		"raise the limit (ulimit -n, LimitNOFILE= of systemd), or forward fewer ports")
 }
 
-// UnprivilegedPortStart returns net.ipv4.ip_unprivileged_port_start, the first port that
-// anybody may listen on, or -1 if it can't be read.
+// UnprivilegedPortStart returns net.ipv4.ip_unprivileged_port_start, the first port that any
+// user may listen on, or -1 if it can't be read.
 func UnprivilegedPortStart() int {
 	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 	if err != nil {
@@ -83,7 +83,7 @@ func UnprivilegedPortStart() int {
 	return n
 }
 
-// hostSide prints what f listens on, such as "127.0.0.1:80/tcp".
+// hostSide returns what f listens on, such as "127.0.0.1:80/tcp".
 func hostSide(f Forward) string {
 	return fmt.Sprintf("%s:%d/%s", bracketed(f.HostIP), f.HostPort, f.Proto)
 }

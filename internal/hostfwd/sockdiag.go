@@ -14,10 +14,10 @@ import (
 type Socket struct {
 	Network string // "tcp" or "udp"
 	Local   netip.AddrPort
-	V6Only  bool // on [::], and not for IPv4 as well
+	V6Only  bool // on [::] for IPv6 only
 
 	state uint8  // as in net/tcp_states.h; UDP has only established and close
-	inode uint32 // 0 for one that no process has
+	inode uint32 // 0 for a socket without a process
 }
 
 // Layouts and numbers of linux/inet_diag.h, see sock_diag(7).
@@ -29,25 +29,25 @@ const (
 )
 
 // SockDiag lists the sockets of one network namespace by sock_diag(7). Unlike reading /proc/net,
-// that takes no time for each connection of the host.
+// this takes no time for each connection of the host.
 type SockDiag struct {
 	fd  int
 	seq uint32
 	buf []byte
 }
 
-// NewSockDiag returns a SockDiag over fd, a non-blocking NETLINK_SOCK_DIAG socket that was made
-// in the namespace. It owns fd.
+// NewSockDiag returns a SockDiag over fd, a non-blocking NETLINK_SOCK_DIAG socket that was
+// created in the namespace. It owns fd.
 func NewSockDiag(fd int) *SockDiag { return &SockDiag{fd: fd, buf: make([]byte, 64<<10)} }
 
 // Close closes the socket.
 func (d *SockDiag) Close() { unix.Close(d.fd) }
 
-// ErrNoUDPDiag is a kernel built without CONFIG_INET_UDP_DIAG.
+// ErrNoUDPDiag is returned on a kernel built without CONFIG_INET_UDP_DIAG.
 var ErrNoUDPDiag = errors.New("this kernel can't list UDP sockets (CONFIG_INET_UDP_DIAG is off)")
 
-// Listening returns the sockets that wait for anybody: TCP sockets that listen, and UDP sockets
-// without a peer. With [ErrNoUDPDiag] it returns the TCP sockets.
+// Listening returns TCP sockets that listen and UDP sockets without a peer. With [ErrNoUDPDiag] it
+// returns the TCP sockets.
 func (d *SockDiag) Listening() ([]Socket, error) {
 	out, err := d.ask(nil, "tcp", 1<<unix.BPF_TCP_LISTEN, 0)
 	if err != nil {
@@ -112,11 +112,11 @@ func (d *SockDiag) answer(out []Socket, protocol uint8) ([]Socket, error) {
 		}
 		for _, m := range msgs {
 			if m.Header.Seq != d.seq {
-				continue // of a dump that was given up
+				continue // of an abandoned dump
 			}
 			switch m.Header.Type {
 			case unix.NLMSG_DONE, unix.NLMSG_ERROR:
-				// Both begin with an error number; a dump without a handler is done with ENOENT.
+				// Both messages start with an error number; a dump without a handler ends with ENOENT.
 				if len(m.Data) < 4 {
 					return nil, unix.EIO
 				}
@@ -132,7 +132,7 @@ func (d *SockDiag) answer(out []Socket, protocol uint8) ([]Socket, error) {
 	}
 }
 
-// parseDiag reads one socket; not ok means that it has no local port.
+// parseDiag parses one socket; ok is false if it has no local port.
 func parseDiag(data []byte, network string) (s Socket, ok bool) {
 	if len(data) < diagMessageLen {
 		return s, false

@@ -7,12 +7,12 @@ import (
 )
 
 // Spec is a port specification as a user types it: one forward, or a range of them, for one
-// or more protocols. [ParseSpec] makes valid ones.
+// or more protocols. [ParseSpec] returns valid ones.
 type Spec struct {
 	HostIP   netip.Addr // invalid: not given
 	HostPort uint16     // first host port; 0: a free one for each
 	// HostPortEnd, if not 0, is the end of a range of host ports of which the first free one is
-	// taken. Count is 1 then.
+	// used. Count is 1 then.
 	HostPortEnd uint16
 	GuestIP     netip.Addr // invalid: the guest address of the network
 	GuestPort   uint16     // first guest port
@@ -20,7 +20,7 @@ type Spec struct {
 	Protos      []Proto    // at least one
 }
 
-// String prints s in full, such as "127.0.0.1:8080-8089:80-89/tcp,udp"; a free host port is 0.
+// String returns s in full, such as "127.0.0.1:8080-8089:80-89/tcp,udp"; a free host port is 0.
 // It parses back to s.
 func (s Spec) String() string {
 	var b strings.Builder
@@ -47,11 +47,11 @@ func writePorts(b *strings.Builder, first uint16, count int) {
 	}
 }
 
-// Total returns how many forwards s has.
+// Total returns the number of forwards in s.
 func (s Spec) Total() int { return s.Count * len(s.Protos) }
 
-// Forwards returns every forward of s, in the order of the ports; the protocols of one port
-// stand together. HostIP and GuestIP stay invalid where s does not give them.
+// Forwards returns every forward of s in port order; the protocols of one port are adjacent.
+// HostIP and GuestIP stay invalid where s does not give them.
 func (s Spec) Forwards() []Forward {
 	fs := make([]Forward, 0, s.Total())
 	for i := range s.Count {

@@ -12,17 +12,17 @@ import (
 	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
-// Diagnose tells why this host would refuse to listen for f, by binding f's host address and
-// port for a moment, in the network namespace and with the privileges of the calling
-// process. It does not listen, so no client ever meets it. nil means that binding works. The
-// error wraps the system's. With host port 0 it tells about the address only.
+// Diagnose returns why this host would refuse to listen for f, by briefly binding a socket to f's
+// host address and port, in the network namespace and with the privileges of the calling
+// process. It does not listen, so no client can connect. nil means that binding works. The
+// error wraps the system's. With host port 0 it checks the address only.
 func Diagnose(f Forward) error {
 	_, err := trialBind(f)
 	return err
 }
 
-// Explain replaces an error of the system about listening for f by what [Diagnose] finds out,
-// if anything. Other errors, and explained ones, are returned as they are.
+// Explain replaces a system error about listening for f by what [Diagnose] finds out, if
+// anything. Other errors, and those already explained, are returned unchanged.
 func Explain(f Forward, err error) error {
 	for _, e := range []error{syscall.EADDRINUSE, syscall.EACCES, syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT} {
 		if errors.Is(err, e) && fault.Hint(err) == "" {
@@ -37,14 +37,14 @@ func Explain(f Forward, err error) error {
 	return err
 }
 
-// FreePort returns a host port that is free for f's protocol and host address now. Another
+// FreePort returns a host port that is now free for f's protocol and host address. Another
 // program may take it before it is used. The errors are those of [Diagnose].
 func FreePort(f Forward) (uint16, error) {
 	f.HostPort = 0
 	return trialBind(f)
 }
 
-// portTaken reports whether another socket has f's host port, without looking for whose it is.
+// portTaken reports whether another socket has f's host port, without looking for its owner.
 func portTaken(f Forward) bool {
 	_, err := bind(f.Proto.Network(), netip.AddrPortFrom(f.HostIP, f.HostPort), !f.dualStack())
 	return errors.Is(err, syscall.EADDRINUSE)
@@ -76,13 +76,13 @@ func trialBind(f Forward) (port uint16, err error) {
 	return 0, fmt.Errorf("listen on %s: %w", hostSide(f), err)
 }
 
-// dualStack reports whether listening for f may take the IPv4 port as well, as Go's net does
+// dualStack reports whether listening for f uses the IPv4 port as well, as Go's net does
 // on [::] unless the protocol says otherwise.
 func (f Forward) dualStack() bool { return f.HostIP == netip.IPv6Unspecified() && len(f.Proto) == 3 }
 
 var errNoInterface = errors.New("no such interface")
 
-// bind binds a socket the way a listener would, and lets it go.
+// bind binds a socket as a listener would, and closes it.
 func bind(network string, at netip.AddrPort, v6only bool) (port uint16, err error) {
 	typ := syscall.SOCK_STREAM
 	if network == "udp" {
@@ -105,7 +105,7 @@ func bind(network string, at netip.AddrPort, v6only bool) (port uint16, err erro
 		return 0, os.NewSyscallError("socket", err)
 	}
 	defer syscall.Close(fd)
-	if network == "tcp" { // as every listener does, so that TIME_WAIT is not in the way
+	if network == "tcp" { // as every listener does, so that TIME_WAIT doesn't keep the port
 		if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
 			return 0, os.NewSyscallError("setsockopt", err)
 		}

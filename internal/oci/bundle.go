@@ -16,10 +16,10 @@ import (
 // resolvFile is the file in a bundle that its containers see as /etc/resolv.conf.
 const resolvFile = "slirpctl-resolv.conf"
 
-// Setup is what a bundle is to have.
+// Setup is the change that [Bundle.Apply] makes.
 type Setup struct {
 	Up, Down specs.Hook // createRuntime and poststop; see [Config.SetHook]
-	// ResolvConf is the content of /etc/resolv.conf where nothing is mounted there; "": leave it.
+	// ResolvConf is the content for /etc/resolv.conf if nothing is mounted there; "": leave it unchanged.
 	ResolvConf string
 }
 
@@ -27,16 +27,16 @@ type Setup struct {
 type Bundle struct {
 	*Config
 	dir    string // absolute
-	config place  // behind links
+	config place  // with links resolved
 	old    []byte
 	mode   fs.FileMode
 	owner  *syscall.Stat_t
 
-	resolvConf string // to be written to resolvFile; "": nothing
+	resolvConf string // content of resolvFile; "": don't write it
 }
 
 // OpenBundle reads a bundle's config.json, at most [MaxConfig] bytes. Symbolic links are followed
-// only if they are the caller's or root's. Errors are of the kind [fault.Usage].
+// only if they belong to the caller or root. Errors are of the kind [fault.Usage].
 func OpenBundle(dir string) (*Bundle, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -55,7 +55,7 @@ func OpenBundle(dir string) (*Bundle, error) {
 	return b, nil
 }
 
-// Close forgets where config.json is.
+// Close closes the directory of config.json.
 func (b *Bundle) Close() { b.config.dir.Close() }
 
 func (b *Bundle) read(shown string) error {
@@ -84,7 +84,7 @@ func (b *Bundle) read(shown string) error {
 	return err
 }
 
-// openError words what the file system says.
+// openError returns the error for a failure to open path.
 func openError(path string, err error) error {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {
@@ -96,8 +96,8 @@ func openError(path string, err error) error {
 // OwnedBy reports whether config.json belongs to the user.
 func (b *Bundle) OwnedBy(uid int) bool { return b.owner != nil && int(b.owner.Uid) == uid }
 
-// Apply changes the configuration in memory. What is there already stays as it is, so applying twice
-// is the same as once. Errors are of the kind [fault.Usage].
+// Apply changes the configuration in memory. Existing entries stay as they are, so applying twice
+// equals applying once. Errors are of the kind [fault.Usage].
 func (b *Bundle) Apply(s Setup) error {
 	if err := b.SetHook(CreateRuntime, s.Up); err != nil {
 		return err
@@ -118,8 +118,8 @@ func (b *Bundle) Apply(s Setup) error {
 	return err
 }
 
-// Write puts the bundle's files into place, each in one step; config.json keeps its mode and
-// owner, and its time too if nothing has changed.
+// Write replaces each of the bundle's files atomically; config.json keeps its mode and owner, and
+// is not written if nothing has changed.
 func (b *Bundle) Write() error {
 	if b.resolvConf != "" {
 		path := filepath.Join(b.dir, resolvFile)
@@ -128,7 +128,7 @@ func (b *Bundle) Write() error {
 			return err
 		}
 		defer p.dir.Close()
-		// Readable for every user of the container, whatever the umask.
+		// Readable by every user of the container, regardless of the umask.
 		if err := b.replace(p, path, []byte(b.resolvConf), 0o644); err != nil {
 			return err
 		}
@@ -139,7 +139,7 @@ func (b *Bundle) Write() error {
 	return b.replace(b.config, filepath.Join(b.dir, "config.json"), b.Bytes(), b.mode)
 }
 
-// replace writes a file, with config.json's owner, unless it is the same already.
+// replace writes a file, with config.json's owner, unless it already has this content.
 func (b *Bundle) replace(p place, shown string, data []byte, mode fs.FileMode) error {
 	if f, err := p.open(); err == nil {
 		have, err := io.ReadAll(io.LimitReader(f, MaxConfig))

@@ -12,24 +12,24 @@ import (
 	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
-// MaxConfig is the size in bytes up to which a config.json is read.
+// MaxConfig is the maximum size of a config.json, in bytes.
 const MaxConfig = 16 << 20
 
-// badConfig says what is wrong with the config.json at path; cause may be nil.
+// badConfig returns the error for the config.json at path; cause may be nil.
 func badConfig(path, reason string, cause error) error {
 	return &fault.Error{Kind: fault.Usage, Msg: path + ": " + reason, Err: cause}
 }
 
-// Config is a config.json as text: whatever slirpctl doesn't know is kept as it was written.
+// Config is a config.json as text: members that slirpctl doesn't know keep their bytes.
 type Config struct {
 	path string
 	text []byte
 	layout
 }
 
-// ParseConfig checks that data is a JSON object. path is for errors. Errors are of the kind [fault.Usage].
+// ParseConfig checks that data is a JSON object. path is used in errors. Errors are of the kind [fault.Usage].
 func ParseConfig(path string, data []byte) (*Config, error) {
-	body := bytes.Trim(data, " \t\r\n") // what JSON takes for white space
+	body := bytes.Trim(data, " \t\r\n") // white space in JSON
 	var v json.RawMessage
 	if err := json.Unmarshal(body, &v); err != nil {
 		return nil, badConfig(path, jsonReason(err), err)
@@ -56,12 +56,12 @@ func (c *Config) Annotations() (map[string]string, error) {
 
 // The hooks that slirpctl uses.
 const (
-	CreateRuntime = "createRuntime" // the namespaces are made, the program isn't started; in the runtime's namespaces
+	CreateRuntime = "createRuntime" // namespaces exist, the program isn't started; runs in the runtime's namespaces
 	Poststop      = "poststop"      // the container is deleted
 )
 
-// ours recognises a hook that an earlier [Config.SetHook] made, whatever its flags and wherever
-// slirpctl was then.
+// ours reports whether a hook was made by an earlier [Config.SetHook], with any flags and any path
+// of slirpctl.
 func ours(raw json.RawMessage, command string) bool {
 	var h specs.Hook
 	if json.Unmarshal(raw, &h) != nil || len(h.Args) < 3 {
@@ -70,8 +70,8 @@ func ours(raw json.RawMessage, command string) bool {
 	return path.Base(h.Args[0]) == "slirpctl" && h.Args[1] == command && h.Args[2] == "--oci-state"
 }
 
-// SetHook makes h slirpctl's hook of that kind: in the place of an earlier one, else behind the hooks of
-// others. h.Args must begin with slirpctl, its command and --oci-state. Errors are of the kind [fault.Usage].
+// SetHook sets slirpctl's hook of that kind: in place of an earlier one, else after all other hooks.
+// h.Args must begin with slirpctl, its command and --oci-state. Errors are of the kind [fault.Usage].
 func (c *Config) SetHook(kind string, h specs.Hook) error {
 	hooks, err := c.member("hooks")
 	if err != nil {
@@ -108,8 +108,8 @@ func (c *Config) SetHook(kind string, h specs.Hook) error {
 	return c.set(hooks, "hooks", kind, all, old)
 }
 
-// AddNetworkNamespace gives the container a network namespace, unless it has one, new or by
-// path. Errors are of the kind [fault.Usage].
+// AddNetworkNamespace gives the container a new network namespace, unless it has an entry for one
+// already. Errors are of the kind [fault.Usage].
 func (c *Config) AddNetworkNamespace() error {
 	linux, err := c.member("linux")
 	if err != nil {
@@ -138,14 +138,14 @@ func (c *Config) AddNetworkNamespace() error {
 	return c.set(linux, "linux", "namespaces", append(list, json.RawMessage(`{"type":"network"}`)), list)
 }
 
-// mountOptions of a file that is only read. The last three keep the bind mount possible in a
-// user namespace, where flags of the file system below can't be taken off (mount_namespaces(7)).
+// mountOptions are those of a read-only file. The last three keep the bind mount possible in a
+// user namespace, where flags of the underlying file system can't be removed (mount_namespaces(7)).
 var mountOptions = []string{"bind", "ro", "nosuid", "nodev", "noexec"}
 
 const resolvConf = "/etc/resolv.conf"
 
-// MountResolvConf mounts the file source at /etc/resolv.conf, unless the container has something
-// mounted there. It reports whether source is what is mounted. Errors are of the kind [fault.Usage].
+// MountResolvConf mounts the file source at /etc/resolv.conf, unless the container mounts something
+// there. It reports whether source is mounted there now. Errors are of the kind [fault.Usage].
 func (c *Config) MountResolvConf(source string) (bool, error) {
 	raw, err := c.member("mounts")
 	if err != nil {
@@ -183,8 +183,8 @@ func (c *Config) member(key string) (json.RawMessage, error) {
 	return v, nil
 }
 
-// set makes list the member inner of the top-level object outer, whose text is obj, unless it is
-// what was there.
+// set sets the member inner of the top-level object outer, whose text is obj, to list, unless list
+// equals old.
 func (c *Config) set(obj json.RawMessage, outer, inner string, list, old []json.RawMessage) error {
 	if slices.EqualFunc(list, old, sameValue) {
 		return nil
@@ -201,7 +201,7 @@ func (c *Config) set(obj json.RawMessage, outer, inner string, list, old []json.
 	return nil
 }
 
-// splice puts an object that is laid out already into its place.
+// splice sets a top-level member to an object that is already formatted.
 func (c *Config) splice(key string, obj []byte) ([]byte, error) {
 	list, err := members(c.text)
 	if err != nil {
@@ -224,13 +224,13 @@ func (c *Config) setTop(key string, v json.RawMessage) error {
 	return nil
 }
 
-// sameValue compares two texts of JSON but for their white space.
+// sameValue compares two JSON texts, ignoring white space.
 func sameValue(a, b json.RawMessage) bool {
 	var x, y bytes.Buffer
 	return json.Compact(&x, a) == nil && json.Compact(&y, b) == nil && bytes.Equal(x.Bytes(), y.Bytes())
 }
 
-// marshal is json.Marshal that leaves <, > and & readable.
+// marshal is json.Marshal without escaping <, > and &.
 func marshal(v any) (json.RawMessage, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -241,7 +241,7 @@ func marshal(v any) (json.RawMessage, error) {
 	return bytes.TrimSpace(b.Bytes()), nil
 }
 
-// array joins elements without touching them, which json.Marshal would.
+// array joins elements without reformatting them, as json.Marshal would.
 func array(list []json.RawMessage) json.RawMessage {
 	b := []byte("[")
 	for i, e := range list {

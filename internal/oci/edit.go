@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// member is one member of a JSON object: its key, and where its value lies in the object's text.
+// member is a member of a JSON object: its key, and the position of its value in the object's text.
 type member struct {
 	key        string
 	start, end int
@@ -36,8 +36,8 @@ func members(data []byte) ([]member, error) {
 	return list, nil
 }
 
-// value returns the value of a member, or nil. Of several with the same key the last one
-// counts, as it does for encoding/json and for the runtimes.
+// value returns the value of a member, or nil. Of several members with the same key the last one
+// counts, as in encoding/json and in the runtimes.
 func value(obj []byte, key string) (json.RawMessage, error) {
 	list, err := members(obj)
 	if err != nil {
@@ -52,10 +52,10 @@ func value(obj []byte, key string) (json.RawMessage, error) {
 	return found, nil
 }
 
-// layout is how a text is broken into lines.
-type layout struct{ indent string } // of one level; "" means all on one line
+// layout is the way in which a text is broken into lines.
+type layout struct{ indent string } // of one level; "" means a single line
 
-// layoutOf takes a text's layout from the line that its first member is on.
+// layoutOf derives a text's layout from the line of its first member.
 func layoutOf(obj []byte) layout {
 	rest, ok := bytes.CutPrefix(obj, []byte("{"))
 	if !ok {
@@ -68,7 +68,7 @@ func layoutOf(obj []byte) layout {
 	return layout{}
 }
 
-// format lays a value out at a depth of nesting.
+// format formats a value at a nesting depth.
 func (l layout) format(v json.RawMessage, depth int) json.RawMessage {
 	var b bytes.Buffer
 	var err error
@@ -78,12 +78,12 @@ func (l layout) format(v json.RawMessage, depth int) json.RawMessage {
 		err = json.Indent(&b, v, strings.Repeat(l.indent, depth), l.indent)
 	}
 	if err != nil {
-		return v // not reached: what is laid out has been parsed or made by encoding/json
+		return v // unreachable: v was parsed or made by encoding/json
 	}
 	return b.Bytes()
 }
 
-// setMember puts a value into an object: in the place of the old one, or behind the last member.
+// setMember sets a member of an object: it replaces the old value, or appends the member.
 // Everything else keeps its bytes. depth is the object's own.
 func (l layout) setMember(obj []byte, key string, v json.RawMessage, depth int) ([]byte, error) {
 	list, err := members(obj)
@@ -129,7 +129,7 @@ func splice(text []byte, start, end int, with []byte) []byte {
 	return append(out, text[end:]...)
 }
 
-// elements returns the elements of an array, nil for null and for none.
+// elements returns the elements of an array; nil for null or an empty one.
 func elements(arr json.RawMessage) ([]json.RawMessage, error) {
 	if arr == nil {
 		return nil, nil

@@ -10,12 +10,12 @@ import (
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
-// InstanceName returns the instance's name for a container id: the id itself where it can be one,
-// as it nearly always can. Runtimes also take ids with other characters (runc: "+", and any
-// character first; crun: nearly all) and longer ones; for those it is as much of the id as fits,
-// with _ in place of the others, and eight digits of the id's SHA-256, so that different ids never share
-// a name. Every hook of a container arrives at the same name. Error: [fault.Usage] for what
-// no runtime takes: a slash, a control character, "" or "..".
+// InstanceName returns the instance's name for a container id: the id itself if it is a valid
+// name, as it nearly always is. Runtimes also accept ids with other characters (runc: "+", and any
+// first character; crun: nearly all) and longer ones; for those the name is as much of the id as fits,
+// with _ for invalid characters, and eight digits of the id's SHA-256, so that different ids never
+// share a name. Every hook of a container computes the same name. The error is [fault.Usage] for an
+// id that no runtime accepts: with a slash, a control character, "" or "..".
 func InstanceName(id string) (string, error) {
 	if id == "" || id == "." || id == ".." || strings.ContainsFunc(id, func(r rune) bool {
 		return r == '/' || unicode.IsControl(r) || r == unicode.ReplacementChar

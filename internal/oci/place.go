@@ -15,8 +15,8 @@ import (
 	"github.com/slirpctl/slirpctl/internal/trust"
 )
 
-// place is where a file is or may be: a name in a directory that is held open, so that it stays
-// the same place whatever others rename meanwhile. The name is no symbolic link when it is found.
+// place is a possibly missing file: a name in an open directory, so that it stays the same place
+// even if directories are renamed meanwhile. The name is not a symbolic link when it is found.
 type place struct {
 	dir  *os.File
 	name string
@@ -25,8 +25,8 @@ type place struct {
 // maxLinks is the kernel's limit (path_resolution(7)).
 const maxLinks = 40
 
-// findPlace walks an absolute path from the root, one directory after the other, and follows only symbolic links
-// of the caller or root: another user's could lead to a file that the caller may write
+// findPlace walks an absolute path from the root, directory by directory, and follows only symbolic
+// links of the caller or root: another user's could lead to a file that the caller may write
 // and that user may not. The caller closes the place's directory.
 func findPlace(path string) (p place, err error) {
 	cur, err := openDirAt(unix.AT_FDCWD, "/")
@@ -79,7 +79,7 @@ func openDirAt(dir int, name string) (int, error) {
 	return unix.Openat(dir, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 }
 
-// readLink returns where the symbolic link leads, or "" if name is none.
+// readLink returns the target of a symbolic link, or "" if name is not one.
 func readLink(dir int, name string) (target string, err error) {
 	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -101,7 +101,7 @@ func readLink(dir int, name string) (target string, err error) {
 	return string(buf[:n]), nil
 }
 
-// open opens the file for reading; a pipe or a link in its place is not waited for or followed.
+// open opens the file for reading; it does not wait for a pipe or follow a link.
 func (p place) open() (*os.File, error) {
 	fd, err := unix.Openat(int(p.dir.Fd()), p.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -110,7 +110,7 @@ func (p place) open() (*os.File, error) {
 	return os.NewFile(uintptr(fd), p.name), nil
 }
 
-// replace puts data into the place, in one step; prepare is called on the new file before.
+// replace writes data to the place atomically; prepare is called on the new file first.
 func (p place) replace(data []byte, prepare func(*os.File) error) error {
 	path := fmt.Sprintf("/proc/self/fd/%d/%s", p.dir.Fd(), p.name)
 	return atomicfile.Write(path, data, func(f *os.File) error {

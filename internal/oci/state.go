@@ -1,7 +1,7 @@
-// Package oci knows the two documents through which OCI runtimes and slirpctl meet: the state that
-// a runtime hands to its hooks, and the bundle's config.json that names the hooks. It exists so
-// that neither is trusted further than it was checked, and so that config.json is edited without
-// disturbing what others wrote there.
+// Package oci handles the two documents that OCI runtimes and slirpctl exchange: the state that
+// a runtime passes to its hooks, and the bundle's config.json that names the hooks. It exists so
+// that neither is trusted without checks, and so that config.json is edited without changing what
+// other programs wrote there.
 package oci
 
 import (
@@ -17,18 +17,18 @@ import (
 	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
-// MaxState is the size in bytes up to which a state is read. Runtimes write a few hundred; the
-// annotations are the only part that grows.
+// MaxState is the maximum size of a state, in bytes. Runtimes write a few hundred; only
+// annotations can make it much longer.
 const MaxState = 1 << 20
 
-// badState says why a text is not the state of a container; cause may be nil.
+// badState returns the error for an invalid container state; cause may be nil.
 func badState(reason string, cause error) error {
 	return &fault.Error{
 		Kind: fault.Usage, Msg: "OCI state: " + reason, Err: cause, Help: "runtimes hand it to their hooks, and runc state ID prints it",
 	}
 }
 
-// ErrNoProcess: the container has no process, so there is no namespace to be found.
+// ErrNoProcess is returned for a container without a process, which has no namespace to enter.
 var ErrNoProcess = fault.New(fault.NotFound, "has no process", "")
 
 // ReadState reads a state from r, at most [MaxState] bytes. Errors are of the kind [fault.Usage].
@@ -43,11 +43,11 @@ func ReadState(r io.Reader) (*specs.State, error) {
 	return ParseState(data)
 }
 
-// ParseState parses a state. Unknown fields are ignored: runtimes add their own. A state that
-// could be misread is refused: one that is no object, lacks its id, has a negative pid, or is
-// followed by something else. Errors are of the kind [fault.Usage].
+// ParseState parses a state. Unknown fields are ignored, because runtimes add their own. An
+// ambiguous state is rejected: one that is no object, lacks its id, has a negative pid, or is
+// followed by other data. Errors are of the kind [fault.Usage].
 func ParseState(data []byte) (*specs.State, error) {
-	trimmed := bytes.Trim(data, " \t\r\n") // what JSON takes for white space
+	trimmed := bytes.Trim(data, " \t\r\n") // white space in JSON
 	if len(trimmed) == 0 {
 		return nil, badState("empty", io.ErrUnexpectedEOF)
 	}
@@ -72,7 +72,7 @@ func ParseState(data []byte) (*specs.State, error) {
 	return &st, nil
 }
 
-// jsonReason words an error of encoding/json for people.
+// jsonReason returns a readable reason for an error of encoding/json.
 func jsonReason(err error) string {
 	var syntax *json.SyntaxError
 	var typ *json.UnmarshalTypeError

@@ -13,15 +13,15 @@ import (
 const (
 	AnnotationPrefix  = "io.slirpctl."
 	AnnotationPublish = AnnotationPrefix + "publish" // port specs, separated by commas
-	AnnotationOptions = AnnotationPrefix + "options" // K=V, separated by commas, in Podman's spelling or our own
+	AnnotationOptions = AnnotationPrefix + "options" // K=V, separated by commas, in Podman's or slirpctl's spelling
 )
 
-// annotationRefusals says which keys an annotation can't set. Who writes a container's
-// annotations need not be who runs it: engines copy them from images, pods and API requests
-// into a bundle whose hooks somebody else has chosen. So an annotation shapes the container's own
-// network and no more. What opens the host to the container, weakens the confinement of
-// slirp4netns, runs a program, writes a file, or changes how the runtime is kept waiting is for
-// the hook's args, which win over annotations.
+// annotationRefusals lists the keys that an annotation can't set, and why. The author of a
+// container's annotations need not be the one who runs it: engines copy them from images, pods and
+// API requests into a bundle whose hooks another user has chosen. So an annotation configures only
+// the container's own network. Whatever opens the host to the container, weakens the confinement of
+// slirp4netns, runs a program, writes a file, or changes how long the runtime waits must be in
+// the hook's args, which take precedence over annotations.
 var annotationRefusals = map[string]string{
 	"allow-host-loopback": "it opens the host's own services to the container",
 	"outbound-addr":       "the host decides which of its addresses traffic leaves by",
@@ -43,8 +43,8 @@ var annotationRefusals = map[string]string{
 	"annotation-ports":    "it decides what annotations may publish",
 }
 
-// What annotations may ask for at most: their text is expanded, and their forwards are kept, by
-// whoever runs the hook.
+// Limits for annotations: the user who runs the hook expands their text and keeps their
+// forwards.
 const (
 	maxAnnotation   = 64 << 10 // bytes
 	maxAnnotatedFwd = 1024     // forwards
@@ -55,8 +55,8 @@ func annotationKey(k Key) bool {
 	return k.Scope == ScopeUp && annotationRefusals[k.Name] == "" && k.Name != "publish"
 }
 
-// annotationLayer returns what a container's annotations say, except its ports, which are added
-// to those of every source instead of taking their place.
+// annotationLayer returns the options in a container's annotations, except its ports, which are added
+// to those of every source instead of replacing them.
 func annotationLayer(annotations map[string]string) ([]assignment, error) {
 	for _, name := range slices.Sorted(maps.Keys(annotations)) {
 		if strings.HasPrefix(name, AnnotationPrefix) && name != AnnotationPublish && name != AnnotationOptions {
@@ -87,7 +87,7 @@ func annotationLayer(annotations map[string]string) ([]assignment, error) {
 	return as, nil
 }
 
-// annotationOption parses K=V, where K is Podman's name of an option or ours.
+// annotationOption parses K=V, where K is Podman's name of an option or slirpctl's.
 func annotationOption(item string) (assignment, error) {
 	const source = "annotation " + AnnotationOptions
 	name, value, found := strings.Cut(item, "=")
@@ -131,9 +131,9 @@ func annotationOption(item string) (assignment, error) {
 	return assignment{key: k, texts: []string{value}, source: source, spelled: name}, nil
 }
 
-// addAnnotatedPorts adds the ports of io.slirpctl.publish to those that m has already. One that is
-// there word for word is not added again. Only unprivileged host ports are published, also for
-// root, and of these only AnnotationPorts, if given.
+// addAnnotatedPorts adds the ports of io.slirpctl.publish to those in m, except exact duplicates.
+// Only unprivileged host ports are published, also for root, and only those in AnnotationPorts, if
+// given.
 func addAnnotatedPorts(m *Merged, annotations map[string]string, unprivileged PortRange) error {
 	texts := splitList(annotations[AnnotationPublish])
 	if len(texts) == 0 {
@@ -192,8 +192,8 @@ func addAnnotatedPorts(m *Merged, annotations map[string]string, unprivileged Po
 	return nil
 }
 
-// inRange makes a spec that takes any free host port take one of allowed, if there is a range that
-// annotations are held to.
+// inRange makes a spec with any free host port use one of allowed, if annotations are restricted to
+// a range.
 func inRange(spec hostfwd.Spec, given, allowed PortRange) []hostfwd.Spec {
 	if spec.HostPort != 0 || given == (PortRange{}) {
 		return []hostfwd.Spec{spec}

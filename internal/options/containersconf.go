@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// containersConf returns what the layers say about reading containers.conf.
+// containersConf returns the highest layer's setting for reading containers.conf.
 func containersConf(layers []assignment) assignment {
 	var last assignment
 	for _, a := range layers {
@@ -19,8 +19,8 @@ func containersConf(layers []assignment) assignment {
 }
 
 // containersLayer reads network_cmd_path, network_cmd_options, helper_binaries_dir and no_pivot_root
-// of the [engine] table, from the files that want asks for. As with Podman, a later file's value replaces an earlier one's, and
-// {append=true} at the end of a list makes this and later lists add to it.
+// of the [engine] table, from the files that want selects. As with Podman, a later file's value
+// replaces an earlier one's, and {append=true} at the end of a list makes this and later lists append to it.
 func (s Sources) containersLayer(want assignment, env environment) ([]assignment, error) {
 	if want.key == nil || len(want.texts) != 1 {
 		return nil, nil
@@ -29,7 +29,7 @@ func (s Sources) containersLayer(want assignment, env environment) ([]assignment
 	var named []string // these must exist
 	switch text := want.texts[0]; text {
 	case "", "false":
-		return nil, nil // "" is refused when it is merged
+		return nil, nil // "" is rejected by merge
 	case "true":
 		paths, named = s.containersPaths(env)
 	default:
@@ -55,9 +55,9 @@ func (s Sources) containersLayer(want assignment, env environment) ([]assignment
 	return engine.assignments(s.path)
 }
 
-// containersPaths returns where Podman looks for containers.conf, the lowest first: the distribution's,
-// the administrator's with its drop-ins, and the user's with its own; root has one too.
-// CONTAINERS_CONF replaces all of them, CONTAINERS_CONF_OVERRIDE comes last in any case
+// containersPaths returns where Podman looks for containers.conf, the lowest precedence first: the
+// distribution's, the administrator's with its drop-ins, and the user's with its own, also for root.
+// CONTAINERS_CONF replaces all of them; CONTAINERS_CONF_OVERRIDE always comes last
 // (containers.conf(5)).
 func (s Sources) containersPaths(env environment) (paths, named []string) {
 	if path := env["CONTAINERS_CONF"]; path != "" {
@@ -71,7 +71,7 @@ func (s Sources) containersPaths(env environment) (paths, named []string) {
 		for _, dir := range dirs {
 			path := filepath.Join(dir, "containers.conf")
 			paths = append(paths, path)
-			entries, _ := os.ReadDir(s.path(path + ".d")) // sorted; absent as a rule
+			entries, _ := os.ReadDir(s.path(path + ".d")) // sorted; usually missing
 			for _, e := range entries {
 				if strings.HasSuffix(e.Name(), ".conf") && !e.IsDir() {
 					paths = append(paths, filepath.Join(path+".d", e.Name()))
@@ -85,7 +85,7 @@ func (s Sources) containersPaths(env environment) (paths, named []string) {
 	return paths, named
 }
 
-// engineTable is what is read of containers.conf.
+// engineTable holds the keys that are read from containers.conf.
 type engineTable struct {
 	path        engineText // network_cmd_path
 	options     engineList // network_cmd_options
@@ -93,16 +93,16 @@ type engineTable struct {
 	noPivotRoot string     // the file that says no_pivot_root = true, or ""
 }
 
-// engineText is a text and the file that has it.
+// engineText is a text and the file it comes from.
 type engineText struct{ text, source string }
 
-// engineList is a list that later files replace, or add to once {append=true} was said.
+// engineList is a list that later files replace, or append to after {append=true}.
 type engineList struct {
 	elements  []engineText
 	appending bool
 }
 
-// read adds the file at path. Podman's other tables and keys are its own business.
+// read adds the file at path. Other tables and keys of Podman are ignored.
 func (t *engineTable) read(path string, data []byte) error {
 	tree, derr := decode("toml", data)
 	if derr != nil {
@@ -144,7 +144,7 @@ func (t *engineTable) read(path string, data []byte) error {
 	return nil
 }
 
-// read adds what the file at path has, nil for nothing. It returns what the value should have been, or "".
+// read adds the value in the file at path, nil for none. It returns the type that was expected, or "".
 func (l *engineList) read(path string, value any, of string) (wanted string) {
 	if value == nil {
 		return ""
@@ -175,7 +175,7 @@ func (l *engineList) read(path string, value any, of string) (wanted string) {
 	return ""
 }
 
-// assignments returns what the table says. root is put before the directories that are searched.
+// assignments returns the table's values. root is prepended to the directories that are searched.
 func (t *engineTable) assignments(root func(string) string) ([]assignment, error) {
 	var as []assignment
 	binary, spelled := t.path, "network_cmd_path"
@@ -206,7 +206,7 @@ func (t *engineTable) assignments(root func(string) string) ([]assignment, error
 
 const noPivotRoot = "no_pivot_root"
 
-// helper looks for a program in helper_binaries_dir, as Podman does before it looks on PATH.
+// helper searches for a program in helper_binaries_dir, as Podman does before it searches PATH.
 func (t *engineTable) helper(name string, root func(string) string) engineText {
 	for _, dir := range t.helperDirs.elements {
 		path := filepath.Join(dir.text, name)

@@ -24,16 +24,16 @@ func parseEnviron(environ []string) environment {
 	return env
 }
 
-// alsoKnown are variables that begin with SLIRPCTL_ and are no keys: the configuration file, what
-// COMMAND of `up` finds set, and cobra's.
+// alsoKnown are variables that begin with SLIRPCTL_ and are no keys: the configuration file's,
+// one that `up` sets for COMMAND, and cobra's.
 var alsoKnown = []string{envConfig, envPrefix + "INSTANCE", envPrefix + "ACTIVE_HELP"}
 
-// testPrefix begins the variables of slirpctl's own tests.
+// testPrefix starts the names of variables of slirpctl's own tests.
 const testPrefix = envPrefix + "TEST_"
 
-// layer returns what the environment says, and warnings about variables that look like keys and
-// are none: scripts may have variables of their own (SLIRPCTL_VERSION, SLIRPCTL_BIN). A variable
-// that is empty counts as not set, as is usual for shell scripts.
+// layer returns the options in the environment, and warnings about variables that look like keys
+// and are not: scripts may have variables of their own (SLIRPCTL_VERSION, SLIRPCTL_BIN). An
+// empty variable counts as not set, as is usual for shell scripts.
 func (env environment) layer() (as []assignment, warnings []string) {
 	known := slices.Clone(alsoKnown)
 	for i := range table {
@@ -62,7 +62,7 @@ func (env environment) layer() (as []assignment, warnings []string) {
 	return as, warnings
 }
 
-// unknownVariable says that no key has the variable name, and which one was probably meant.
+// unknownVariable returns a warning that no key has the variable name, with the nearest key.
 func unknownVariable(name string) string {
 	written := strings.TrimPrefix(name, envPrefix)
 	if k := lookup(written); k != nil {

@@ -9,15 +9,15 @@ import (
 	"github.com/slirpctl/slirpctl/internal/plaintext"
 )
 
-// Error says which value was refused, where it came from and why. It is the only type of
-// error that [Load] returns.
+// Error says which value was refused, where it came from and why. [Load] returns no other type
+// of error.
 type Error struct {
 	Source string // "flag --mtu", "environment SLIRPCTL_MTU", "/etc/slirpctl/config.yaml:3"
-	Key    string // the key as it was written; "" if the whole source is bad
-	Value  string // the value as it was written
+	Key    string // the key as written; "" if the whole source is bad
+	Value  string // the value as written
 	Reason string
 	Help   string // what to do about it; may be ""
-	Err    error  // the cause, where there is one
+	Err    error  // the cause, or nil
 }
 
 // Error returns one line, without the hint.
@@ -37,15 +37,15 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Is says which kind of failure it is.
+// Is reports the error's kind, [fault.Usage].
 func (*Error) Is(target error) bool { return target == fault.Usage }
 
-// Hint says what to do about it.
+// Hint returns what to do about it.
 func (e *Error) Hint() string {
 	return cmp.Or(e.Help, fault.Hint(e.Err), "slirpctl up --help and man slirpctl.conf show what is possible")
 }
 
-// printable quotes s if it could be taken for something else.
+// printable quotes s if it would be ambiguous without quotes.
 func printable(s string) string {
 	if q := strconv.Quote(s); q != `"`+s+`"` || strings.ContainsAny(s, " :") {
 		return q

@@ -8,7 +8,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
-// field parses the text of a key into its place in [Merged] and prints it back. set gets the
+// field parses the text of a key into its place in [Merged] and formats it. set gets the
 // elements of a list, or exactly one text.
 type field struct {
 	set func(m *Merged, texts []string) error
@@ -22,7 +22,7 @@ func boolField(at func(*Merged) *bool) field {
 	}
 }
 
-// textField holds a string, or a type made of one, that parse checks.
+// textField holds a string type that parse checks.
 func textField[T ~string](at func(*Merged) *T, parse func(string) (T, error)) field {
 	return field{
 		set: func(m *Merged, texts []string) error { return assign(at(m), parse, texts) },
@@ -44,8 +44,8 @@ func intField(at func(*Merged) *int, low, high int) field {
 	}
 }
 
-// fdField holds a file descriptor. 0, 1 and 2 are allowed, as slirp4netns allows them: a wrapper
-// may well hand over a pipe as its standard input.
+// fdField holds a file descriptor. 0, 1 and 2 are allowed, as in slirp4netns: a wrapper may pass
+// a pipe as standard input.
 func fdField(at func(*Merged) *int) field {
 	f := intField(at, 0, maxFD)
 	return field{
@@ -163,7 +163,7 @@ func autoExcludeField() field {
 	}
 }
 
-// elementError names the element of a list that was refused.
+// elementError reports which element of a list was refused.
 type elementError struct {
 	text string
 	err  error

@@ -21,10 +21,10 @@ import (
 
 const (
 	systemDir   = "/etc/slirpctl"
-	maxFileSize = 1 << 20 // bytes; a configuration of more is a mistake, /dev/zero for example
+	maxFileSize = 1 << 20 // bytes; a larger file is a mistake, such as /dev/zero
 )
 
-// extensions of configuration files and their formats.
+// extensions maps the extensions of configuration files to formats.
 var extensions = []struct{ ext, format string }{{"yaml", "yaml"}, {"yml", "yaml"}, {"toml", "toml"}, {"json", "json"}}
 
 func (s Sources) systemLayer() ([]assignment, error) { return s.dirLayer(systemDir) }
@@ -44,8 +44,8 @@ func (s Sources) userLayer(flags *pflag.FlagSet, env environment) ([]assignment,
 	return nil, nil
 }
 
-// configHome returns $XDG_CONFIG_HOME or what the XDG base directory specification puts in its
-// place; "" if there is no home either. A relative path counts as not set, as it says there.
+// configHome returns $XDG_CONFIG_HOME or the default of the XDG base directory specification;
+// "" without a home directory. A relative path counts as not set, as the specification says.
 func (env environment) configHome() string {
 	if dir := env["XDG_CONFIG_HOME"]; filepath.IsAbs(dir) {
 		return dir
@@ -61,7 +61,7 @@ func (s Sources) namedLayer(path, source string) ([]assignment, error) {
 	if path == "" {
 		return nil, &Error{Source: source, Reason: "names no file"}
 	}
-	format := "yaml" // JSON is YAML, and /dev/null is an empty file of any format
+	format := "yaml" // JSON is YAML, and /dev/null is empty in any format
 	if ext := strings.TrimPrefix(filepath.Ext(path), "."); ext != "" {
 		i := slices.IndexFunc(extensions, func(e struct{ ext, format string }) bool { return e.ext == strings.ToLower(ext) })
 		if i < 0 {
@@ -81,7 +81,7 @@ func (s Sources) dirLayer(dir string) ([]assignment, error) {
 	found, format := "", ""
 	for _, e := range extensions {
 		path := filepath.Join(dir, "config."+e.ext)
-		if _, err := os.Lstat(s.path(path)); err != nil { // a link to nowhere is there, and an error
+		if _, err := os.Lstat(s.path(path)); err != nil { // a dangling link counts as present, and is an error
 			if absent(err) {
 				continue
 			}
@@ -96,7 +96,7 @@ func (s Sources) dirLayer(dir string) ([]assignment, error) {
 		return nil, nil
 	}
 	if info, err := os.Stat(s.path(found)); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
-		return nil, &Error{Source: found, Reason: "can't be read: is a named pipe"} // it would wait for a writer
+		return nil, &Error{Source: found, Reason: "can't be read: is a named pipe"} // opening it would wait for a writer
 	}
 	data, err := s.read(found)
 	if err != nil {
@@ -105,14 +105,14 @@ func (s Sources) dirLayer(dir string) ([]assignment, error) {
 	return parseFile(found, format, data)
 }
 
-// absent reports whether err of a stat means that no file was meant for us. A directory that we may not
-// look into (the HOME of somebody else, after su) counts as empty.
+// absent reports whether err of a stat means that the file doesn't exist. A directory that may not be
+// searched (another user's HOME, after su) counts as empty.
 func absent(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOTDIR)
 }
 
 // read returns the content of a file that root may trust ([trust.Check]). Each file is read once:
-// another [Load] from the same sources gets the same content, also of a pipe.
+// another [Load] from the same sources gets the same content, even of a pipe.
 func (s Sources) read(path string) ([]byte, error) {
 	if data, ok := s.seen[path]; ok {
 		return data, nil
@@ -144,7 +144,7 @@ func readFile(path string) ([]byte, error) {
 	return data, nil
 }
 
-// unreadable completes e, which names the file, with the reason that it can't be read for.
+// unreadable completes e, which names the file, with the reason why it can't be read.
 func unreadable(e *Error, err error) *Error {
 	e.Reason, e.Err = "can't be read: "+cause(err), err
 	if t, ok := err.(*trust.Error); ok {
@@ -153,7 +153,7 @@ func unreadable(e *Error, err error) *Error {
 	return e
 }
 
-// cause returns err without the path, which the caller names.
+// cause returns err without the path, which the caller adds.
 func cause(err error) string {
 	var p *fs.PathError
 	if errors.As(err, &p) {
@@ -162,7 +162,7 @@ func cause(err error) string {
 	return err.Error()
 }
 
-// parseFile turns a file's content into assignments, in the order of the file's keys by name.
+// parseFile parses a file's content into assignments, sorted by key.
 func parseFile(path, format string, data []byte) ([]assignment, error) {
 	tree, err := decode(format, data)
 	if err != nil {
@@ -225,7 +225,7 @@ func fileTexts(k *Key, value any) (texts []string, wrong string) {
 	return []string{text}, ""
 }
 
-// fileText returns a single value as the text that a flag would have, or what it is instead.
+// fileText returns a single value as the text that a flag would have, or a description of its type.
 func fileText(k *Key, value any) (text, is string) {
 	numeric := k.Kind == KindInt || k.Kind == KindList || k.Kind == KindDuration
 	switch v := value.(type) {
@@ -237,11 +237,11 @@ func fileText(k *Key, value any) (text, is string) {
 		}
 		return "", strconv.FormatBool(v)
 	case int, int64, uint64:
-		if numeric { // as text, 007 would have lost its zeros
+		if numeric { // converted to text, 007 would lose its zeros
 			return fmt.Sprint(v), ""
 		}
 		return "", fmt.Sprint(v)
-	case float64: // every number of JSON
+	case float64: // any number in JSON
 		if v == math.Trunc(v) && math.Abs(v) < 1<<53 && numeric {
 			return strconv.FormatInt(int64(v), 10), ""
 		}
@@ -257,8 +257,8 @@ func fileText(k *Key, value any) (text, is string) {
 	}
 }
 
-// lineOf returns ":N" for the first line of data that begins with the key name, or "". It looks
-// at the text, so that one function does for every format.
+// lineOf returns ":N" for the first line of data that begins with the key name, or "". It searches
+// the text, so that one function works for every format.
 func lineOf(data []byte, name string) string {
 	n := 0
 	for line := range strings.Lines(string(data)) {

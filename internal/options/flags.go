@@ -13,8 +13,8 @@ const (
 	flagOption  = "option"
 )
 
-// AddFlags adds a flag for everything `up` can be told to fs. The flags only record what they are
-// given; [Load] parses it, so that every source words its errors alike.
+// AddFlags adds a flag to fs for every option of `up`. The flags only record their values; [Load]
+// parses them, so that errors are worded the same for every source.
 func AddFlags(fs *pflag.FlagSet) {
 	order := &podmanRecorder{}
 	for _, k := range Keys() {
@@ -27,7 +27,7 @@ func AddFlags(fs *pflag.FlagSet) {
 	}
 }
 
-// AddGeneralFlags adds the flags that every command takes: --config, --log-level, --log-format
+// AddGeneralFlags adds the flags that every command has: --config, --log-level, --log-format
 // and --state-dir.
 func AddGeneralFlags(fs *pflag.FlagSet) {
 	fs.String(flagConfig, "", "read the configuration `FILE` (YAML, TOML or JSON) instead of the user's own")
@@ -45,7 +45,7 @@ func addFlag(fs *pflag.FlagSet, k Key) {
 	}
 }
 
-// keyFlag is the value of one key's flag. It keeps the texts as they were given.
+// keyFlag is the value of one key's flag. It keeps the texts as given.
 type keyFlag struct {
 	key   Key
 	texts []string
@@ -66,7 +66,7 @@ func (f *keyFlag) String() string {
 	return strings.Join(f.texts, ",")
 }
 
-// Type is what pflag prints where a usage text names no argument, and asks for to find bools.
+// Type implements [pflag.Value]. pflag prints it if a usage text names no argument, and uses it to find bools.
 func (f *keyFlag) Type() string {
 	switch f.key.Kind {
 	case KindBool:
@@ -80,7 +80,7 @@ func (f *keyFlag) Type() string {
 	}
 }
 
-// podmanRecorder keeps what --network and --option were given in command-line order, because the last one wins.
+// podmanRecorder keeps the values of --network and --option in command-line order, because the last one wins.
 type podmanRecorder struct{ given []podmanGiven }
 
 type podmanGiven struct{ flag, text string }
@@ -117,8 +117,8 @@ func flagLayer(fs *pflag.FlagSet) []assignment {
 	return as
 }
 
-// Given returns the flags that were given and that [Load] knows, as arguments that say the same
-// to another slirpctl, in an order in which the last one still wins.
+// Given returns the given flags that [Load] knows, as arguments with the same effect for another
+// slirpctl, in an order in which the last one still wins.
 func Given(fs *pflag.FlagSet) []string {
 	var args []string
 	for _, k := range table {
@@ -159,8 +159,8 @@ func GivenGeneral(fs *pflag.FlagSet) []string {
 	return Given(general)
 }
 
-// Environ returns those variables of environ that decide what slirpctl does, in their order, for
-// a hook that is to do it later: a dry run of now is none of then.
+// Environ returns those variables of environ that affect slirpctl, in their order, for a hook
+// that runs it later. Variables for a dry run are left out.
 func Environ(environ []string) []string {
 	var kept []string
 	for _, kv := range environ {

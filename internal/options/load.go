@@ -15,20 +15,20 @@ import (
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
-// Sources is what [Load] reads besides flags. [SystemSources] is the real thing; tests make their own.
+// Sources are the sources of [Load] besides flags. [SystemSources] returns the real ones; tests make their own.
 type Sources struct {
 	Environ []string // as from os.Environ
-	// Root is put before every absolute path that is read; "" means the real root.
+	// Root is prepended to every absolute path that is read; "" means the real root.
 	Root string
-	// Annotations are those of an OCI container; nil where there is none.
+	// Annotations are those of an OCI container, or nil.
 	Annotations map[string]string
-	// UnprivilegedStart is the first host port that everybody may listen on.
+	// UnprivilegedStart is the first host port that every user may listen on.
 	UnprivilegedStart uint16
 
 	seen map[string][]byte // files that were read; nil reads each time
 }
 
-// SystemSources are the caller's environment and files.
+// SystemSources returns the caller's environment and files.
 func SystemSources() Sources {
 	start := hostfwd.UnprivilegedPortStart()
 	if start < 0 {
@@ -44,13 +44,13 @@ func (s Sources) path(p string) string {
 	return filepath.Join(s.Root, p)
 }
 
-// Merged is what holds after every source has been asked.
+// Merged is the result of merging every source.
 type Merged struct {
 	Options
 	General
-	// Values says where each came from, one for each key that is not a flag only, in the order of [Keys].
+	// Values has the source of each key that is not a flag only, in the order of [Keys].
 	Values []Value
-	// Warnings say what was ignored, UpWarnings what costs `up` security; one line each.
+	// Warnings are about ignored settings, UpWarnings about settings that reduce the security of `up`; one line each.
 	Warnings, UpWarnings []string
 }
 
@@ -61,7 +61,7 @@ type Value struct {
 	Source string `json:"source"` // "flag --mtu", "environment SLIRPCTL_MTU", a file's path, "default"
 }
 
-// SourceDefault is the source of a [Value] that nothing was said about.
+// SourceDefault is the source of a [Value] that no source sets.
 const SourceDefault = "default"
 
 // Source returns where the value of a key came from, or "" for an unknown key.
@@ -74,7 +74,7 @@ func (m *Merged) Source(key string) string {
 	return ""
 }
 
-// IsSet reports whether any source says something about key, be it the default.
+// IsSet reports whether any source sets key, even to its default.
 func (m *Merged) IsSet(key string) bool {
 	s := m.Source(key)
 	return s != "" && s != SourceDefault
@@ -85,8 +85,8 @@ type assignment struct {
 	key     *Key
 	texts   []string
 	source  string // for [Value.Source]
-	line    string // ":N" for a file in which the line could be found
-	spelled string // the key as it was written, if not its name
+	line    string // ":N" in a file, if the line was found
+	spelled string // the key as written, if not its name
 }
 
 // set parses a into m.
@@ -130,10 +130,11 @@ func (a assignment) errorf(reason string) *Error {
 	return e
 }
 
-// Load merges every source, the lowest first: defaults, containers.conf (if asked for),
+// Load merges every source, the lowest precedence first: defaults, containers.conf (if enabled),
 // /etc/slirpctl, the user's configuration file, environment, an OCI container's annotations, Podman's
-// option strings, flags. Ports that annotations publish come on top of the others. A value that is set wins over every lower one, also when it equals the default; a value that can't be
-// parsed is refused even if a higher one hides it. A list replaces the lower list as a whole.
+// option strings, flags. Ports that annotations publish are added to the others. A value that is set
+// overrides every lower one, even if it equals the default; a value that can't be parsed is an error
+// even if a higher one overrides it. A list replaces the lower list as a whole.
 //
 // fs may lack any flag, or be nil. The error is always an *[Error].
 func Load(fs *pflag.FlagSet, src Sources) (Merged, error) {
@@ -176,7 +177,7 @@ func Load(fs *pflag.FlagSet, src Sources) (Merged, error) {
 	return m, nil
 }
 
-// merge applies assignments to the defaults, the last one of a key winning, and checks the whole.
+// merge applies assignments to the defaults, the last one of a key winning, and checks the result.
 func merge(as []assignment) (Merged, error) {
 	m := defaults()
 	won := make(map[*Key]assignment, len(as))
@@ -208,7 +209,7 @@ func merge(as []assignment) (Merged, error) {
 	return m, nil
 }
 
-// check refuses values that are right alone and wrong together.
+// check rejects combinations of values that are valid alone.
 func check(m *Merged, won map[*Key]assignment) error {
 	blame := func(key, reason, hint, podmanHint string) error {
 		a := won[lookup(key)]
@@ -225,7 +226,7 @@ func check(m *Merged, won map[*Key]assignment) error {
 	case !m.OutboundAddr6.IsZero() && !m.IPv6:
 		return blame("outbound-addr6", "needs IPv6, which is off", "add --ipv6", "add enable_ipv6=true")
 	case m.IPv6 && m.MTU < minMTU6:
-		// The kernel takes IPv6 off an interface with a smaller one (addrconf_notify in net/ipv6/addrconf.c).
+		// The kernel disables IPv6 on an interface with a smaller MTU (addrconf_notify in net/ipv6/addrconf.c).
 		return blame("mtu", "less than "+strconv.Itoa(minMTU6)+", the least that IPv6 works with", "", "")
 	case m.SourceIPTransparent && m.PortHandler == HandlerDirect:
 		return blame("source-ip-transparent", "the port handler direct can't keep a client's address",
@@ -236,7 +237,7 @@ func check(m *Merged, won map[*Key]assignment) error {
 	return nil
 }
 
-// total counts the forwards of specs.
+// total returns the number of forwards in specs.
 func total(specs []hostfwd.Spec) (n int) {
 	for _, s := range specs {
 		n += s.Total()

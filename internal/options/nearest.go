@@ -2,11 +2,11 @@ package options
 
 import "strings"
 
-// Nearest returns the candidate that word was probably meant to be, or "" if none is near.
-// Case, `-` and `_` make no difference. A candidate that shares whole parts with word (dns and
-// disable-dns) is near; so is one that is a few typing mistakes away.
+// Nearest returns the candidate that was probably meant by word, or "" if none is near. Case,
+// `-` and `_` make no difference. A candidate that has whole parts in common with word (dns and
+// disable-dns) is near; so is one within a few typing errors.
 func Nearest(word string, candidates []string) string {
-	const longest = 64 // no key is longer; keeps the table below small
+	const longest = 64 // no key is longer; bounds the table below
 	if len(word) > longest {
 		return ""
 	}
@@ -25,13 +25,13 @@ func Nearest(word string, candidates []string) string {
 	return best
 }
 
-// normal is the spelling in which keys are compared.
+// normal returns the spelling in which keys are compared.
 func normal(s string) string { return strings.ReplaceAll(strings.ToLower(s), "_", "-") }
 
 func partOf(part, whole string) bool { return strings.Contains("-"+whole+"-", "-"+part+"-") }
 
-// distance counts insertions, deletions, substitutions and swaps of neighbours between a and
-// b ("optimal string alignment").
+// distance counts insertions, deletions, substitutions and swaps of adjacent characters between a
+// and b ("optimal string alignment").
 func distance(a, b string) int {
 	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range last {

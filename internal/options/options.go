@@ -1,10 +1,8 @@
-// Package options holds everything that `slirpctl up` can be told, as one typed struct, and
-// merges it from flags, environment, configuration files, containers.conf and Podman's option
-// strings. It exists so that a bad value is refused at the edge, once, with the name of its
-// source, and can't travel further.
-//
-// One table, [Keys], says how each option is spelled in each source. Flags, environment
-// variables, file keys, `slirpctl config`, completions and manual pages all come from it.
+// Package options holds every option of `slirpctl up` in one typed struct, and merges it from
+// flags, environment, configuration files, containers.conf and Podman's option strings. It exists
+// so that an invalid value is rejected once, when it is read, with the name of its source.
+// One table, [Keys], defines the spelling of each option in each source. Flags, environment
+// variables, file keys, `slirpctl config`, completions and manual pages are generated from it.
 package options
 
 import (
@@ -16,7 +14,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
-// Toggle is a security option: on, off, or on wherever it can work.
+// Toggle is a security option: on, off, or on if it works on this host.
 type Toggle string
 
 // The values of a [Toggle].
@@ -26,7 +24,7 @@ const (
 	Off  Toggle = "false"
 )
 
-// PortHandler names the way forwarded bytes are carried.
+// PortHandler names a port handler.
 type PortHandler string
 
 // The port handlers.
@@ -46,13 +44,13 @@ const (
 )
 
 // Outbound is the source of outgoing traffic: an address, or an interface whose first
-// address is looked up at the start. At most one of the two is set.
+// address is used, as found at the start. At most one of the two is set.
 type Outbound struct {
 	Addr      netip.Addr
 	Interface string
 }
 
-// IsZero reports whether no source was asked for.
+// IsZero reports whether no source is set.
 func (o Outbound) IsZero() bool { return !o.Addr.IsValid() && o.Interface == "" }
 
 // String returns the address or the name of the interface.
@@ -69,14 +67,14 @@ type PortRange struct{ First, Last uint16 }
 // Contains reports whether port is in r.
 func (r PortRange) Contains(port uint16) bool { return r.First <= port && port <= r.Last }
 
-// AutoPublish is -p auto: forward what programs inside listen on. The zero value is off.
+// AutoPublish is -p auto: forward the ports that programs inside listen on. The zero value is off.
 type AutoPublish struct {
 	HostIP netip.Addr // the host address to listen on
 	Ports  PortRange  // the host ports that may be listened on
-	Max    int        // forwards at once
+	Max    int        // maximum number of forwards
 }
 
-// On reports whether it was asked for.
+// On reports whether it is enabled.
 func (a AutoPublish) On() bool { return a.HostIP.IsValid() }
 
 // String returns "auto" or "auto:ADDRESS", and "" if it is off.
@@ -90,9 +88,9 @@ func (a AutoPublish) String() string {
 	return autoWord + ":" + a.HostIP.String()
 }
 
-// Options is all that `up` can be told, checked and typed.
+// Options are the options of `up`, checked and typed.
 type Options struct {
-	Name   string // "" means: derive from the target
+	Name   string // "": derived from the target
 	Detach bool
 
 	Publish             []hostfwd.Spec
@@ -116,7 +114,7 @@ type Options struct {
 	Sandbox Toggle
 	Seccomp Toggle
 
-	Slirp4netnsPath string // "" means: found on PATH
+	Slirp4netnsPath string // "": searched on PATH
 	Restart         RestartPolicy
 	Timeout         time.Duration // until ready
 	WaitNetns       time.Duration // for a process that has not unshared yet
@@ -130,11 +128,11 @@ type Options struct {
 	PIDNamespace Toggle
 }
 
-// General is what every command can be told, not only `up`.
+// General holds the options of every command.
 type General struct {
 	// ContainersConf is "false", "true" (read Podman's usual files) or the path of one file.
 	ContainersConf string
 	LogLevel       string // trace, debug, info, warning or error
 	LogFormat      string // text or json
-	StateDir       string // "" means: the usual directory of the caller
+	StateDir       string // "": the caller's default directory
 }

@@ -21,7 +21,7 @@ const (
 
 var errEmpty = errors.New("is empty")
 
-// hinted is an error with a way out of it.
+// hinted returns an error with a hint.
 func hinted(reason, hint string) error { return fault.New(fault.Usage, reason, hint) }
 
 func parseBool(s string) (bool, error) {
@@ -73,11 +73,11 @@ func parseDuration(s string, low time.Duration) (time.Duration, error) {
 	return d, nil
 }
 
-// MaxName is the length of an instance's name, in bytes.
+// MaxName is the maximum length of an instance's name, in bytes.
 const MaxName = 64
 
-// CheckName says why name can't name an instance: [A-Za-z0-9][A-Za-z0-9_.-]{0,63}, what can be a directory's name, a
-// URL's part and a shell word unquoted.
+// CheckName returns an error unless name is a valid instance name: [A-Za-z0-9][A-Za-z0-9_.-]{0,63}, which
+// works unquoted as a directory name, in a URL and in a shell.
 func CheckName(name string) error {
 	if name == "" {
 		return errEmpty
@@ -97,7 +97,7 @@ func CheckName(name string) error {
 	return nil
 }
 
-// NameRune reports whether r can stand in a name, or, with inside, behind its first character.
+// NameRune reports whether r is allowed in a name: as the first character or, with inside, after it.
 func NameRune(r rune, inside bool) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || inside && strings.ContainsRune("_.-", r)
 }
@@ -109,9 +109,9 @@ func parseName(s string) (string, error) {
 	return s, CheckName(s)
 }
 
-// checkInterface applies the kernel's rules (dev_valid_name in net/core/dev.c). Slirp4netns
-// would cut a longer name instead of refusing it. Beyond the kernel's rules, characters that can't be
-// seen, and % (a pattern to TUNSETIFF), are refused.
+// checkInterface applies the kernel's rules (dev_valid_name in net/core/dev.c); slirp4netns would
+// truncate a longer name instead of refusing it. It also rejects invisible characters and % (a
+// pattern to TUNSETIFF).
 func checkInterface(s string) error {
 	switch {
 	case s == "":
@@ -134,7 +134,7 @@ func parseTapName(s string) (string, error) {
 		return "", err
 	}
 	if s == "lo" || s == "all" || s == "default" {
-		return "", fmt.Errorf("%s is taken in every network namespace", s)
+		return "", fmt.Errorf("every network namespace has %s already", s)
 	}
 	return s, nil
 }
@@ -155,7 +155,7 @@ func parseMAC(s string) (net.HardwareAddr, error) {
 	return mac, nil
 }
 
-// parseOutbound takes an address of family "IPv4" or "IPv6", or the name of an interface.
+// parseOutbound parses an address of family "IPv4" or "IPv6", or the name of an interface.
 func parseOutbound(s, family string) (Outbound, error) {
 	if s == "" {
 		return Outbound{}, nil
@@ -208,13 +208,13 @@ func parsePortRange(s string) (PortRange, error) {
 	return PortRange{uint16(a), uint16(b)}, nil
 }
 
-// autoWord is the port spec that follows what programs inside listen on.
+// autoWord is the port spec for forwarding what programs inside listen on.
 const autoWord = "auto"
 
 var autoHostIP = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
-// parseAuto parses "auto" and "auto:ADDRESS", an IPv6 address with or without brackets; ok means that s
-// is meant so.
+// parseAuto parses "auto" and "auto:ADDRESS", with or without brackets around IPv6; ok means that s
+// has that form.
 func parseAuto(s string) (hostIP netip.Addr, ok bool, err error) {
 	word, text, found := strings.Cut(s, ":")
 	if word != autoWord {
@@ -234,7 +234,7 @@ func parseAuto(s string) (hostIP netip.Addr, ok bool, err error) {
 	return hostIP.Unmap(), true, nil
 }
 
-// parsePath accepts anything the kernel could.
+// parsePath accepts any path that the kernel could accept.
 func parsePath(s string) (string, error) {
 	if strings.ContainsRune(s, 0) {
 		return "", errors.New("contains a zero byte")
@@ -242,7 +242,7 @@ func parsePath(s string) (string, error) {
 	return s, nil
 }
 
-// parseFilePath accepts what can be the path of a file to write.
+// parseFilePath accepts a path of a file to write.
 func parseFilePath(s string) (string, error) {
 	if strings.HasSuffix(s, "/") {
 		return "", errors.New("a directory, not a file")
@@ -264,8 +264,8 @@ func parseContainersConf(s string) (string, error) {
 	return parsePath(s)
 }
 
-// splitList splits one text that holds a list, as an environment variable does: at commas and white
-// space. A protocol alone belongs to the element before it, so that 53:53/tcp,udp is one.
+// splitList splits a text that holds a list, such as an environment variable, at commas and white
+// space. A protocol alone belongs to the element before it, so that 53:53/tcp,udp is one element.
 func splitList(s string) []string {
 	var list []string
 	for _, t := range strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' }) {

@@ -25,7 +25,7 @@ func TestBadValues(t *testing.T) {
 		{"tap-name", "a/b", `"a/b": contains '/', which an interface name can't`, ""},
 		{"tap-name", "tap%d", `"tap%d": contains '%', which an interface name can't`, ""},
 		{"tap-name", "..", `"..": not an interface name`, ""},
-		{"tap-name", "lo", `"lo": lo is taken in every network namespace`, ""},
+		{"tap-name", "lo", `"lo": every network namespace has lo already`, ""},
 		{"macaddress", "02:00", `"02:00": not a MAC address of six bytes`, "write it like 02:00:5e:10:00:01"},
 		{"macaddress", "02:00:00:00:00:00:00:01", `"02:00:00:00:00:00:00:01": not a MAC address of six bytes`, "write it like 02:00:5e:10:00:01"},
 		{"macaddress", "01:00:5e:00:00:01", `"01:00:5e:00:00:01": a multicast address, which an interface can't have`, "make the first byte even"},

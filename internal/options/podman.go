@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// podmanLayer returns what --network and --option say, in command-line order.
+// podmanLayer returns the values of --network and --option, in command-line order.
 func podmanLayer(fs *pflag.FlagSet) ([]assignment, error) {
 	f := fs.Lookup(flagOption)
 	if f == nil {
@@ -37,7 +37,7 @@ func podmanLayer(fs *pflag.FlagSet) ([]assignment, error) {
 	return as, nil
 }
 
-// splitNetwork takes the value of --network apart: slirp4netns, or slirp4netns:K=V,K=V.
+// splitNetwork splits the value of --network: slirp4netns, or slirp4netns:K=V,K=V.
 func splitNetwork(text string) ([]string, error) {
 	mode, rest, _ := strings.Cut(text, ":")
 	if mode != "slirp4netns" {
@@ -52,8 +52,8 @@ func splitNetwork(text string) ([]string, error) {
 	return strings.Split(rest, ","), nil
 }
 
-// podmanOption parses K=V, where K is a name of Podman's. As with Podman, an on-off option takes true and
-// false and no other spelling of them.
+// podmanOption parses K=V, where K is one of Podman's names. As with Podman, a boolean option accepts
+// true and false and no other spelling.
 func podmanOption(item, source string) (assignment, error) {
 	name, value, found := strings.Cut(item, "=")
 	if !found {

@@ -11,20 +11,19 @@ import (
 	"github.com/spf13/viper"
 )
 
-// decodeError says why a text is not of its format.
+// decodeError says why a text is invalid in its format.
 type decodeError struct {
-	line   string // ":N", or "" if the reason has it
+	line   string // ":N", or "" if the reason includes it
 	reason string
 	err    error
 }
 
 // decode parses YAML, TOML or JSON into the values of its top-level keys, in lower case.
-// Nothing is merged here: Viper serves as a reader of three formats, and one that costs
-// nothing where there is no file. A key with an empty table for a value is in the result only
-// if it is known.
+// Nothing is merged here: Viper is used only as a parser for three formats, and not at all
+// without a file. A key whose value is an empty table is in the result only if it is known.
 func decode(format string, data []byte) (map[string]any, *decodeError) {
 	if len(bytes.TrimSpace(data)) == 0 {
-		return nil, nil // an empty file is no JSON, but says nothing in any format
+		return nil, nil // an empty file is not JSON, but is accepted in any format
 	}
 	v := viper.New()
 	v.SetConfigType(format)
@@ -46,7 +45,7 @@ func decode(format string, data []byte) (map[string]any, *decodeError) {
 	return tree, nil
 }
 
-// explain finds the line of a syntax error. YAML's errors name it themselves.
+// explain finds the line of a syntax error. YAML's errors include it.
 func explain(data []byte, err error) *decodeError {
 	var parse viper.ConfigParseError
 	if errors.As(err, &parse) {

@@ -25,8 +25,8 @@ type call struct {
 	lost string // what does not work without it; "": up
 }
 
-// calls are the system calls that `up` makes and that system call filters are known to forbid, with
-// arguments for which the kernel does nothing.
+// calls are the system calls that `up` makes and that seccomp filters are known to forbid, with
+// arguments that have no effect.
 var calls = [...]call{
 	{"setns", func() error { return unix.Setns(-1, 0) }, ""},
 	{"pidfd_open", func() error { _, err := unix.PidfdOpen(-1, 0); return err }, ""},
@@ -36,33 +36,33 @@ var calls = [...]call{
 	{"pidfd_getfd", func() error { _, err := unix.PidfdGetfd(-1, 0, 0); return err }, "the host's loopback is open to frames that programs inside make themselves"},
 }
 
-// Denied is a system call that the host does not let us make.
+// Denied is a system call that the host denies.
 type Denied struct {
 	Call  string     `json:"call"`
-	Errno unix.Errno `json:"errno"` // EPERM, EACCES or ENOSYS; 0: who makes it is killed
+	Errno unix.Errno `json:"errno"` // EPERM, EACCES or ENOSYS; 0: the caller is killed
 }
 
-// lost says what does not work without the call; "": up.
+// lost returns what does not work without the call; "": up.
 func (d Denied) lost() string {
-	if d.Errno == 0 { // whoever makes the call is killed
+	if d.Errno == 0 { // the caller is killed
 		return ""
 	}
 	i := slices.IndexFunc(calls[:], func(c call) bool { return c.name == d.Call })
 	return calls[i].lost
 }
 
-// reason says who denies it.
+// reason says what denies the call.
 func (d Denied) reason(filtered bool) string {
 	switch {
 	case d.Errno == 0:
-		return "a system call filter (seccomp) kills who calls " + d.Call
+		return "a system call filter (seccomp) kills callers of " + d.Call
 	case d.Errno == unix.ENOSYS && !filtered:
 		return fmt.Sprintf("this kernel has no %s (Linux 5.6 and newer do)", d.Call)
 	}
 	return fmt.Sprintf("a system call filter (seccomp) forbids %s (%s)", d.Call, d.Errno)
 }
 
-// childCalls makes every call, and writes its name before and the result after: a filter may kill.
+// childCalls makes every call, and prints its name before and the result after it: a filter may kill.
 func childCalls() {
 	out := json.NewEncoder(os.Stdout)
 	for _, c := range calls {
@@ -76,7 +76,7 @@ func childCalls() {
 	}
 }
 
-// tryCalls returns the calls that are denied, as far as it came.
+// tryCalls returns the denied calls, as far as the child got.
 func tryCalls(ctx context.Context) ([]Denied, error) {
 	cmd := childCommand(ctx, callsKind)
 	out, err := cmd.Output()
@@ -100,7 +100,7 @@ func tryCalls(ctx context.Context) ([]Denied, error) {
 	return all, nil
 }
 
-// denied returns the calls that are denied.
+// denied returns the denied calls.
 func (e *Env) denied(ctx context.Context) ([]Denied, error) {
 	if e.TryCalls == nil {
 		return nil, nil
@@ -113,7 +113,7 @@ func (e *Env) denied(ctx context.Context) ([]Denied, error) {
 	return e.calls, e.callsErr
 }
 
-// SystemCalls makes the system calls of `up` that filters are known to forbid.
+// SystemCalls checks the system calls of `up` that filters are known to forbid.
 func SystemCalls(ctx context.Context, env *Env) Result {
 	r := Result{Name: "system-calls"}
 	denied, err := env.denied(ctx)
@@ -122,7 +122,7 @@ func SystemCalls(ctx context.Context, env *Env) Result {
 		return r
 	}
 	if len(denied) == 0 {
-		r.Status, r.Reason = OK, "what up calls is allowed"
+		r.Status, r.Reason = OK, "the system calls of up are allowed"
 		return r
 	}
 	r.Status, r.Remedy = Warning, env.allowCalls()
@@ -140,7 +140,7 @@ func SystemCalls(ctx context.Context, env *Env) Result {
 	return r
 }
 
-// allowCalls says how a system call filter is lifted.
+// allowCalls returns how to lift a system call filter.
 func (e *Env) allowCalls() string {
 	switch {
 	case e.inContainer():
@@ -151,8 +151,8 @@ func (e *Env) allowCalls() string {
 	return ""
 }
 
-// DeniedCall returns the system call that err names and that the host denies, with what to do about
-// it; "" if there is none. It says so of no other call, which can't have been the cause.
+// DeniedCall returns what to do if err names a system call that the host denies, or "". Calls that err
+// does not name can't have been the cause.
 func DeniedCall(ctx context.Context, env *Env, err error) (hint string) {
 	all, _ := env.denied(ctx)
 	for _, d := range all {
@@ -163,7 +163,7 @@ func DeniedCall(ctx context.Context, env *Env, err error) (hint string) {
 	return ""
 }
 
-// Proc looks for a /proc that shows this process.
+// Proc checks that /proc shows this process.
 func Proc(_ context.Context, env *Env) Result {
 	r := Result{Name: "proc", Status: OK, Reason: "/proc is there"}
 	if err := CheckProc(); err != nil {
@@ -174,8 +174,8 @@ func Proc(_ context.Context, env *Env) Result {
 
 const mountProc = "mount -t proc proc /proc"
 
-// CheckProc returns an error where there is no /proc that shows this process: namespaces, processes and
-// the program itself are found there.
+// CheckProc returns an error if no /proc shows this process: slirpctl uses it to find namespaces,
+// processes and its own program.
 func CheckProc() error {
 	var st unix.Statfs_t
 	if err := unix.Statfs("/proc", &st); err != nil || st.Type != unix.PROC_SUPER_MAGIC {

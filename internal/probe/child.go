@@ -12,14 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Child is the first thing that main must call: in a child that a check has started it tries
-// things out, prints the [Trial] as JSON and exits; everywhere else it returns at once.
+// Child must be the first call in main: in a child that a check has started it runs the trial,
+// prints the [Trial] as JSON and exits; otherwise it returns at once.
 func Child() {
 	if len(os.Args) != 2 || os.Args[0] != childName {
 		return
 	}
 	runtime.LockOSThread()
-	time.AfterFunc(2*checkTimeout, func() { os.Exit(1) }) // if the parent is gone
+	time.AfterFunc(2*checkTimeout, func() { os.Exit(1) }) // in case the parent has exited
 	var trial Trial
 	switch ChildKind(os.Args[1]) {
 	case Rootless, Privileged:
@@ -40,7 +40,7 @@ func Child() {
 	unix.Exit(0) // os.Exit would take a second under the race detector
 }
 
-// tryAll runs in new network and mount namespaces and may spoil them.
+// tryAll runs in new network and mount namespaces, which it may change.
 func tryAll() Trial {
 	var t Trial
 	t.TunOpen, t.TunAttach = tryTun()
@@ -49,7 +49,7 @@ func tryAll() Trial {
 	return t
 }
 
-// tryTun makes a tap in the child's own network namespace. It ends with the descriptor.
+// tryTun makes a tap in the child's own network namespace. The tap goes away with the descriptor.
 func tryTun() (open, attach unix.Errno) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -64,9 +64,9 @@ func tryTun() (open, attach unix.Errno) {
 	return 0, errnoOf(unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr))
 }
 
-// trySandbox does what slirp4netns does for --enable-sandbox and what hosts are known to
-// forbid: private mounts, a tmpfs on /tmp, /etc and /run bound into it, pivot_root. The
-// order and the flags are those of the kernel interface that it uses.
+// trySandbox does the steps of slirp4netns's --enable-sandbox that hosts are known to forbid:
+// private mounts, a tmpfs on /tmp, /etc and /run bound into it, pivot_root, with the same order
+// and flags.
 func trySandbox() (step string, errno unix.Errno) {
 	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	root := "/tmp"
@@ -101,7 +101,7 @@ func trySandbox() (step string, errno unix.Errno) {
 }
 
 // trySeccomp installs a filter that allows everything, for this thread, as --enable-seccomp
-// does with a real one.
+// installs a real one.
 func trySeccomp() unix.Errno {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return errnoOf(err)

@@ -10,20 +10,20 @@ import (
 
 const makeTun = "mkdir -p /dev/net && %smknod -m 0666 /dev/net/tun c 10 200"
 
-// TunDevice opens /dev/net/tun in a new network namespace and makes a tap there. Missing,
-// denied and without a driver are three different answers (upstream users took them for one).
+// TunDevice opens /dev/net/tun in a new network namespace and makes a tap there. It tells apart a
+// missing device, a denied one and one without a driver.
 func TunDevice(ctx context.Context, env *Env) Result {
 	r := Result{Name: "tun-device"}
 	t, err := env.bestTrial(ctx)
 	if err != nil {
-		// Without a namespace only the file can be looked at.
+		// Without a namespace only the file's existence can be checked.
 		if _, statErr := fs.Stat(env.FS, "dev/net/tun"); statErr == nil {
 			r.Status, r.Reason = Unknown, "/dev/net/tun is there, but no namespace could be made to try it in"
 			return r
 		} else if errno := errnoOf(statErr); errno != 0 {
 			t.TunOpen = errno
 		} else {
-			t.TunOpen = unix.ENOENT // of an fs.FS that has no error numbers
+			t.TunOpen = unix.ENOENT // for an fs.FS without error numbers
 		}
 	}
 	r.Status = Failed
@@ -72,8 +72,8 @@ func tunAttached(r Result, env *Env, errno unix.Errno) Result {
 	return r
 }
 
-// Sandbox tries what `slirp4netns --enable-sandbox` does. Root file systems that can't be
-// pivoted and AppArmor profiles are known to forbid it (upstream issues 161, 249, 348).
+// Sandbox tries the steps of `slirp4netns --enable-sandbox`. Root file systems that don't support
+// pivot_root and AppArmor profiles are known to prevent them (upstream issues 161, 249, 348).
 func Sandbox(ctx context.Context, env *Env) Result {
 	r := Result{Name: "sandbox"}
 	t, err := env.bestTrial(ctx)
@@ -84,7 +84,7 @@ func Sandbox(ctx context.Context, env *Env) Result {
 		r.Status, r.Reason = Warning, fmt.Sprintf("slirp4netns's sandbox can't work here: %s: %s", t.SandboxStep, t.Sandbox)
 		r.Remedy = "export SLIRPCTL_SANDBOX=false"
 	default:
-		r.Status, r.Reason = OK, "a root of its own can be made for slirp4netns"
+		r.Status, r.Reason = OK, "slirp4netns can have its own root directory"
 	}
 	return r
 }
@@ -97,13 +97,13 @@ func Seccomp(ctx context.Context, env *Env) Result {
 	case err != nil:
 		r.Status, r.Reason = Unknown, "no namespace could be made to try it in"
 		if env.exists("proc/sys/kernel/seccomp/actions_avail") {
-			r.Status, r.Reason = OK, "the kernel has it"
+			r.Status, r.Reason = OK, "supported by the kernel"
 		}
 	case t.Seccomp != 0:
-		r.Status, r.Reason = Warning, "the kernel takes no filter: "+t.Seccomp.Error()
+		r.Status, r.Reason = Warning, "the kernel refused a filter: "+t.Seccomp.Error()
 		r.Remedy = "export SLIRPCTL_SECCOMP=false"
 	default:
-		r.Status, r.Reason = OK, "the kernel took a filter"
+		r.Status, r.Reason = OK, "the kernel accepted a filter"
 	}
 	return r
 }

@@ -18,21 +18,21 @@ import (
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
-// Env is the host as the checks see it. [NewEnv] gives the real one; tests replace fields.
+// Env is the host as seen by the checks. [NewEnv] returns the real one; tests replace fields.
 type Env struct {
 	FS       fs.FS // the host's files, names without the leading slash
 	UID, GID int   // effective
 	User     string
-	StateDir string         // the directory that has one directory for each instance; absolute
+	StateDir string         // the parent of the instances' directories; absolute
 	CIDR     subnet.Network // the IPv4 network to be used inside
 
-	// Slirp4netns is the installed binary; nil where there is no usable one.
+	// Slirp4netns is the installed binary, or nil if none is usable.
 	Slirp4netns *launcher.Binary
 
 	LookPath    func(name string) (string, error)
 	Output      func(ctx context.Context, path string, args ...string) (string, error) // both streams
 	HasCap      func(capability int) bool                                              // effective, in our user namespace
-	Addresses   func() ([]Route, error)                                                // the host's own, as the networks of one address
+	Addresses   func() ([]Route, error)                                                // the host's own, as networks of a single address
 	PingSocket  func() error                                                           // makes and closes one
 	TrySocket   func(dir string) error                                                 // makes and removes a Unix socket below dir
 	TryMaps     func(ctx context.Context, uidArgs, gidArgs []string) error             // see tryMaps
@@ -45,7 +45,7 @@ type Env struct {
 	callsErr    error
 }
 
-// NewEnv is this process on this host. It reads next to nothing.
+// NewEnv returns the Env of this process on this host. It reads almost nothing.
 func NewEnv(stateDir string, cidr subnet.Network, binary *launcher.Binary) *Env {
 	uid := os.Geteuid()
 	name := strconv.Itoa(uid)
@@ -59,7 +59,7 @@ func NewEnv(stateDir string, cidr subnet.Network, binary *launcher.Binary) *Env 
 	}
 }
 
-// trial asks TryChild once for each kind.
+// trial calls TryChild once for each kind.
 func (e *Env) trial(ctx context.Context, kind ChildKind) (Trial, error) {
 	e.trialsMutex.Lock()
 	if e.trials == nil {
@@ -67,7 +67,7 @@ func (e *Env) trial(ctx context.Context, kind ChildKind) (Trial, error) {
 	}
 	f, ok := e.trials[kind]
 	if !ok {
-		// The child is bounded by itself: one check's end must not spoil another's answer.
+		// The child has its own time limit: the end of one check must not affect another's result.
 		f = sync.OnceValues(func() (Trial, error) {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTimeout)
 			defer cancel()
@@ -79,8 +79,8 @@ func (e *Env) trial(ctx context.Context, kind ChildKind) (Trial, error) {
 	return f()
 }
 
-// bestTrial asks in the namespaces that slirp4netns would use: without a user namespace for
-// who may do so, else in one.
+// bestTrial tries the namespaces that slirp4netns would use: without a user namespace if the caller
+// is privileged, else with one.
 func (e *Env) bestTrial(ctx context.Context) (Trial, error) {
 	if e.UID == 0 {
 		if t, err := e.trial(ctx, Privileged); err == nil {
@@ -113,7 +113,7 @@ func (e *Env) readInts(name string) ([]uint64, error) {
 	return all, nil
 }
 
-// rel makes an absolute path the name that an fs.FS takes.
+// rel converts an absolute path to a name in an fs.FS.
 func rel(name string) string {
 	if name = strings.TrimPrefix(name, "/"); name == "" {
 		return "."
@@ -126,10 +126,10 @@ func (e *Env) exists(name string) bool {
 	return err == nil
 }
 
-// inContainer reports whether a container engine left its mark.
+// inContainer reports whether a container engine's marker file exists.
 func (e *Env) inContainer() bool { return e.exists("run/.containerenv") || e.exists(".dockerenv") }
 
-// sudo prefixes a command that an ordinary user can't run.
+// sudo adds sudo to a command that needs root, unless the caller is root.
 func (e *Env) sudo(command string) string {
 	if e.UID == 0 {
 		return command
@@ -137,7 +137,7 @@ func (e *Env) sudo(command string) string {
 	return "sudo " + command
 }
 
-// output runs a program without standard input and returns what it printed.
+// output runs a program without standard input and returns its output.
 func output(ctx context.Context, path string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.WaitDelay = checkTimeout / 10
@@ -154,7 +154,7 @@ func hasCap(capability int) bool {
 	return data[capability/32].Effective&(1<<(capability%32)) != 0
 }
 
-// errnoOf returns the system's error number in err, 0 if there is none.
+// errnoOf returns the system's error number in err, or 0.
 func errnoOf(err error) unix.Errno {
 	var errno unix.Errno
 	errors.As(err, &errno)

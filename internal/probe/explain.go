@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Explain asks the checks called names, in their order, for the cause of a failure. ok is false
-// where none of them finds anything wrong.
+// Explain runs the checks called names, in order, to find the cause of a failure. ok is false
+// if none of them finds a problem.
 func Explain(ctx context.Context, env *Env, names ...string) (r Result, ok bool) {
 	for _, name := range names {
 		for _, c := range checks() {
@@ -21,7 +21,7 @@ func Explain(ctx context.Context, env *Env, names ...string) (r Result, ok bool)
 	return Result{}, false
 }
 
-// Hint puts what was found into one line, with the remedy at its end.
+// Hint returns the result as one line that ends with the remedy.
 func (r Result) Hint() string {
 	var b strings.Builder
 	b.WriteString(r.Name + ": " + r.Reason)

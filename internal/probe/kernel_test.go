@@ -46,7 +46,7 @@ func TestChecksInMadeWorlds(t *testing.T) {
 		{"no /tmp", "sandbox", noTmp, false, Warning, "mount a tmpfs on /tmp: no such file", "SLIRPCTL_SANDBOX=false"},
 		{"no namespace", "sandbox", "exec " + asUser() + `sh -euc 'echo 0 >/proc/sys/user/max_user_namespaces; exec $PROBE'`, false, Unknown, "no namespace", ""},
 
-		{"filter taken", "seccomp", "exec " + asUser() + "$PROBE", false, OK, "took a filter", ""},
+		{"filter taken", "seccomp", "exec " + asUser() + "$PROBE", false, OK, "accepted a filter", ""},
 
 		{"no nameserver", "resolv-conf", `exec unshare -Urm sh -euc 'mount --bind /dev/null /etc/resolv.conf; exec $PROBE'`, false, Warning, "names no nameserver", "resolv.conf"},
 		{"nameserver", "resolv-conf", `exec unshare -Urm sh -euc 'mount -t tmpfs x /etc; echo nameserver 192.0.2.1 >/etc/resolv.conf; exec $PROBE'`, false, OK, "nameserver 192.0.2.1", ""},
@@ -60,7 +60,7 @@ func TestChecksInMadeWorlds(t *testing.T) {
 		{"found", "nsenter", "exec $PROBE", false, OK, "nsenter", ""},
 		{"not found", "nsenter", `export PATH=/nonexistent; exec $PROBE`, false, Warning, "not on PATH", ""},
 
-		{"not our group", "ping-group-range", "exec " + asUser() + "unshare -n " + dropCaps + "$PROBE", false, Warning, "; ping6 is answered by gateway and DNS only", "ping_group_range"},
+		{"not our group", "ping-group-range", "exec " + asUser() + "unshare -n " + dropCaps + "$PROBE", false, Warning, "; only gateway and DNS answer ping6", "ping_group_range"},
 		{"not our group, root", "ping-group-range", `exec unshare -Urn $PROBE`, false, Warning, "only with the sandbox off", "ping_group_range"},
 		{"our group", "ping-group-range", `exec unshare -Urn sh -euc 'echo "0 0" >/proc/sys/net/ipv4/ping_group_range; exec $PROBE'`, false, OK, "ping works", ""},
 

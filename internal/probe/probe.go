@@ -1,9 +1,8 @@
-// Package probe asks the host and the installed slirp4netns what they can do, and says what to
-// do about the rest. It exists so that `slirpctl probe` and the failures of `up` give the same
-// answer: every check is a small function that can be asked alone.
-//
-// Nothing is concluded from a version where it can be tried. What needs a namespace is tried in
-// a throw-away child of this program, see [Child].
+// Package probe checks what the host and the installed slirp4netns can do, and what to do about
+// problems. It exists so that `slirpctl probe` and the failures of `up` give the same answer:
+// every check is a small function that can be run alone.
+// No conclusion is drawn from a version if the feature can be tried. What needs a namespace is tried
+// in a temporary child of this program, see [Child].
 package probe
 
 import (
@@ -20,10 +19,10 @@ const (
 	OK      Status = "ok"
 	Warning Status = "warning" // works, but something that may be wanted doesn't
 	Failed  Status = "failed"  // `up` can't work
-	Unknown Status = "unknown" // it could not be found out
+	Unknown Status = "unknown" // could not be determined
 )
 
-// Result is what a check found.
+// Result is the result of a check.
 type Result struct {
 	Name   string `json:"name"` // kebab-case
 	Status Status `json:"status"`
@@ -31,11 +30,11 @@ type Result struct {
 	Remedy string `json:"remedy"` // a command to paste into a shell; "" where there is nothing to do
 }
 
-// A Check asks one thing. It reads and tries, and leaves nothing behind.
+// A Check checks one thing. It reads and tries, and leaves nothing behind.
 type Check func(context.Context, *Env) Result
 
-// checks are all of them by name, in the order in which they are printed: what must be fixed
-// first comes first.
+// checks are all checks by name, in the order in which they are printed: the first problem to fix
+// comes first.
 func checks() []struct {
 	name  string
 	check Check
@@ -71,11 +70,11 @@ func Names() []string {
 	return names
 }
 
-// checkTimeout bounds each check. The slowest takes some milliseconds when all is well.
+// checkTimeout bounds each check. The slowest normally takes some milliseconds.
 const checkTimeout = 2 * time.Second
 
-// Host runs every check, all at the same time, and returns their results in the order of
-// [Names]. It takes little more than 2 seconds at worst.
+// Host runs every check, all concurrently, and returns their results in the order of [Names]. It
+// takes little more than 2 seconds at worst.
 func Host(ctx context.Context, env *Env) []Result {
 	all := checks()
 	pending := make([]<-chan Result, len(all))
@@ -113,7 +112,7 @@ func start(ctx context.Context, env *Env, name string, check Check) <-chan Resul
 		case r := <-done:
 			out <- r
 		case <-ctx.Done():
-			// A check that was told to end and does so may still have the better answer.
+			// A check that ends because of the timeout may still have a better answer.
 			select {
 			case r := <-done:
 				out <- r

@@ -194,7 +194,7 @@ func TestChecksOnOtherHosts(t *testing.T) {
 
 		{"pivot_root", Sandbox, nil, finds(Trial{Sandbox: unix.EINVAL, SandboxStep: "pivot_root"}), Warning, "pivot_root: invalid argument", "SLIRPCTL_SANDBOX=false"},
 		{"no seccomp", Seccomp, nil, finds(Trial{Seccomp: unix.ENOSYS}), Warning, "no filter", "SLIRPCTL_SECCOMP=false"},
-		{"seccomp, no namespace", Seccomp, nil, fails(unix.EPERM), OK, "the kernel has it", ""},
+		{"seccomp, no namespace", Seccomp, nil, fails(unix.EPERM), OK, "supported by the kernel", ""},
 		{"neither", Seccomp, map[string]string{"proc/sys/kernel/seccomp/actions_avail": ""}, fails(unix.EPERM), Unknown, "no namespace", ""},
 
 		{"disk full", RuntimeDirectory, nil, func(e *Env) { e.TrySocket = func(string) error { return unix.ENOSPC } }, Failed, "no space", "df -h /run/user/1000/slirpctl"},

@@ -12,25 +12,25 @@ import (
 	"github.com/slirpctl/slirpctl/internal/launcher"
 )
 
-// Report is everything that `slirpctl probe` says.
+// Report is the output of `slirpctl probe`.
 type Report struct {
 	Slirp4netns Binary   `json:"slirp4netns"`
 	Host        []Result `json:"host"`
 	SelfTest    []Step   `json:"selfTest"` // empty unless asked for
-	Ready       bool     `json:"ready"`    // nothing stands in the way of `up`
+	Ready       bool     `json:"ready"`    // `up` should work
 	Summary     string   `json:"summary"`  // one line
 }
 
 // Step is one step of the self-test.
 type Step struct {
 	Name         string  `json:"name"`         // kebab-case
-	Status       Status  `json:"status"`       // ok, failed, or unknown where it could not be tried
+	Status       Status  `json:"status"`       // ok, failed, or unknown if it could not be tried
 	Milliseconds float64 `json:"milliseconds"` // how long it took
 	Reason       string  `json:"reason"`       // one line, no full stop
 	Remedy       string  `json:"remedy"`       // what to do about it; ""
 }
 
-// Binary is the installed slirp4netns. Fields are empty where it does not say.
+// Binary is the installed slirp4netns. Fields that it does not report are empty.
 type Binary struct {
 	Path             string         `json:"path"`
 	Version          string         `json:"version"`
@@ -39,17 +39,17 @@ type Binary struct {
 	ConfigVersionMax string         `json:"configVersionMax"` // SLIRP_CONFIG_VERSION_MAX
 	Libseccomp       string         `json:"libseccomp"`
 	Features         []FeatureState `json:"features"`
-	Error            string         `json:"error"` // why there is no usable one
+	Error            string         `json:"error"` // why none is usable
 }
 
-// FeatureState says whether a feature is there, and which upstream version brought it.
+// FeatureState says whether slirp4netns has a feature, and which upstream version introduced it.
 type FeatureState struct {
 	Name  launcher.Feature `json:"name"`
 	Have  bool             `json:"have"`
 	Since string           `json:"since"`
 }
 
-// NewBinary makes the report's part out of what [launcher.Detect] returned.
+// NewBinary converts the result of [launcher.Detect].
 func NewBinary(b launcher.Binary, err error) Binary {
 	v := b.Version
 	out := Binary{
@@ -66,7 +66,7 @@ func NewBinary(b launcher.Binary, err error) Binary {
 }
 
 // NewReport detects slirp4netns (path as for [launcher.Find]) and then runs every host check.
-// The error is that of the detection; the report is complete anyway.
+// The error is that of the detection; the report is complete even then.
 func NewReport(ctx context.Context, env *Env, path string) (Report, error) {
 	binary, err := launcher.Detect(ctx, path)
 	if err == nil {
@@ -77,8 +77,8 @@ func NewReport(ctx context.Context, env *Env, path string) (Report, error) {
 	return report, err
 }
 
-// AddSelfTest puts the steps of the self-test into the report. A failed one is what to fix first,
-// unless something else is.
+// AddSelfTest adds the steps of the self-test to the report. A failed step is the first thing to fix,
+// unless a check has failed.
 func (r *Report) AddSelfTest(steps []Step) {
 	r.SelfTest = append(r.SelfTest, steps...)
 	for _, s := range steps {
@@ -112,10 +112,10 @@ func summarize(r Report, uid int) (ready bool, line string) {
 	return true, line
 }
 
-// ErrUnknownRequirement says that a name is neither a feature nor a host check.
+// ErrUnknownRequirement reports a name that is neither a feature nor a host check.
 var ErrUnknownRequirement = errors.New("unknown feature")
 
-// Requirable returns all names that [Report.Require] takes: features, then host checks.
+// Requirable returns all names that [Report.Require] accepts: features, then host checks.
 func Requirable() []string {
 	var names []string
 	for _, f := range launcher.AllFeatures() {
@@ -124,8 +124,8 @@ func Requirable() []string {
 	return append(names, Names()...)
 }
 
-// Require checks that every name is a feature that slirp4netns has, or a host check that found
-// nothing failed or unknown. The error is [ErrUnknownRequirement], or of the kind [fault.Unsupported].
+// Require checks that every name is a feature that slirp4netns has, or a host check that is not
+// failed or unknown. The error is [ErrUnknownRequirement], or of the kind [fault.Unsupported].
 func (r Report) Require(names []string) error {
 	known := Requirable()
 	for _, name := range names {

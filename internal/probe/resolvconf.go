@@ -11,21 +11,21 @@ import (
 	"github.com/slirpctl/slirpctl/internal/resolvconf"
 )
 
-// ResolvConf follows every link of /etc/resolv.conf, compares the way with what slirp4netns's
-// sandbox can see (upstream issues 116, 315, 333), and looks for a nameserver in the file.
+// ResolvConf follows the links of /etc/resolv.conf, checks whether slirp4netns's sandbox can follow
+// them too (upstream issues 116, 315, 333), and looks for a nameserver in the file.
 func ResolvConf(_ context.Context, env *Env) Result {
 	r := Result{Name: "resolv-conf", Status: Warning}
 	chain := launcher.Follow(env.FS, "/etc/resolv.conf")
 	const write = "sh -c 'rm -f /etc/resolv.conf; echo nameserver 9.9.9.9 >/etc/resolv.conf'"
 	switch {
 	case errors.Is(chain.Err, fs.ErrNotExist) && len(chain.Links) > 0:
-		r.Reason, r.Remedy = fmt.Sprintf("its links lead nowhere, names won't resolve: %s", chain), env.sudo(write)
+		r.Reason, r.Remedy = fmt.Sprintf("its links lead to a missing file, names won't resolve: %s", chain), env.sudo(write)
 		return r
 	case errors.Is(chain.Err, fs.ErrNotExist):
 		r.Reason, r.Remedy = "there is no /etc/resolv.conf, names won't resolve", env.sudo(write)
 		return r
 	case errors.Is(chain.Err, launcher.ErrLinkLoop):
-		r.Reason, r.Remedy = fmt.Sprintf("its links go in a circle, names won't resolve: %s -> %s", chain.Links[0].From, chain.Links[0].To), env.sudo(write)
+		r.Reason, r.Remedy = fmt.Sprintf("its links form a loop, names won't resolve: %s -> %s", chain.Links[0].From, chain.Links[0].To), env.sudo(write)
 		return r
 	case chain.Err != nil:
 		r.Status, r.Reason = Unknown, "can't follow its links: "+chain.Err.Error()

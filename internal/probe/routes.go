@@ -21,8 +21,8 @@ type Route struct {
 	Interface string
 }
 
-// ParseRoutes reads /proc/net/route. Its addresses are in the machine's byte order. Routes that
-// are down are left out, and so are lines that make no sense.
+// ParseRoutes parses /proc/net/route, whose addresses are in the machine's byte order. Routes that
+// are down and malformed lines are ignored.
 func ParseRoutes(text string) []Route {
 	var all []Route
 	for line := range strings.Lines(text) {
@@ -45,7 +45,7 @@ func ParseRoutes(text string) []Route {
 	return all
 }
 
-// Routes returns the host's IPv4 routes. There is no such file on a kernel without IPv4.
+// Routes returns the host's IPv4 routes. A kernel without IPv4 has no such file.
 func Routes(env *Env) ([]Route, error) {
 	text, err := env.readWord("proc/net/route")
 	if err != nil {
@@ -80,14 +80,14 @@ func addresses() ([]Route, error) {
 	return all, nil
 }
 
-// Overlap is what the network to be used inside has in common with the host.
+// Overlap is an overlap of the network to be used inside with the host's.
 type Overlap struct {
-	With Route        // the host's; of an address, the network of that one alone
-	Free netip.Prefix // a network that overlaps nothing; invalid if there is none
+	With Route        // the host's; for an address, a network of that address alone
+	Free netip.Prefix // a network without overlap; invalid if there is none
 }
 
-// FindOverlap compares the network that is to be used inside with the host's routes, except
-// default ones, and its addresses, which need no route. found is false where there is none.
+// FindOverlap compares the network to be used inside with the host's addresses and its routes, except
+// default routes. found is false without an overlap.
 func FindOverlap(env *Env) (o Overlap, found bool, err error) {
 	all, err := Routes(env)
 	if err != nil {
@@ -110,7 +110,7 @@ func FindOverlap(env *Env) (o Overlap, found bool, err error) {
 	return Overlap{}, false, nil
 }
 
-// String says what the host has there.
+// String describes the host's route or address.
 func (o Overlap) String() string {
 	if o.With.To.IsSingleIP() {
 		return fmt.Sprintf("the host's address or route %s on %s", o.With.To.Addr(), o.With.Interface)
@@ -118,8 +118,8 @@ func (o Overlap) String() string {
 	return fmt.Sprintf("the host's route to %s on %s", o.With.To, o.With.Interface)
 }
 
-// CIDROverlap compares the network that is to be used inside with the host's routes and
-// addresses: what is in both can't be reached from inside. The remedy is a network that is free.
+// CIDROverlap compares the network to be used inside with the host's routes and addresses: the
+// host's addresses in it can't be reached from inside. The remedy is a free network.
 func CIDROverlap(_ context.Context, env *Env) Result {
 	r := Result{Name: "cidr-overlap"}
 	o, found, err := FindOverlap(env)

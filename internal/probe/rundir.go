@@ -16,7 +16,7 @@ import (
 )
 
 // RuntimeDirectory checks that instances can have their directories and sockets: the length of
-// the paths, whose directory it is, and by making a socket there.
+// the paths, the directory's owner, and whether a socket can be made there.
 func RuntimeDirectory(_ context.Context, env *Env) Result {
 	r := Result{Name: "runtime-directory", Status: Failed}
 	elsewhere := fmt.Sprintf(`export XDG_RUNTIME_DIR="$(mktemp -d /tmp/run-%d-XXXXXX)"`, env.UID)
@@ -61,8 +61,8 @@ func RuntimeDirectory(_ context.Context, env *Env) Result {
 	return r
 }
 
-// unsafe says why a directory can't hold our state, or "". Only our own permissions could be
-// put right by us, so they don't count.
+// unsafe returns why a directory can't hold slirpctl's state, or "". Wrong permissions don't count
+// in a directory of the caller's, because slirpctl corrects them.
 func (e *Env) unsafe(info fs.FileInfo) string {
 	if info.Mode()&fs.ModeSymlink != 0 {
 		return "is a symbolic link"
@@ -76,7 +76,7 @@ func (e *Env) unsafe(info fs.FileInfo) string {
 	return ""
 }
 
-// describe gives the system's words without the path that they repeat.
+// describe returns the system's error without the path.
 func describe(err error) string {
 	if errno := errnoOf(err); errno != 0 {
 		return errno.Error()

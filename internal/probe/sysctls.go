@@ -7,15 +7,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PingGroupRange makes the socket that slirp4netns sends pings from inside with. The kernel
-// allows it to the groups in net.ipv4.ping_group_range. With CAP_NET_RAW libslirp makes a raw
-// socket instead (measured with 1.2.0), but the sandbox takes that capability away.
+// PingGroupRange opens the kind of socket with which slirp4netns sends pings from inside. The kernel
+// allows it to the groups in net.ipv4.ping_group_range. With CAP_NET_RAW libslirp opens a raw
+// socket instead (verified with 1.2.0), but the sandbox drops that capability.
 func PingGroupRange(_ context.Context, env *Env) Result {
 	r := Result{Name: "ping-group-range"}
 	err := env.PingSocket()
 	switch errno := errnoOf(err); {
 	case err == nil:
-		r.Status, r.Reason = OK, "an ICMP socket was made: ping works inside, over IPv4; "+onlyIPv4Ping
+		r.Status, r.Reason = OK, "an ICMP socket was opened: ping works inside, over IPv4; "+onlyIPv4Ping
 	case errno == unix.EACCES || errno == unix.EPERM:
 		r.Status, r.Reason = Warning, "ping won't work inside: no group of ours is in net.ipv4.ping_group_range"
 		if env.HasCap(unix.CAP_NET_RAW) {
@@ -27,17 +27,17 @@ func PingGroupRange(_ context.Context, env *Env) Result {
 		r.Reason += "; " + onlyIPv4Ping
 		r.Remedy = env.sudo(`sysctl -w net.ipv4.ping_group_range="0 2147483647"`)
 	default:
-		r.Status, r.Reason = Unknown, "no ICMP socket can be made: "+err.Error()
+		r.Status, r.Reason = Unknown, "no ICMP socket can be opened: "+err.Error()
 	}
 	return r
 }
 
-// onlyIPv4Ping: libslirp answers ICMPv6 echo requests to its own addresses and drops all others
-// (icmp6_input in ip6_icmp.c).
-const onlyIPv4Ping = "ping6 is answered by gateway and DNS only, because slirp4netns sends none to the outside"
+// onlyIPv4Ping is a note: libslirp answers ICMPv6 echo requests to its own addresses and drops all
+// others (icmp6_input in ip6_icmp.c).
+const onlyIPv4Ping = "only gateway and DNS answer ping6, because slirp4netns forwards no ICMPv6"
 
-// UnprivilegedPorts says from which port on this user can publish. The kernel's own 1024 is
-// nothing to warn of.
+// UnprivilegedPorts reports the first port that this user can publish. The kernel's default of 1024
+// is not a warning.
 func UnprivilegedPorts(_ context.Context, env *Env) Result {
 	const kernelDefault = 1024
 	r := Result{Name: "unprivileged-ports", Status: OK}
@@ -64,7 +64,7 @@ func UnprivilegedPorts(_ context.Context, env *Env) Result {
 	return r
 }
 
-// TCPRmem looks at the default receive buffer that new network namespaces take over. Above
+// TCPRmem checks the default receive buffer that new network namespaces inherit. Above
 // 87380 bytes some kernels forward slowly (upstream issue 128).
 func TCPRmem(_ context.Context, env *Env) Result {
 	const good = 87380

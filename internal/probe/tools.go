@@ -14,7 +14,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/trust"
 )
 
-// Nsenter looks for nsenter(1) and starts it.
+// Nsenter searches for nsenter(1) and runs it.
 func Nsenter(ctx context.Context, env *Env) Result {
 	r := Result{Name: "nsenter", Status: Warning}
 	path, err := env.LookPath("nsenter")
@@ -32,7 +32,7 @@ func Nsenter(ctx context.Context, env *Env) Result {
 	case err == nil:
 		r.Status, r.Reason = OK, fmt.Sprintf("%s (%s)", path, text)
 	case strings.Contains(strings.ToLower(text), "nsenter"):
-		// BusyBox's has no --version and answers with its usage.
+		// BusyBox's nsenter has no --version and prints its usage.
 		r.Status, r.Reason = OK, path
 	case ctx.Err() != nil:
 		r.Status, r.Reason = Unknown, fmt.Sprintf("%s does not end", path)
@@ -42,10 +42,10 @@ func Nsenter(ctx context.Context, env *Env) Result {
 	return r
 }
 
-// packages names what to install with each package manager.
+// packages has the name of a package for each package manager.
 type packages struct{ apt, dnf, apk, pacman, zypper string }
 
-// install gives the command for the package manager that is there.
+// install returns the command for the installed package manager.
 func (e *Env) install(p packages) string {
 	for _, m := range []struct{ tool, command string }{
 		{"apt-get", "apt-get install " + p.apt},
@@ -63,7 +63,7 @@ func (e *Env) install(p packages) string {
 
 var mapToolPackages = packages{apt: "uidmap", dnf: "shadow-utils", apk: "shadow-uidmap", pacman: "shadow", zypper: "shadow"}
 
-// IDMapTools looks for newuidmap(1) and newgidmap(1) and lets them map a user namespace with
+// IDMapTools searches for newuidmap(1) and newgidmap(1) and lets them map a user namespace with
 // the user's ranges. Only --map-users needs them; root needs none.
 func IDMapTools(ctx context.Context, env *Env) Result {
 	r := Result{Name: "id-map-tools", Status: Warning}
@@ -134,7 +134,7 @@ func (e *Env) subIDs(file string, owners ...string) ([]user.SubID, error) {
 	return nscommand.SubIDs(f, owners...)
 }
 
-// freeSubIDs proposes a range after all that are given away, FIRST-LAST.
+// freeSubIDs proposes a range after all assigned ones, FIRST-LAST.
 func (e *Env) freeSubIDs() string {
 	const size = 65536
 	first := int64(100000)

@@ -17,37 +17,37 @@ import (
 	"github.com/slirpctl/slirpctl/internal/nsexec"
 )
 
-// ChildKind says in which new namespaces a child of ours tries things.
+// ChildKind selects the new namespaces of a trial child.
 type ChildKind string
 
-// The kinds. Their text is what the child finds in its argument list.
+// The kinds. The text is passed to the child as an argument.
 const (
 	Rootless   ChildKind = "rootless"   // user (caller mapped to root), network, mount
-	Privileged ChildKind = "privileged" // network, mount; for who is root already
+	Privileged ChildKind = "privileged" // network, mount; for root
 	UserOnly   ChildKind = "user-only"  // user
 	waiting    ChildKind = "waiting"    // user, unmapped; waits for end-of-file, for tryMaps
 	callsKind  ChildKind = "calls"      // none; for tryCalls
 )
 
-// childName is argv[0] of the children. No argument and no environment variable of a user's
-// makes slirpctl one of them.
+// childName is argv[0] of the children. No user's argument or environment variable can turn
+// slirpctl into one.
 const childName = "slirpctl-probe-child"
 
-// Trial is what a child found. 0 means that it worked.
+// Trial is the result of a child. 0 means success.
 type Trial struct {
 	TunOpen     unix.Errno `json:"tunOpen"`     // open of /dev/net/tun
 	TunAttach   unix.Errno `json:"tunAttach"`   // TUNSETIFF
-	Sandbox     unix.Errno `json:"sandbox"`     // making slirp4netns's sandbox
-	SandboxStep string     `json:"sandboxStep"` // what failed with Sandbox
+	Sandbox     unix.Errno `json:"sandbox"`     // setting up slirp4netns's sandbox
+	SandboxStep string     `json:"sandboxStep"` // the step that failed with Sandbox
 	Seccomp     unix.Errno `json:"seccomp"`     // installing a filter
 }
 
-// childCommand makes a child of kind, not yet started.
+// childCommand returns the command of a child of kind, not yet started.
 func childCommand(ctx context.Context, kind ChildKind) *exec.Cmd {
-	// The link, not the path behind it: that one can be gone, or out of this user's reach.
+	// The link, not its target: the target may have been removed, or be unreadable for this user.
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Args = []string{childName, string(kind)}
-	cmd.Env = []string{} // not nil, which would be ours
+	cmd.Env = []string{} // not nil, which would inherit ours
 	cmd.Dir = "/"
 	attr := &syscall.SysProcAttr{}
 	switch kind {
@@ -64,8 +64,8 @@ func childCommand(ctx context.Context, kind ChildKind) *exec.Cmd {
 	return cmd
 }
 
-// tryChild runs a child of kind to its end. The error is that of making its namespaces, or
-// says that it came to no result.
+// tryChild runs a child of kind to its end. The error is a failure to create its namespaces or to
+// get its result.
 func tryChild(ctx context.Context, kind ChildKind) (Trial, error) {
 	var stdout, stderr string
 	var err error
@@ -96,7 +96,7 @@ func tryChild(ctx context.Context, kind ChildKind) (Trial, error) {
 
 // runRootless runs the child with the system calls of `up -- COMMAND`.
 func runRootless(ctx context.Context) (stdout, stderr string, err error) {
-	var read, write [2]*os.File // both get little, so nobody needs to read meanwhile
+	var read, write [2]*os.File // little is written to both, so they need not be read meanwhile
 	for i := range read {
 		if read[i], write[i], err = os.Pipe(); err != nil {
 			return "", "", err
@@ -141,8 +141,8 @@ func mapToRoot(pid int) error {
 	return nil
 }
 
-// tryMaps makes a user namespace and lets newuidmap(1) and newgidmap(1) fill its maps: each
-// argument list is the path of the tool and what follows the PID.
+// tryMaps makes a user namespace and lets newuidmap(1) and newgidmap(1) write its maps: each
+// argument list is the path of the tool and the arguments after the PID.
 func tryMaps(ctx context.Context, uidArgs, gidArgs []string) error {
 	cmd := childCommand(ctx, waiting)
 	stdin, err := cmd.StdinPipe()
@@ -171,7 +171,7 @@ func tryMaps(ctx context.Context, uidArgs, gidArgs []string) error {
 	return err
 }
 
-// pingSocket makes the kind of socket that slirp4netns sends pings of the namespace with.
+// pingSocket opens the kind of socket with which slirp4netns sends pings of the namespace.
 func pingSocket() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP)
 	if err != nil {
@@ -181,7 +181,7 @@ func pingSocket() error {
 }
 
 // trySocket makes a Unix socket in a new directory below dir, and removes both. The length
-// of dir's path plays no part.
+// of dir's path does not matter.
 func trySocket(dir string) (err error) {
 	tmp, err := os.MkdirTemp(dir, ".probe-")
 	if err != nil {
@@ -205,5 +205,5 @@ func trySocket(dir string) (err error) {
 	return unix.Bind(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/s", at.Fd())})
 }
 
-// wait is the life of a waiting child.
+// wait is the main function of a waiting child.
 func wait() { _, _ = io.Copy(io.Discard, os.Stdin) }

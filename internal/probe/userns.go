@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// UserNamespaces makes a user namespace with a network and a mount namespace in it, the way
-// `up -- COMMAND` and rootless container engines do, and names what forbids it. For root it
-// is a warning only: root needs none to serve other processes.
+// UserNamespaces makes a user namespace with a network and a mount namespace in it, as
+// `up -- COMMAND` and rootless container engines do, and reports what forbids it. For root it
+// is a warning only: root needs none for other processes.
 func UserNamespaces(ctx context.Context, env *Env) Result {
 	r := Result{Name: "user-namespaces"}
-	// Without these none can be used, and a filter that kills would take the trial's parent too.
+	// Without these calls none can be used, and a filter that kills would kill the trial's parent too.
 	denied, _ := env.denied(ctx)
 	if i := slices.IndexFunc(denied, func(d Denied) bool { return d.lost() == "" }); i >= 0 {
 		r.Status, r.Reason, r.Remedy = Failed, denied[i].reason(env.filtered()), env.allowCalls()
@@ -39,10 +39,10 @@ func UserNamespaces(ctx context.Context, env *Env) Result {
 	return r
 }
 
-// usernsSwitches are the sysctls that forbid user namespaces by a value.
+// usernsSwitches are sysctls with a value that forbids user namespaces.
 var usernsSwitches = [...]struct {
 	sysctl, bad, good string
-	rootToo           bool // it stops root as well
+	rootToo           bool // applies to root as well
 }{
 	{"user.max_user_namespaces", "0", "15000", true},
 	{"kernel.unprivileged_userns_clone", "0", "1", false},
@@ -51,7 +51,7 @@ var usernsSwitches = [...]struct {
 	{"user.max_mnt_namespaces", "0", "15000", true},
 }
 
-// whyNoUserNamespace explains err, which making one gave.
+// whyNoUserNamespace explains err, a failure to make one.
 func (e *Env) whyNoUserNamespace(ctx context.Context, err error) (reason, remedy string) {
 	privileged := e.UID == 0 && e.HasCap(unix.CAP_SYS_ADMIN)
 	if errnoOf(err) == unix.EPERM {
@@ -76,7 +76,7 @@ func (e *Env) whyNoUserNamespace(ctx context.Context, err error) (reason, remedy
 	return e.whoForbids(ctx, errnoOf(err))
 }
 
-// switchedOff names the sysctl that forbids user namespaces, or "".
+// switchedOff returns the sysctl that forbids user namespaces, or "".
 func (e *Env) switchedOff(privileged bool) (reason, remedy string) {
 	for _, s := range usernsSwitches {
 		if privileged && !s.rootToo {
@@ -94,7 +94,7 @@ func (e *Env) switchedOff(privileged bool) (reason, remedy string) {
 	return "", ""
 }
 
-// whoForbids guesses who is behind an EPERM or EACCES that no setting explains.
+// whoForbids guesses the cause of an EPERM or EACCES that no setting explains.
 func (e *Env) whoForbids(ctx context.Context, errno unix.Errno) (reason, remedy string) {
 	if e.filtered() || e.inContainer() {
 		return "the container or service that we run in forbids them, by a system call filter or a security module, or this is a chroot (" + errno.Error() + ")",
@@ -107,8 +107,8 @@ func (e *Env) whoForbids(ctx context.Context, errno unix.Errno) (reason, remedy 
 	return "the kernel refuses (" + errno.Error() + "), perhaps because of a security module", look
 }
 
-// callersFault returns what about this process makes the kernel refuse a user namespace (create_user_ns in
-// kernel/user_namespace.c), or "".
+// callersFault returns which property of this process makes the kernel refuse a user namespace
+// (create_user_ns in kernel/user_namespace.c), or "".
 func (e *Env) callersFault() (reason, remedy string) {
 	for _, id := range []struct {
 		file, what string
@@ -120,12 +120,12 @@ func (e *Env) callersFault() (reason, remedy string) {
 		}
 	}
 	if text, err := fs.ReadFile(e.FS, "proc/self/mountinfo"); err == nil && !rootIsMount(string(text)) {
-		return "this process is in a chroot, from where the kernel makes none", ""
+		return "this process is in a chroot, where the kernel makes none", ""
 	}
 	return "", ""
 }
 
-// mapped reports whether the uid_map or gid_map text has the id.
+// mapped reports whether the uid_map or gid_map text contains the id.
 func mapped(text string, id int) bool {
 	for line := range strings.Lines(text) {
 		var first, outside, count int
@@ -136,7 +136,7 @@ func mapped(text string, id int) bool {
 	return false
 }
 
-// rootIsMount reports whether a mount point is the root directory: after chroot(2) it is none as a rule.
+// rootIsMount reports whether the root directory is a mount point, which it usually is not after chroot(2).
 func rootIsMount(mountinfo string) bool {
 	for line := range strings.Lines(mountinfo) {
 		if f := strings.Fields(line); len(f) > 4 && f[4] == "/" {
@@ -146,7 +146,7 @@ func rootIsMount(mountinfo string) bool {
 	return false
 }
 
-// filtered reports whether a seccomp filter is on us.
+// filtered reports whether a seccomp filter applies to this process.
 func (e *Env) filtered() bool {
 	text, err := e.readWord("proc/self/status")
 	if err != nil {

@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// The values are made of digits, letters, '.', ':' and '/' only, so none of the formats for
-// shells needs to quote anything.
+// Values consist of digits, letters, '.', ':' and '/' only, so the formats for shells need no
+// quoting.
 
-// Env returns lines like SLIRP_GUEST=10.0.2.100, fit for eval in sh, bash, dash and zsh, and
+// Env returns lines like SLIRP_GUEST=10.0.2.100, suitable for eval in sh, bash, dash and zsh, and
 // for an environment file.
 func Env(values []Value) string { return lines(values, "", "=") }
 
-// Fish returns lines like "set -gx SLIRP_GUEST 10.0.2.100", fit for fish's source.
+// Fish returns lines like "set -gx SLIRP_GUEST 10.0.2.100", suitable for fish's source.
 func Fish(values []Value) string { return lines(values, "set -gx ", " ") }
 
 func lines(values []Value, before, between string) string {
@@ -24,8 +24,8 @@ func lines(values []Value, before, between string) string {
 	return b.String()
 }
 
-// ResolvConf returns a resolv.conf that names the built-in DNS forwarder; it is empty where
-// there is no DNS. The IPv4 one comes first: it is there the moment the tap is.
+// ResolvConf returns a resolv.conf with the built-in DNS forwarder; it is empty if DNS is
+// disabled. The IPv4 address comes first: it works as soon as the tap exists.
 func (v Values) ResolvConf() string {
 	var b strings.Builder
 	for _, dns := range v.both(v.DNS, func(v6 *Values6) netip.Addr { return v6.DNS }) {
@@ -34,8 +34,8 @@ func (v Values) ResolvConf() string {
 	return b.String()
 }
 
-// Hosts returns the line of /etc/hosts that gives the guest address this host name, and a
-// second one for the IPv6 address where that is known.
+// Hosts returns the line of /etc/hosts that maps this host name to the guest address, and a
+// second one for the IPv6 address if that is known.
 func (v Values) Hosts(name string) string {
 	var b strings.Builder
 	for _, guest := range v.both(v.Guest, func(v6 *Values6) netip.Addr { return v6.Guest }) {
@@ -44,7 +44,7 @@ func (v Values) Hosts(name string) string {
 	return b.String()
 }
 
-// both returns the valid ones of v4 and the address that pick takes from the IPv6 values.
+// both returns the valid addresses of v4 and the one that pick selects from the IPv6 values.
 func (v Values) both(v4 netip.Addr, pick func(*Values6) netip.Addr) []netip.Addr {
 	var addrs []netip.Addr
 	if v4.IsValid() {

@@ -2,13 +2,13 @@ package subnet
 
 import "net/netip"
 
-// Prefixes shorter than this stand for "everything" in a routing table (a default route, or
-// the halves and eighths that VPN clients put before it): no site has a network that large.
+// Shorter prefixes mean "everything" in a routing table (a default route, or the halves and
+// eighths that VPN clients put before it): no site has a network that large.
 const shortestSite = 8
 
 // Overlaps returns the elements of taken, say the host's routes, that share addresses with n,
-// in their order. IPv6 prefixes and prefixes shorter than 8 bits, which are default routes in
-// all but name, never count.
+// in their order. IPv6 prefixes and prefixes shorter than 8 bits, which are effectively default
+// routes, are ignored.
 func (n Network) Overlaps(taken []netip.Prefix) []netip.Prefix {
 	var found []netip.Prefix
 	for _, t := range taken {
@@ -19,17 +19,17 @@ func (n Network) Overlaps(taken []netip.Prefix) []netip.Prefix {
 	return found
 }
 
-// FreeCIDR proposes a network that overlaps none of taken, by the rule of [Network.Overlaps].
-// It is the default network if that is free, otherwise a /24 of the private ranges, looked
-// for first where few sites have theirs. The answer depends on nothing but taken. It is
-// invalid (the zero value) in the unlikely case that everything private is taken.
+// FreeCIDR proposes a network that overlaps none of taken, by the rule of [Network.Overlaps]:
+// the default network if that is free, otherwise a /24 of the private ranges, starting with
+// those that few sites use. The result depends only on taken. It is invalid (the zero value) in
+// the unlikely case that all private ranges are taken.
 func FreeCIDR(taken []netip.Prefix) netip.Prefix {
 	if n := Default(); len(n.Overlaps(taken)) == 0 {
 		return n.prefix
 	}
-	// Upper halves first: people number from the bottom. 198.18.0.0/15 is for benchmarks
-	// between networks (RFC 2544) and so seldom in use, 100.64.0.0/10 for carriers
-	// (RFC 6598), and the first choice of VPNs that mean to stay clear of private networks.
+	// Upper halves first, because sites usually number from the bottom. 198.18.0.0/15 is for benchmarks
+	// between networks (RFC 2544) and so rarely in use, 100.64.0.0/10 for carriers
+	// (RFC 6598), and often chosen by VPNs that avoid private networks.
 	for _, pool := range []netip.Prefix{
 		pool(10, 128, 9), pool(172, 24, 13), pool(192, 168, 16), pool(198, 18, 15),
 		pool(10, 0, 9), pool(172, 16, 13), pool(100, 64, 10),
@@ -50,7 +50,7 @@ func freeIn(pool netip.Prefix, taken []netip.Prefix) netip.Prefix {
 			if !counts(t) || !t.Overlaps(candidate) {
 				continue
 			}
-			// Step over all of t at once: the next candidate begins after the last
+			// Skip all of t: the next candidate begins after the last
 			// address of t or of this candidate, whichever is later.
 			bits := min(t.Bits(), candidate.Bits())
 			last := Network{netip.PrefixFrom(candidate.Addr(), bits).Masked()}.Broadcast()

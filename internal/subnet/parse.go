@@ -12,10 +12,10 @@ import (
 
 // CIDRError says why a network can't be used.
 type CIDRError struct {
-	CIDR   string // as it was given
+	CIDR   string // as given
 	Reason string // a phrase, such as "host bits are set"
-	// Meant is a network that would be accepted and is probably the one meant; invalid
-	// (the zero value) where there is no good guess.
+	// Meant is an acceptable network that was probably meant; invalid (the zero value) if there
+	// is no good guess.
 	Meant netip.Prefix
 }
 
@@ -27,13 +27,13 @@ func (e *CIDRError) Error() string {
 	return s
 }
 
-// Is says which kind of failure it is.
+// Is reports the error's kind, [fault.Usage].
 func (*CIDRError) Is(target error) bool { return target == fault.Usage }
 
 const reasonIPv6 = "IPv6, but only the IPv4 network can be chosen (the IPv6 one is always fd00::/64)"
 
-// Parse reads a network in CIDR notation, such as 10.0.2.0/24. It accepts what slirp4netns's
-// --cidr accepts, except a prefix length with a leading zero (/08, which slirp4netns takes as /8)
+// Parse parses a network in CIDR notation, such as 10.0.2.0/24. It accepts what slirp4netns's
+// --cidr accepts, except a prefix length with a leading zero (slirp4netns reads /08 as /8)
 // and networks in which guest, gateway and DNS would have addresses that no interface can have: in 0.0.0.0/8,
 // 127.0.0.0/8 and 224.0.0.0/4. Errors are of type [*CIDRError].
 func Parse(cidr string) (Network, error) {
@@ -76,7 +76,7 @@ func Parse(cidr string) (Network, error) {
 	return Network{p}, nil
 }
 
-// check holds a well-formed IPv4 prefix to the rules about its length, addresses and host bits.
+// check applies the rules about length, addresses and host bits to a well-formed IPv4 prefix.
 func check(p netip.Prefix) *CIDRError {
 	if b := p.Bits(); b < MinBits || b > MaxBits {
 		e := &CIDRError{
@@ -90,7 +90,7 @@ func check(p netip.Prefix) *CIDRError {
 	}
 	m := p.Masked()
 	for _, r := range reserved {
-		// Guest, gateway and DNS, the network's + 100, + 2 and + 3, are in the same /25 as the network.
+		// Guest, gateway and DNS, at offsets 100, 2 and 3, are in the same /25 as the network.
 		if r.prefix.Contains(m.Addr()) {
 			return &CIDRError{CIDR: p.String(), Reason: fmt.Sprintf("guest, gateway and DNS would be in %s (%s), whose addresses no interface can have", r.prefix, r.what)}
 		}
@@ -101,8 +101,8 @@ func check(p netip.Prefix) *CIDRError {
 	return nil
 }
 
-// reserved are the networks without addresses for interfaces. slirp4netns accepts them, and then fails
-// when it sets the tap's address or route, or starts and carries nothing. 240.0.0.0/4 works on Linux.
+// reserved lists the networks without addresses for interfaces. slirp4netns accepts them, and then fails
+// to set the tap's address or route, or starts and carries no traffic. 240.0.0.0/4 works on Linux.
 var reserved = [...]struct {
 	prefix netip.Prefix
 	what   string
@@ -112,7 +112,7 @@ var reserved = [...]struct {
 	{pool(224, 0, 4), "multicast"},
 }
 
-// usable returns p, or the zero prefix if it would be refused.
+// usable returns p, or the zero prefix if it would be rejected.
 func usable(p netip.Prefix) netip.Prefix {
 	if check(p) != nil {
 		return netip.Prefix{}
@@ -120,9 +120,9 @@ func usable(p netip.Prefix) netip.Prefix {
 	return p
 }
 
-// parseBits reads a prefix length without judging its size, except that it has at most two
-// digits (32 and below are told apart by check, which explains them better). The reason is
-// empty if the length is well formed.
+// parseBits parses a prefix length without checking its range, except that it has at most two
+// digits (check gives better reasons for values of 32 and below). The reason is empty if the
+// length is well formed.
 func parseBits(s string) (bits int, reason string) {
 	switch {
 	case s == "":
@@ -141,7 +141,7 @@ func parseBits(s string) (bits int, reason string) {
 	return bits, ""
 }
 
-// checkOctets says what is wrong with an IPv4 address in dotted notation, or "".
+// checkOctets returns what is wrong with an IPv4 address in dotted notation, or "".
 func checkOctets(address string) string {
 	octets := strings.Split(address, ".")
 	for _, o := range octets {
@@ -162,7 +162,7 @@ func checkOctets(address string) string {
 	return ""
 }
 
-// guess returns the network that someone who wrote address and bits had in mind, or the zero
+// guess returns the network that the author of address and bits probably meant, or the zero
 // prefix. Leading zeros are taken as padding, not as octal.
 func guess(address string, bits int) netip.Prefix {
 	if bits < MinBits || bits > 32 {
@@ -181,7 +181,7 @@ func guess(address string, bits int) netip.Prefix {
 	return usable(netip.PrefixFrom(addr, min(bits, MaxBits)).Masked())
 }
 
-// retry parses a mended spelling and returns the zero prefix if that doesn't help.
+// retry parses a corrected spelling and returns the zero prefix if that fails.
 func retry(cidr string) netip.Prefix {
 	n, err := Parse(cidr)
 	if err != nil {

@@ -35,8 +35,8 @@ import (
 // An oracle returns what slirp4netns prints about cidr, and false if it refuses it.
 type oracle func(t *testing.T, cidr string) (stdout string, ok bool)
 
-// patience bounds one run of slirp4netns. It is generous: nothing is measured by it.
-const patience = 30 * time.Second
+// testTimeout bounds one run of slirp4netns. It is generous: nothing is measured by it.
+const testTimeout = 30 * time.Second
 
 // lacking ends the test because the machine lacks something: in CI that is a failure.
 func lacking(t *testing.T, format string, a ...any) {
@@ -113,7 +113,7 @@ func bessOracle(t *testing.T, path string) oracle {
 	socket := filepath.Join(dir, "s")
 	return func(t *testing.T, cidr string) (string, bool) {
 		os.Remove(socket)
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 		defer cancel()
 		cmd, stdout, stderr := slirp4netns(ctx, path, exit, "--target-type=bess", "--cidr="+cidr, socket)
 		if err := cmd.Start(); err != nil {
@@ -145,7 +145,7 @@ func tapOracle(t *testing.T, path string) oracle {
 	pid := newNamespace(t)
 	exit := hungUp(t)
 	return func(t *testing.T, cidr string) (string, bool) {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 		defer cancel()
 		cmd, stdout, stderr := slirp4netns(ctx, path, exit, "--cidr="+cidr, strconv.Itoa(pid), "tap0")
 		err := cmd.Run()
@@ -275,7 +275,7 @@ func TestGuest6AgainstSlirp4netns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	cmd, _, stderr := slirp4netns(ctx, path, r, "--configure", "--enable-ipv6", "--macaddress="+mac.String(),
 		strconv.Itoa(pid), "tap0")

@@ -1,11 +1,9 @@
-// Package subnet knows the addresses that slirp4netns hands out in a network, without asking
+// Package subnet computes the addresses that slirp4netns uses in a network, without running
 // slirp4netns. It exists because scripts, port forwards and resolv.conf need those addresses
 // before anything runs, and because a network that slirp4netns would refuse should be refused
 // earlier, with a better reason.
-//
-// What it claims about slirp4netns was measured on 1.2.0 and agrees with main.c of every
-// release since 0.3.0, the first with --cidr; a differential test holds it to the installed
-// binary.
+// Statements about slirp4netns were verified with 1.2.0 and agree with main.c of every release
+// since 0.3.0, the first with --cidr; a differential test compares with the installed binary.
 package subnet
 
 import (
@@ -15,14 +13,14 @@ import (
 
 // MinBits and MaxBits bound the prefix length of a network (NETWORK_PREFIX_MIN and
 // NETWORK_PREFIX_MAX of slirp4netns's main.c). With 26 bits the guest address, the
-// network's + 100, would lie outside.
+// network's + 100, would be outside.
 const (
 	MinBits = 1
 	MaxBits = 25
 )
 
-// Where slirp4netns puts things, counted from the network address. The end of the DHCP
-// range is libslirp's: it leases 16 addresses.
+// slirp4netns's addresses, as offsets from the network address. The end of the DHCP range is
+// libslirp's: it leases 16 addresses.
 const (
 	gatewayOffset   = 2
 	dnsOffset       = 3
@@ -33,10 +31,10 @@ const (
 
 // Network is an IPv4 network that slirp4netns accepts. Every address its methods return is
 // inside the network. The zero Network has no addresses: its methods return invalid ones.
-// [Parse] makes one; from then on it is passed as it is, and written as text only where it leaves slirpctl.
+// [Parse] makes one. It is passed as a Network everywhere and formatted as text only on output.
 type Network struct{ prefix netip.Prefix }
 
-// Default returns the network that slirp4netns uses when it is told none.
+// Default returns the network that slirp4netns uses by default.
 func Default() Network {
 	return Network{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 2, 0}), 24)}
 }
@@ -48,8 +46,8 @@ func (n Network) CIDR() netip.Prefix { return n.prefix }
 // it the recommended IP.
 func (n Network) Guest() netip.Addr { return n.at(guestOffset) }
 
-// Gateway returns the address of slirp4netns itself: network + 2. Unless it is told
-// --disable-host-loopback, it stands for the host's 127.0.0.1.
+// Gateway returns the address of slirp4netns itself: network + 2. Without
+// --disable-host-loopback, it leads to the host's 127.0.0.1.
 func (n Network) Gateway() netip.Addr { return n.at(gatewayOffset) }
 
 // DNS returns the address of the built-in DNS forwarder: network + 3.
@@ -61,7 +59,7 @@ func (n Network) DHCPBegin() netip.Addr { return n.at(dhcpBeginOffset) }
 // DHCPEnd returns the last address that the built-in DHCP server leases: network + 30.
 func (n Network) DHCPEnd() netip.Addr { return n.at(dhcpEndOffset) }
 
-// Netmask returns the prefix length written as an address, say 255.255.255.0.
+// Netmask returns the prefix length written as an address, such as 255.255.255.0.
 func (n Network) Netmask() netip.Addr {
 	if !n.prefix.IsValid() {
 		return netip.Addr{}
@@ -77,16 +75,16 @@ func (n Network) Broadcast() netip.Addr {
 	return fromUint32(toUint32(n.prefix.Addr()) | n.hostMask())
 }
 
-// MarshalBinary is for package gob, which knows neither private fields nor MarshalText.
+// MarshalBinary implements [encoding.BinaryMarshaler] for package gob, which ignores unexported fields and MarshalText.
 func (n Network) MarshalBinary() ([]byte, error) { return n.MarshalText() }
 
-// UnmarshalBinary takes what MarshalBinary returned.
+// UnmarshalBinary implements [encoding.BinaryUnmarshaler].
 func (n *Network) UnmarshalBinary(text []byte) error { return n.UnmarshalText(text) }
 
 // MarshalText returns the network in CIDR notation; "" for the zero Network.
 func (n Network) MarshalText() ([]byte, error) { return n.prefix.MarshalText() }
 
-// UnmarshalText is the reverse, with the errors of [Parse].
+// UnmarshalText parses text, with the errors of [Parse].
 func (n *Network) UnmarshalText(text []byte) (err error) {
 	if len(text) == 0 {
 		*n = Network{}

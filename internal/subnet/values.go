@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Values is what there is to say about one network, ready to be printed. A field that is not
-// known, or does not exist (DNS when it is disabled), is the zero value; JSON has "" for it, and
-// the other outputs leave it out. Its JSON is what `slirpctl ip --json` prints.
+// Values are the values of one network, for output. A field that is unknown or does not exist (DNS
+// when it is disabled) is the zero value; it is "" in JSON, and omitted from other outputs. The
+// JSON form is what `slirpctl ip --json` prints.
 type Values struct {
 	CIDR      Network    `json:"cidr"`
 	Guest     netip.Addr `json:"guest"`
@@ -19,14 +19,14 @@ type Values struct {
 	DHCPEnd   netip.Addr `json:"dhcpEnd"`
 	Netmask   netip.Addr `json:"netmask"`
 	Broadcast netip.Addr `json:"broadcast"`
-	// IPv6 is nil where the namespace has no IPv6.
+	// IPv6 is nil if the namespace has no IPv6.
 	IPv6 *Values6 `json:"ipv6"`
 }
 
 // Values6 is the IPv6 part of [Values].
 type Values6 struct {
 	CIDR netip.Prefix `json:"cidr"`
-	// Guest is known only where the tap's MAC address is; see [Guest6].
+	// Guest is known only if the tap's MAC address is.
 	Guest   netip.Addr `json:"guest"`
 	Gateway netip.Addr `json:"gateway"`
 	DNS     netip.Addr `json:"dns"`
@@ -43,8 +43,8 @@ func (n Network) Values() Values {
 	}
 }
 
-// NewValues6 returns the IPv6 values, which are the same for every network. guest may be
-// invalid (the zero value) where it isn't known.
+// NewValues6 returns the IPv6 values, which are the same for every network. guest is invalid
+// (the zero value) if unknown.
 func NewValues6(guest netip.Addr) *Values6 {
 	return &Values6{CIDR: CIDR6(), Guest: guest, Gateway: Gateway6(), DNS: DNS6(), Router: Router6()}
 }
@@ -52,7 +52,7 @@ func NewValues6(guest netip.Addr) *Values6 {
 // A Value is one of [Values] as text.
 type Value struct{ Name, Text string }
 
-// List returns the values that are known, in the order of printing.
+// List returns the known values, in the order of printing.
 func (v Values) List() []Value {
 	return slices.DeleteFunc(v.all(), func(v Value) bool { return v.Text == "" })
 }
@@ -75,14 +75,14 @@ func (v Values) all() []Value {
 	return l
 }
 
-// text is "" for what is not known.
+// text returns "" for an unknown value.
 func text(v encoding.TextMarshaler) string {
 	b, _ := v.MarshalText() // addresses and networks have no error
 	return string(b)
 }
 
-// Names returns the names of all values, in the order they are printed, those of IPv6 (which
-// end in 6) last.
+// Names returns the names of all values, in the order they are printed; IPv6 values, whose names
+// end in 6, come last.
 func Names() []string {
 	var names []string
 	for _, v := range (Values{IPv6: &Values6{}}).all() {
@@ -91,8 +91,8 @@ func Names() []string {
 	return names
 }
 
-// Get returns the value of that name as text, and false if there is none: the name is not one
-// of [Names], or the value isn't known.
+// Get returns the named value as text, and false if the name is not one of [Names] or the value is
+// unknown.
 func (v Values) Get(name string) (string, bool) {
 	for _, value := range v.List() {
 		if value.Name == name {
@@ -102,8 +102,7 @@ func (v Values) Get(name string) (string, bool) {
 	return "", false
 }
 
-// Object returns the value of that name as an object that holds it alone, in the place that it has in
-// the JSON of [Values].
+// Object returns a JSON object with only the named value, nested as in the JSON form of [Values].
 func (v Values) Object(name string) map[string]any {
 	text, _ := v.Get(name)
 	key, rest, _ := strings.Cut(strings.TrimSuffix(name, "6"), "-")

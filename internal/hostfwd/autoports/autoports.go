@@ -1,16 +1,16 @@
 // Package autoports forwards the ports that programs inside a network namespace listen on, for
-// as long as they do (--publish auto). It exists so that nobody has to know ports in advance.
+// as long as they listen (--publish auto), so that ports need not be known in advance.
 //
-// It asks for the namespace's sockets a few times a second: the kernel announces the end of a
-// socket (sock_diag(7)) but not its beginning. What is followed:
+// It polls the namespace's sockets a few times a second: the kernel announces the closing of a
+// socket (sock_diag(7)) but not its creation. It forwards:
 //
 //   - TCP sockets that listen, and UDP sockets without a peer. UDP ports in the ephemeral range
-//     are left out: there every client that asks a name server would be a listener.
-//   - On any address that the port handler reaches. One that listens on the namespace's loopback
-//     only is forwarded from the host's loopback, whatever host address was asked for.
+//     are excluded: they belong to clients, such as resolvers.
+//   - Sockets on any address that the port handler reaches. A socket that listens only on the
+//     namespace's loopback is forwarded from the host's loopback, whatever host address is configured.
 //
-// The host port is the guest port. One that is forwarded by hand already, on either side, is
-// left alone, and so is one that the host refuses: the log says so once.
+// The host port equals the guest port. A port that the user has forwarded, on either side, is
+// left alone. A port that the host refuses is skipped and logged once.
 package autoports
 
 import (
@@ -29,18 +29,18 @@ import (
 )
 
 const (
-	// interval is how often sockets are asked for: a port has to appear within half a second.
+	// interval is the time between two polls: a port must be forwarded within half a second.
 	interval = 200 * time.Millisecond
-	// restFactor times as long as a look took is the least pause after it, so that ports that
-	// open and close without end cost less than a tenth of a core.
+	// restFactor is the minimum pause after a poll, as a multiple of the poll's duration, so that
+	// ports that open and close constantly cost less than a tenth of a core.
 	restFactor = 12
-	// retryAfter is the number of looks after which a refused port is tried again.
+	// retryAfter is the number of polls after which a refused port is tried again.
 	retryAfter = 25
-	// maxTold bounds the lines that programs inside can write into the log.
-	maxTold = 200
+	// maxLogged bounds the lines that programs inside can cause in the log.
+	maxLogged = 200
 )
 
-// Manager is what is needed of [hostfwd.Manager].
+// Manager is the part of [hostfwd.Manager] that a [Follower] uses.
 type Manager interface {
 	List() []hostfwd.Status
 	Guest() netip.Addr
@@ -48,58 +48,58 @@ type Manager interface {
 	Remove(context.Context, []int) error
 }
 
-// Config is what a [Follower] needs to know. All fields but Guest6 are required.
+// Config configures a [Follower]. All fields but Guest6 are required.
 type Config struct {
 	Manager Manager
 	// HostIP is the host address to listen on.
 	HostIP netip.Addr
 	// Guest6 is the guest's IPv6 address, if it has one.
 	Guest6 netip.Addr
-	// Sockets lists what listens inside.
+	// Sockets lists the listening sockets inside.
 	Sockets func() ([]hostfwd.Socket, error)
-	// Check refuses forwards that the port handler can't do. They are left out silently.
+	// Check rejects forwards that the port handler can't do. They are skipped silently.
 	Check func(hostfwd.Forward) error
-	// Exclude reports ports to leave alone.
+	// Exclude reports whether a port is never forwarded.
 	Exclude func(port uint16) bool
-	// Refuse says why a host port may not be forwarded; nil if it may. It is asked once for a
+	// Refuse returns why a host port may not be forwarded, or nil. It is called once for a
 	// port, until the program that listens there stops.
 	Refuse func(port uint16) error
-	// Max is how many ports are forwarded at once.
+	// Max is the maximum number of forwards at a time.
 	Max int
 	Log func(format string, args ...any)
 }
 
-// key names a forward of ours: host and guest port are the same.
+// key identifies one of our forwards: host and guest port are the same.
 type key struct {
 	network string
 	port    uint16
 }
 
-// following is one port that somebody inside listens on.
+// following is one port that a program inside listens on.
 type following struct {
 	f       hostfwd.Forward
 	id      int // 0: not forwarded
-	wait    int // looks until the next try
+	wait    int // polls until the next attempt
 	refused bool
 }
 
-// Follower keeps forwards in step with sockets. It is used by one goroutine.
+// Follower keeps forwards in step with sockets. It must be used by one goroutine only.
 type Follower struct {
 	cfg         Config
 	ports       map[key]*following
-	told        map[key]bool // ports that the log named
-	full        bool         // the log said that Max is reached
+	logged      map[key]bool // ports whose refusal was logged
+	full        bool         // it was logged that Max is reached
 	first, last uint16       // ephemeral
 }
 
-// New returns a Follower; nothing is forwarded yet.
+// New returns a Follower without forwards.
 func New(cfg Config) *Follower {
-	f := &Follower{cfg: cfg, ports: map[key]*following{}, told: map[key]bool{}}
+	f := &Follower{cfg: cfg, ports: map[key]*following{}, logged: map[key]bool{}}
 	f.first, f.last = ephemeral()
 	return f
 }
 
-// Run follows until ctx ends. The forwards stay; they end with the Manager.
+// Run follows until ctx ends. The forwards remain open; the Manager closes them.
 func (f *Follower) Run(ctx context.Context) {
 	pause, failed := interval, false
 	for {
@@ -121,17 +121,17 @@ func (f *Follower) Run(ctx context.Context) {
 	}
 }
 
-// Look asks for the sockets once and adds and removes what has changed, each in one batch.
+// Look lists the sockets once and adds and removes what has changed, each in one batch.
 func (f *Follower) Look(ctx context.Context) error {
 	sockets, err := f.cfg.Sockets()
 	if err != nil {
 		return err
 	}
 	wanted := f.wanted(sockets)
-	byHand := f.byHand()
+	manual := f.manual()
 	var gone []key
 	for k, p := range f.ports {
-		if want, still := wanted[k]; !still || want != p.f || byHand[k] {
+		if want, still := wanted[k]; !still || want != p.f || manual[k] {
 			gone = append(gone, k)
 		}
 	}
@@ -139,14 +139,14 @@ func (f *Follower) Look(ctx context.Context) error {
 		return err
 	}
 	for k, want := range wanted {
-		if f.ports[k] == nil && !byHand[k] {
+		if f.ports[k] == nil && !manual[k] {
 			f.ports[k] = &following{f: want}
 		}
 	}
 	return f.add(ctx, f.due())
 }
 
-// wanted turns sockets into forwards, one for each port: the one that reaches most.
+// wanted turns sockets into forwards, one for each port: the one with the most addresses.
 func (f *Follower) wanted(sockets []hostfwd.Socket) map[key]hostfwd.Forward {
 	best := map[key]hostfwd.Forward{}
 	ranks := map[key]int{}
@@ -170,7 +170,7 @@ func (f *Follower) wanted(sockets []hostfwd.Socket) map[key]hostfwd.Forward {
 	return best
 }
 
-// forwardTo returns the forward to a socket and its rank, higher for a socket with more addresses; 0: there is none.
+// forwardTo returns the forward to a socket and its rank, higher for a socket with more addresses; 0 means no forward.
 func (f *Follower) forwardTo(s hostfwd.Socket) (fwd hostfwd.Forward, rank int) {
 	port, a := s.Local.Port(), s.Local.Addr()
 	fwd = hostfwd.Forward{Proto: hostfwd.Proto(s.Network), HostIP: f.cfg.HostIP, HostPort: port, GuestPort: port}
@@ -187,15 +187,15 @@ func (f *Follower) forwardTo(s hostfwd.Socket) (fwd hostfwd.Forward, rank int) {
 			fwd.HostIP = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 		}
 		return fwd, 1
-	case a.IsLinkLocalUnicast() || a.IsMulticast(): // needs an interface, or is no address to connect to
+	case a.IsLinkLocalUnicast() || a.IsMulticast(): // needs an interface, or can't be connected to
 		return fwd, 0
 	}
 	fwd.GuestIP = a
 	return fwd, 2
 }
 
-// byHand returns the ports, of host and guest, that forwards which are not ours use.
-func (f *Follower) byHand() map[key]bool {
+// manual returns the host and guest ports of forwards that are not ours.
+func (f *Follower) manual() map[key]bool {
 	ours := map[int]bool{}
 	for _, p := range f.ports {
 		ours[p.id] = true
@@ -210,8 +210,8 @@ func (f *Follower) byHand() map[key]bool {
 	return used
 }
 
-// remove takes the forwards of keys back and forgets these ports. If that fails, they are tried
-// again at the next look.
+// remove removes the forwards of keys and forgets these ports. If that fails, they are tried
+// again at the next poll.
 func (f *Follower) remove(ctx context.Context, keys []key) error {
 	ids := map[int]bool{}
 	for _, k := range keys {
@@ -222,7 +222,7 @@ func (f *Follower) remove(ctx context.Context, keys []key) error {
 	for len(ids) > 0 {
 		err := f.cfg.Manager.Remove(ctx, slices.Sorted(maps.Keys(ids)))
 		var gone *hostfwd.NotFoundError
-		if errors.As(err, &gone) && ids[gone.ID] { // removed by hand
+		if errors.As(err, &gone) && ids[gone.ID] { // removed by the user
 			delete(ids, gone.ID)
 			continue
 		}
@@ -237,8 +237,8 @@ func (f *Follower) remove(ctx context.Context, keys []key) error {
 	return nil
 }
 
-// due returns the ports to be forwarded now, sorted. One that was removed by hand is not
-// forwarded again while its program listens.
+// due returns the ports to be forwarded now, sorted. A forward that the user removed is not
+// added again while its program listens.
 func (f *Follower) due() []*following {
 	keys := slices.SortedFunc(maps.Keys(f.ports), func(a, b key) int {
 		return cmp.Or(cmp.Compare(a.network, b.network), cmp.Compare(a.port, b.port))
@@ -260,7 +260,7 @@ func (f *Follower) due() []*following {
 		}
 		if err := f.cfg.Refuse(k.port); err != nil {
 			p.refused = true
-			f.tell(p, err)
+			f.logRefused(p, err)
 			continue
 		}
 		if len(due) >= room {
@@ -275,7 +275,7 @@ func (f *Follower) due() []*following {
 	return due
 }
 
-// add forwards ps in one batch; without those that are refused, which is told.
+// add forwards ps in one batch, without those that are refused, which are logged.
 func (f *Follower) add(ctx context.Context, ps []*following) error {
 	for len(ps) > 0 {
 		fs := make([]hostfwd.Forward, len(ps))
@@ -294,7 +294,7 @@ func (f *Follower) add(ctx context.Context, ps []*following) error {
 			return err
 		}
 		ps[refused.Index].wait = retryAfter
-		f.tell(ps[refused.Index], refused.Err)
+		f.logRefused(ps[refused.Index], refused.Err)
 		if err := f.add(ctx, ps[:refused.Index]); err != nil { // these could be opened
 			return err
 		}
@@ -303,22 +303,22 @@ func (f *Follower) add(ctx context.Context, ps []*following) error {
 	return nil
 }
 
-// tell logs, once for a port, that it is not forwarded.
-func (f *Follower) tell(p *following, why error) {
+// logRefused logs, once for each port, that it is not forwarded.
+func (f *Follower) logRefused(p *following, why error) {
 	k := key{p.f.Proto.Network(), p.f.GuestPort}
-	if f.told[k] || len(f.told) > maxTold {
+	if f.logged[k] || len(f.logged) > maxLogged {
 		return
 	}
-	f.told[k] = true
-	if len(f.told) > maxTold {
-		f.cfg.Log("--publish auto: further ports that are not forwarded are not named")
+	f.logged[k] = true
+	if len(f.logged) > maxLogged {
+		f.cfg.Log("--publish auto: further refused ports are not logged")
 		return
 	}
 	f.cfg.Log("--publish auto: port %d/%s is not forwarded: %v", p.f.GuestPort, p.f.Proto, why)
 }
 
-// ephemeral returns the ports that the kernel picks from by itself. The range inside is the
-// default one unless somebody changes it there, and then so it is here.
+// ephemeral returns the kernel's ephemeral port range. It is read in this process's namespace;
+// the namespace inside starts with the same default.
 func ephemeral() (first, last uint16) {
 	first, last = 32768, 60999
 	data, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")

@@ -225,8 +225,8 @@ func TestAttackManyPorts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(m.log) != maxTold+2 {
-		t.Errorf("%d lines in the log, want %d", len(m.log), maxTold+2)
+	if len(m.log) != maxLogged+2 {
+		t.Errorf("%d lines in the log, want %d", len(m.log), maxLogged+2)
 	}
 }
 

@@ -7,22 +7,22 @@ import (
 )
 
 const (
-	// acceptPause is how long a loop leaves a listener alone that has no descriptor for another
-	// connection, unless one of the open ones ends sooner.
+	// acceptPause is how long a loop ignores a listener that has no descriptor for another
+	// connection, unless an open connection ends sooner.
 	acceptPause = 100 * time.Millisecond
-	// acceptBatch bounds how many connections are taken before the open ones have their turn.
+	// acceptBatch bounds how many connections are accepted before the open ones have their turn.
 	acceptBatch = 32
 	acceptCost  = 2
 )
 
-// acceptor is what a loop does for a listener.
+// acceptor is a listener's job in a loop.
 type acceptor struct {
 	task
 	ln   *tcpListener
-	full int64 // descriptors that the forward had when it could have no more, which the log has said; 0: it could
+	full int64 // descriptors that the forward had when it reached its limit, which was logged; 0: not reached
 }
 
-// addListener makes the loop one of those that accept for ln. It may be called from any
+// addListener adds ln to the listeners that the loop accepts for. It may be called from any
 // goroutine.
 func (l *loop) addListener(ln *tcpListener) error {
 	ln.mu.RLock()
@@ -64,8 +64,8 @@ func (a *acceptor) work(l *loop) (cost int, more bool) {
 	return cost, false
 }
 
-// pause stops asking about a listener for a while: the connection that could not be accepted would
-// be reported again at once, for ever. why is nil if the forward has its share of the descriptors.
+// pause stops polling a listener for a while: epoll would report the connection that could not be
+// accepted again at once. why is nil if the forward has its share of the descriptors.
 func (l *loop) pause(a *acceptor, why error) {
 	ln := a.ln
 	ln.mu.RLock()
@@ -92,7 +92,7 @@ func (l *loop) pause(a *acceptor, why error) {
 	l.paused = append(l.paused, a)
 }
 
-// resume asks again about the n listeners that have waited longest.
+// resume polls the n listeners again that have waited longest.
 func (l *loop) resume(n int) {
 	l.h.quota.refresh()
 	n = min(n, len(l.paused))

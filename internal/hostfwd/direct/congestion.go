@@ -6,17 +6,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unpace gives a socket reno in the place of BBR, for peers on this machine: BBR sends no faster
-// than the bottleneck it has measured, by a timer, and memory has none. `make bench` on a host with BBR
-// shows the difference. It has to be done before there is a connection, because a socket that
-// BBR once had stays paced (bbr_init in net/ipv4/tcp_bbr.c sets sk_pacing_status). Reno is the one
-// that everybody may choose (tcp(7), tcp_allowed_congestion_control).
+// useReno replaces BBR by reno on a socket, for peers on the same host: BBR's timer limits the rate
+// to the bottleneck it has measured, and local memory has none. `make bench` on a host with BBR
+// shows the difference. The socket must not be connected yet, because once it has used BBR, pacing
+// stays on (bbr_init in net/ipv4/tcp_bbr.c sets sk_pacing_status). Reno is the algorithm that
+// every user may select (tcp(7), tcp_allowed_congestion_control).
 //
-// It returns the algorithm there was before, or "" if nothing was changed.
-func unpace(fd int) string { return replace(fd, "bbr") }
+// It returns the previous algorithm, or "" if nothing was changed.
+func useReno(fd int) string { return replaceCongestion(fd, "bbr") }
 
-// replace gives a socket reno in the place of an algorithm whose name begins so.
-func replace(fd int, prefix string) string {
+// replaceCongestion sets reno on a socket whose algorithm's name starts with prefix.
+func replaceCongestion(fd int, prefix string) string {
 	was, err := unix.GetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION)
 	if err != nil || !strings.HasPrefix(was, prefix) {
 		return ""
@@ -27,8 +27,8 @@ func replace(fd int, prefix string) string {
 	return was
 }
 
-// pace takes unpace back for an accepted connection, unless its client is on this machine.
-func pace(fd int, client *sockaddr, congestion string) {
+// restoreCongestion undoes useReno on an accepted connection, unless its client is on the same host.
+func restoreCongestion(fd int, client *sockaddr, congestion string) {
 	ip := client.ip()
 	if ip.IsLoopback() {
 		return

@@ -35,10 +35,10 @@ func TestCongestion(t *testing.T) {
 	if err := unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, "cubic"); err != nil {
 		t.Fatal(err)
 	}
-	if was := replace(fd, "bbr"); was != "" || congestion(t, fd) != "cubic" {
+	if was := replaceCongestion(fd, "bbr"); was != "" || congestion(t, fd) != "cubic" {
 		t.Errorf("another algorithm was replaced: %q, %s", was, congestion(t, fd))
 	}
-	if was := replace(fd, "cubic"); was != "cubic" || congestion(t, fd) != "reno" {
+	if was := replaceCongestion(fd, "cubic"); was != "cubic" || congestion(t, fd) != "reno" {
 		t.Fatalf("replace: %q, %s", was, congestion(t, fd))
 	}
 	for _, tt := range []struct{ client, want string }{
@@ -53,7 +53,7 @@ func TestCongestion(t *testing.T) {
 			t.Fatal(err)
 		}
 		client := newSockaddr(netip.MustParseAddr(tt.client), 1)
-		pace(fd, &client, "cubic")
+		restoreCongestion(fd, &client, "cubic")
 		if got := congestion(t, fd); got != tt.want {
 			t.Errorf("client %s: %s, want %s", tt.client, got, tt.want)
 		}
@@ -71,14 +71,14 @@ func TestCongestionInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	host := strings.TrimSpace(string(data))
-	want, paced := host, ""
+	want, restored := host, ""
 	if strings.HasPrefix(host, "bbr") {
-		want, paced = "reno", host
+		want, restored = "reno", host
 	}
-	for ip, paced := range map[string]string{"127.0.0.1": "", "0.0.0.0": paced, "::": paced} {
+	for ip, restored := range map[string]string{"127.0.0.1": "", "0.0.0.0": restored, "::": restored} {
 		ln := openAt(t, h, hostfwd.TCP, ip, guest.Addr()).(*tcpListener)
-		if got := congestion(t, ln.fd); got != want || ln.paced != paced {
-			t.Errorf("on %s: %s, and %q for others; want %s and %q", ip, got, ln.paced, want, paced)
+		if got := congestion(t, ln.fd); got != want || ln.congestion != restored {
+			t.Errorf("on %s: %s, and %q for others; want %s and %q", ip, got, ln.congestion, want, restored)
 		}
 		say(t, dial(t, ln), "hello")
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
-// How many calls of [Config].Dial a loop has under way: the most, and where descriptors are few.
+// The maximum number of concurrent calls of [Config].Dial in a loop: normally, and when descriptors are scarce.
 const (
 	mostDials  = 32
 	fewerDials = 4
@@ -18,20 +18,20 @@ const (
 // caller waits for a call of [Config].Dial.
 type caller interface {
 	job
-	wants() bool // still
+	wants() bool // still waiting
 	peers() (hostfwd.Forward, netip.AddrPort)
-	// dialed is told how it went.
+	// dialed receives the result.
 	dialed(l *loop, fd int, err error)
 }
 
-// dialQueue is a loop's part in [Config].Dial. A forward may have as many calls under way as are
-// still free, so that a guest that never answers doesn't take all.
+// dialQueue schedules a loop's calls of [Config].Dial. A forward may have as many calls running as
+// are still free, so that a guest that never answers doesn't use all of them.
 type dialQueue struct {
-	lanes []*lane // with somebody waiting, in the order of their turns
+	lanes []*lane // with callers waiting, in turn
 	calls int
 }
 
-// call has c dialed.
+// call queues c for a dial.
 func (l *loop) call(c caller) {
 	n := c.base().lane
 	n.asking = append(n.asking, c)
@@ -57,7 +57,7 @@ func (l *loop) dialNext() {
 	}
 }
 
-// dialOne starts the call of the first in the lane that still wants it.
+// dialOne starts the call of the first caller in the lane that still wants it.
 func (l *loop) dialOne(n *lane) {
 	for len(n.asking) > 0 {
 		c := n.asking[0]
@@ -90,7 +90,7 @@ func (l *loop) dialOne(n *lane) {
 	}
 }
 
-// refused notes that nothing listens where a forward goes; the log says so once.
+// refused handles a forward with nothing listening at its destination; it is logged once.
 func (l *loop) refused(u *usage, f *hostfwd.Forward) {
 	if !u.refused.Swap(true) {
 		l.h.log("nothing listens on %s/%s inside, where %s goes", netip.AddrPortFrom(f.GuestIP, f.GuestPort), f.Proto.Network(), f)

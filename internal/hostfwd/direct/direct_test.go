@@ -13,8 +13,8 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
-// patience bounds what should take no time at all; it is no measure.
-const patience = time.Minute
+// testTimeout bounds what should take no time at all; it is no measure.
+const testTimeout = time.Minute
 
 // newHandler returns a handler into ns; at the end of the test it is closed, and nothing of
 // it may be left.
@@ -72,7 +72,7 @@ func hostAddr(ln hostfwd.Listener) string {
 
 func dial(t testing.TB, ln hostfwd.Listener) *net.TCPConn {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", hostAddr(ln), patience)
+	c, err := net.DialTimeout("tcp", hostAddr(ln), testTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func dial(t testing.TB, ln hostfwd.Listener) *net.TCPConn {
 
 func deadline(t testing.TB, c net.Conn) {
 	t.Helper()
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(testTimeout)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -91,7 +91,7 @@ func deadline(t testing.TB, c net.Conn) {
 // eventually waits until ok says so.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(testTimeout); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("still not: %s", what)
 		}

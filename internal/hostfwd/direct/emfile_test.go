@@ -83,7 +83,7 @@ func TestOutOfDescriptors(t *testing.T) {
 	if _, err := unix.Write(fd, []byte("hello")); err != nil {
 		t.Fatal(err)
 	}
-	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(patience / time.Second)})
+	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(testTimeout / time.Second)})
 	got := make([]byte, 10)
 	if n, err := unix.Read(fd, got); err != nil || string(got[:n]) != "hello" {
 		t.Fatalf("read %q, %v", got[:max(n, 0)], err)

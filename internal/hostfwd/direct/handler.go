@@ -11,50 +11,49 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
-// Sockets hands out sockets that were created inside the guest's network namespace.
+// Sockets provides sockets that were created inside the guest's network namespace.
 type Sockets interface {
 	// Sockets returns up to n new sockets (at least one, or an error) of family AF_INET or
 	// AF_INET6 and type SOCK_STREAM or SOCK_DGRAM, non-blocking and close-on-exec. The caller
-	// owns them; no other process may keep a copy, or the guest would not see them close. That the error is
-	// [ErrClosed], because their maker ends, is not logged.
+	// owns them; no other process may keep a copy, or the guest would not see them close. The error
+	// is [ErrClosed], which is not logged, if their source is shutting down.
 	Sockets(ctx context.Context, family, typ, n int) ([]int, error)
 }
 
 // Defaults of [Config].
 const (
-	// DefaultUDPIdle is what RFC 4787 recommends for address translators.
+	// DefaultUDPIdle is the value that RFC 4787 recommends for address translators.
 	DefaultUDPIdle     = 5 * time.Minute
 	DefaultUDPSessions = 4096
 )
 
-// Dialer connects to the guest, if sockets that are made beforehand won't do. It may block, is called
-// by several goroutines, and ends when ctx does. The descriptor is non-blocking and the caller's.
+// Dialer connects to the guest, where sockets created ahead of time can't be used. It may block, is
+// called by several goroutines, and returns when ctx ends. The descriptor is non-blocking and owned by the caller.
 type Dialer func(ctx context.Context, f hostfwd.Forward, client netip.AddrPort) (fd int, err error)
 
-// Config is what a [Handler] needs to know.
+// Config configures a [Handler].
 type Config struct {
 	Name    string  // of the handler; "" means direct
-	Sockets Sockets // where Dial is nil
+	Sockets Sockets // used if Dial is nil
 	Dial    Dialer
-	// EndConnections makes the end of a forward that of its TCP connections too.
+	// EndConnections closes a forward's TCP connections along with it.
 	EndConnections bool
-	// Log gets what an operator should know: a namespace that gives no sockets, a full
+	// Log receives what an operator should know: a namespace that provides no sockets, a full
 	// descriptor table. Nil discards it.
 	Log func(format string, args ...any)
-	// UDPIdle is how long a client's UDP session lives without a datagram in either
-	// direction; 0 means DefaultUDPIdle. It may live up to a quarter longer.
+	// UDPIdle is how long a client's UDP session lasts without a datagram in either direction; 0
+	// means DefaultUDPIdle. It may last up to a quarter longer.
 	UDPIdle time.Duration
-	// UDPSessions bounds the sessions of each loop (there are one or two); the one idle
-	// longest makes room. 0 means DefaultUDPSessions or a quarter of RLIMIT_NOFILE,
-	// whichever is less.
+	// UDPSessions is the maximum number of sessions of each loop (there are one or two); the one
+	// idle longest is closed for a new one. 0 means DefaultUDPSessions or a quarter of
+	// RLIMIT_NOFILE, whichever is less.
 	UDPSessions int
 }
 
 // ErrClosed is returned by Open after Close.
 var ErrClosed = errors.New("port handler is closed")
 
-// Handler implements [hostfwd.Handler]. Nothing runs and nothing is opened before the first
-// Open.
+// Handler implements [hostfwd.Handler]. Nothing is started or opened before the first Open.
 type Handler struct {
 	cfg Config
 
@@ -103,11 +102,10 @@ func (h *Handler) Name() string { return h.cfg.Name }
 
 func (h *Handler) log(format string, args ...any) { h.cfg.Log(h.cfg.Name+": "+format, args...) }
 
-// Check accepts what the manager has resolved.
+// Check accepts every forward that the manager has resolved.
 func (h *Handler) Check(hostfwd.Forward) error { return nil }
 
-// Open listens for f. An error of the system (EADDRINUSE, EACCES, EADDRNOTAVAIL, EMFILE) is
-// wrapped.
+// Open listens for f. It wraps errors of the system (EADDRINUSE, EACCES, EADDRNOTAVAIL, EMFILE).
 func (h *Handler) Open(ctx context.Context, f hostfwd.Forward) (hostfwd.Listener, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -126,8 +124,8 @@ func (h *Handler) Open(ctx context.Context, f hostfwd.Forward) (hostfwd.Listener
 	return h.openTCP(f)
 }
 
-// start makes the loops, once. More than one pays only where processors are left over beside
-// the client's and the guest's, which share the work of every byte.
+// start starts the loops, once. A second loop pays off only if processors remain beside the
+// client's and the guest's, which share the work of every byte.
 func (h *Handler) start() error {
 	if h.loops != nil {
 		return nil
@@ -156,7 +154,7 @@ func (h *Handler) start() error {
 }
 
 // Close stops listening, resets every connection, ends every UDP session and closes the
-// sockets that wait in the pools. It returns when all of it is gone.
+// sockets in the pools. It returns when all of that is done.
 func (h *Handler) Close() error {
 	h.openMu.Lock()
 	defer h.openMu.Unlock()

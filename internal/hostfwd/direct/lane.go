@@ -1,29 +1,29 @@
 package direct
 
-// turnCost is what a forward may do in a loop before the next one has its turn: about as many
-// system calls, or so many times 64 KiB carried. It takes about a millisecond.
+// turnCost is what a forward may do in a loop before the next one has its turn, in system calls or
+// units of 64 KiB carried. It takes about a millisecond.
 const turnCost = 64
 
-// lane is a forward's work in one loop, first come, first served. The lanes have their turns one
-// after the other, so that a flood on one forward does not keep the others waiting.
+// lane is the queue of a forward's work in one loop. The lanes take turns, so that a flood on one
+// forward does not delay the others.
 type lane struct {
 	jobs   []job // from head on
 	head   int
 	listed bool // is in loop.busy
 
-	asking []caller // wait for a dial; see dialQueue
+	asking []caller // waiting for a dial; see dialQueue
 	calls  int      // dials under way
 	queued bool     // is in dialQueue.lanes
 }
 
-// job is something that a lane can have work for.
+// job is an item of work in a lane.
 type job interface {
-	// work does a piece of it. cost is in the unit of turnCost; more says that something is left.
+	// work does a part of it. cost is in units of turnCost; more reports whether work is left.
 	work(l *loop) (cost int, more bool)
 	base() *task
 }
 
-// task is what every job has.
+// task is common to every job.
 type task struct {
 	lane   *lane
 	queued bool // is in lane.jobs
@@ -31,7 +31,7 @@ type task struct {
 
 func (t *task) base() *task { return t }
 
-// schedule gives j a place in its lane, unless it has one.
+// schedule queues j in its lane, unless it is queued already.
 func (l *loop) schedule(j job) {
 	t := j.base()
 	if t.queued {
@@ -71,7 +71,7 @@ func (n *lane) turn(l *loop) {
 			l.schedule(j)
 		}
 	}
-	if n.head >= len(n.jobs)/2 { // seldom, or few are left
+	if n.head >= len(n.jobs)/2 { // rarely, or when few are left
 		rest := copy(n.jobs, n.jobs[n.head:])
 		clear(n.jobs[rest:])
 		n.jobs, n.head = n.jobs[:rest], 0

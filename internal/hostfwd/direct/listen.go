@@ -10,15 +10,15 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
-// backlog is how many connections may wait to be accepted; the kernel cuts it to
+// backlog is the maximum number of connections waiting to be accepted; the kernel reduces it to
 // net.core.somaxconn.
 const backlog = 4096
 
-// maxLoops is the most loops a handler has.
+// maxLoops is the maximum number of loops of a handler.
 const maxLoops = 2
 
 // tcpListener is an open TCP forward. Loops accept under the read lock, so that a descriptor
-// is never closed, and its number used again, in the middle of an accept.
+// is never closed, and its number reused, during an accept.
 type tcpListener struct {
 	h         *Handler
 	id        int32
@@ -26,9 +26,9 @@ type tcpListener struct {
 	usage     usage
 	lanes     [maxLoops]lane
 	acceptors [maxLoops]acceptor
-	// paced is the congestion control that connections from other machines get back; "" if it was
-	// not changed for any.
-	paced string
+	// congestion is the congestion control to restore on connections from other hosts; "" if it was
+	// not changed.
+	congestion string
 
 	mu sync.RWMutex
 	fd int // -1: closed
@@ -39,9 +39,9 @@ func (h *Handler) openTCP(f hostfwd.Forward) (hostfwd.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	ln := &tcpListener{h: h, fwd: f, fd: fd, paced: unpace(fd)}
+	ln := &tcpListener{h: h, fwd: f, fd: fd, congestion: useReno(fd)}
 	if f.HostIP.IsLoopback() {
-		ln.paced = "" // nobody else can connect
+		ln.congestion = "" // no other host can connect
 	}
 	for i := range ln.acceptors {
 		ln.acceptors[i] = acceptor{task: task{lane: &ln.lanes[i]}, ln: ln}
@@ -65,10 +65,10 @@ func (h *Handler) openTCP(f hostfwd.Forward) (hostfwd.Listener, error) {
 	return ln, nil
 }
 
-// Forward returns the forward with the port that is listened on.
+// Forward returns the forward with its actual port.
 func (ln *tcpListener) Forward() hostfwd.Forward { return ln.fwd }
 
-// Close stops listening. Open connections go on, unless the configuration says otherwise.
+// Close stops listening. Open connections continue, unless the configuration says otherwise.
 func (ln *tcpListener) Close() error {
 	h := ln.h
 	h.mu.Lock()
@@ -103,24 +103,24 @@ func (l *loop) end(ln *tcpListener) {
 	}
 }
 
-// accept takes one connection. from is filled in only if somebody wants to know.
+// accept accepts one connection. from is set only if it is needed.
 func (ln *tcpListener) accept(from *sockaddr) (int, unix.Errno) {
 	ln.mu.RLock()
 	defer ln.mu.RUnlock()
 	if ln.fd < 0 {
 		return -1, unix.EAGAIN
 	}
-	if ln.paced == "" && ln.h.cfg.Dial == nil {
+	if ln.congestion == "" && ln.h.cfg.Dial == nil {
 		return accept(ln.fd, nil)
 	}
 	fd, e := accept(ln.fd, from)
-	if e == 0 && ln.paced != "" {
-		pace(fd, from, ln.paced)
+	if e == 0 && ln.congestion != "" {
+		restoreCongestion(fd, from, ln.congestion)
 	}
 	return fd, e
 }
 
-// listen opens the host side of f and fills in its port.
+// listen opens the host side of f and sets its port.
 func listen(f *hostfwd.Forward, typ int) (_ int, err error) {
 	family := unix.AF_INET
 	if f.HostIP.Is6() {
@@ -146,8 +146,8 @@ func listen(f *hostfwd.Forward, typ int) (_ int, err error) {
 		}
 	}
 	if typ == unix.SOCK_STREAM {
-		// Connections in TIME_WAIT don't keep the port; another listener still does.
-		// For UDP the option would let a second socket take the port.
+		// Connections in TIME_WAIT don't block the port; another listener still does.
+		// For UDP the option would let a second socket bind the port.
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 		tuneTCP(fd)
 	}

@@ -10,22 +10,22 @@ import (
 
 const (
 	eventBatch = 512
-	// pieceSize is the most one plain read takes, bytes.
+	// pieceSize is the maximum size of one plain read, bytes.
 	pieceSize = 64 << 10
-	// complainEvery is the least time between two lines of the log about what may happen with
+	// complainEvery is the minimum time between two log lines about problems that can occur with
 	// every connection.
 	complainEvery = time.Second
 )
 
-// source is a descriptor's owner in a loop.
+// source is the owner of a descriptor in a loop.
 type source interface {
-	// ready is told what epoll saw, on the loop's goroutine. It only notes it: the work is done
-	// in its forward's turn.
+	// ready receives epoll's events, on the loop's goroutine. It only records them: the work is
+	// done in its forward's turn.
 	ready(l *loop, events uint32)
 }
 
-// slot is an entry of a loop's table. gen tells an event for a former owner from one for
-// the present one; it is never 0, which marks the events of listeners.
+// slot is an entry of a loop's table. gen distinguishes an event for a former owner from one for
+// the current owner; it is never 0, which marks the events of listeners.
 type slot struct {
 	src source
 	gen int32
@@ -33,7 +33,7 @@ type slot struct {
 
 const wakeID = -1
 
-// loop carries the bytes of its connections. Everything below mu belongs to its goroutine.
+// loop carries the bytes of its connections. All fields below mu belong to its goroutine.
 type loop struct {
 	h      *Handler
 	index  int // in h.loops
@@ -44,15 +44,15 @@ type loop struct {
 	mu       sync.Mutex
 	commands []func()
 	woken    bool
-	ended    bool // no command will run any more
+	ended    bool // no more commands will run
 
 	stopping   bool
 	slots      []slot
 	vacant     []int32
 	conns      map[*conn]struct{}
-	starved    []*conn // wait for a socket in the namespace
-	busy       []*lane // have work
-	spare      []*lane // the array of the round before
+	starved    []*conn // waiting for a socket in the namespace
+	busy       []*lane // with work
+	spare      []*lane // the array of the previous round
 	paused     []*acceptor
 	pausedAt   time.Time
 	complained time.Time
@@ -88,7 +88,7 @@ func (l *loop) free() {
 	closeFD(l.wakeFD)
 }
 
-// wake makes the loop look at its commands and at the pools.
+// wake makes the loop check its commands and the pools.
 func (l *loop) wake() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -104,7 +104,7 @@ func (l *loop) wakeLocked() {
 	_, _ = unix.Write(l.wakeFD, one[:])
 }
 
-// post has f run on the loop's goroutine; false means that the loop has ended.
+// post runs f on the loop's goroutine; false means that the loop has ended.
 func (l *loop) post(f func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -124,7 +124,7 @@ func (l *loop) do(f func()) {
 	}
 }
 
-// stop ends everything the loop carries and the loop itself.
+// stop closes everything the loop carries and ends the loop.
 func (l *loop) stop() {
 	l.do(func() { l.stopping = true })
 	<-l.done
@@ -161,7 +161,7 @@ func (l *loop) run() {
 	l.closeAll()
 }
 
-// timeout is how long the loop may sleep, milliseconds; -1 without end, which is the rule.
+// timeout returns how long the loop may sleep, in milliseconds; normally -1, no limit.
 func (l *loop) timeout() int {
 	if len(l.busy) > 0 {
 		return 0
@@ -196,7 +196,7 @@ func (l *loop) woke() {
 	l.feedUDP()
 }
 
-// add puts fd under src and returns the slot's number, to be given to remove.
+// add registers fd for src and returns the slot's number, for remove.
 func (l *loop) add(fd int, events uint32, src source) (int32, unix.Errno) {
 	var id int32
 	if n := len(l.vacant); n > 0 {
@@ -215,7 +215,7 @@ func (l *loop) add(fd int, events uint32, src source) (int32, unix.Errno) {
 	return id, 0
 }
 
-// remove forgets a slot whose descriptor is being closed, which takes it out of the epoll
+// remove frees the slot of a descriptor that is being closed, which removes it from the epoll
 // set.
 func (l *loop) remove(id int32) {
 	s := &l.slots[id]
@@ -226,7 +226,7 @@ func (l *loop) remove(id int32) {
 	l.vacant = append(l.vacant, id)
 }
 
-// complain logs what may happen with every connection, once a second at most.
+// complain logs a problem that can occur with every connection, at most once a second.
 func (l *loop) complain(format string, args ...any) {
 	if now := time.Now(); now.Sub(l.complained) >= complainEvery {
 		l.complained = now
@@ -245,7 +245,7 @@ func (l *loop) closeAll() {
 	}
 	l.closeUDP()
 	for _, f := range commands {
-		f() // what comes too late for its connection is closed
+		f() // results for connections that have ended are closed
 	}
 	for _, p := range l.pipes {
 		l.discard(p)

@@ -2,25 +2,25 @@ package direct
 
 import "golang.org/x/sys/unix"
 
-// pipeSize is the most an ordinary user may ask for, bytes (fs.pipe-max-size). When the
-// user's share of pipe memory is used up (fs.pipe-user-pages-soft), pipes stay smaller.
+// pipeSize is the largest size an unprivileged user may request, bytes (fs.pipe-max-size). When
+// the user's quota of pipe memory is used up (fs.pipe-user-pages-soft), pipes stay smaller.
 const pipeSize = 1 << 20
 
 const (
-	// sparePipes is how many empty pipes a loop keeps for the next direction that needs one.
+	// sparePipes is the number of empty pipes that a loop keeps for reuse.
 	sparePipes = 4
-	// mostPipes bounds what all pipes of a loop can hold, together with pipeSize. Directions beyond
-	// them are copied in pieces.
+	// mostPipes bounds, together with pipeSize, what all pipes of a loop can hold. Further
+	// directions are copied in pieces.
 	mostPipes = 32
 )
 
-// pipe carries what splice(2) moved out of one socket and not yet into the other.
+// pipe holds bytes that splice(2) moved out of one socket and not yet into the other.
 type pipe struct {
 	r, w int
 	n    int // bytes in it
 }
 
-// pipe returns an empty pipe, or nil if there are enough.
+// pipe returns an empty pipe, or nil if the limit is reached.
 func (l *loop) pipe() *pipe {
 	if n := len(l.pipes); n > 0 {
 		p := l.pipes[n-1]
@@ -41,7 +41,7 @@ func (l *loop) pipe() *pipe {
 	return &pipe{r: fds[0], w: fds[1]}
 }
 
-// release takes a pipe back; one that still holds bytes is closed.
+// release returns a pipe to the loop; one that still holds bytes is closed.
 func (l *loop) release(p *pipe) {
 	if p.n == 0 && len(l.pipes) < sparePipes {
 		l.pipes = append(l.pipes, p)

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A pool starts with few sockets and doubles, up to the most, each time it runs dry.
+// A pool starts with few sockets and doubles, up to the maximum, each time it is empty.
 const (
 	poolStart  = 8
 	poolMost   = 128
@@ -26,9 +26,9 @@ type pool struct {
 	mu      sync.Mutex
 	free    []int
 	want    int     // how many to keep ready
-	filling bool    // a refill is on its way
-	waiting []*loop // ran dry; are told when the refill ends
-	err     error   // why the last refill failed; its waiters are told
+	filling bool    // a refill is running
+	waiting []*loop // found it empty; woken when the refill ends
+	err     error   // why the last refill failed; returned to its waiters
 	closed  bool
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
@@ -36,10 +36,10 @@ type pool struct {
 
 func newTCPPool(h *Handler, v6 bool) *pool {
 	tune := func(fds []int) {
-		paced := true // all alike
+		bbr := true // the same for all
 		for _, fd := range fds {
 			tuneTCP(fd)
-			paced = paced && unpace(fd) != "" // the guest is always near
+			bbr = bbr && useReno(fd) != "" // the guest is always on this host
 		}
 	}
 	return &pool{h: h, family: family(v6), typ: unix.SOCK_STREAM, tune: tune, want: poolStart}
@@ -75,11 +75,12 @@ func (h *Handler) udpPool(guest netip.Addr) *pool {
 	return h.udp6
 }
 
-// errEmpty says that a refill is on its way and l will be told.
+// errEmpty says that a refill is running and l will be woken.
 var errEmpty = errors.New("no socket ready")
 
-// get takes a socket, which its taker has counted already. When there is none, l is told once a refill has ended, whichever way;
-// an error other than errEmpty is why a refill failed since l asked last.
+// get takes a socket, which the caller has counted already. If there is none, l is woken when a
+// refill has ended, with or without success; an error other than errEmpty is why a refill failed
+// since l's previous call.
 func (p *pool) get(l *loop, again bool) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -144,8 +145,8 @@ func (p *pool) fill() {
 	})
 }
 
-// ask gets up to n sockets; where descriptors are short, on this side or the other, as many as there
-// are.
+// ask requests up to n sockets; when descriptors are scarce, on either side, as many as are
+// available.
 func (p *pool) ask(ctx context.Context, n int) ([]int, error) {
 	for {
 		fds, err := p.h.cfg.Sockets.Sockets(ctx, p.family, p.typ, n)
@@ -159,7 +160,7 @@ func (p *pool) ask(ctx context.Context, n int) ([]int, error) {
 	}
 }
 
-// shortage reports whether err may go away when something else is closed.
+// shortage reports whether err may go away when other descriptors are closed.
 func shortage(err error) bool {
 	for _, e := range []unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM} {
 		if errors.Is(err, e) {

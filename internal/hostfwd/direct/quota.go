@@ -8,28 +8,28 @@ import (
 )
 
 const (
-	// reserve is how many descriptors are left to the rest of the process, which has to start
-	// slirp4netns again and to answer; a quarter of the limit, if that is less.
+	// reserve is the number of descriptors left to the rest of the process, which must be able to
+	// restart slirp4netns and to serve requests; or a quarter of the limit, if that is less.
 	reserve = 64
-	// shareOfFree is how many times what is still free one forward may have, where there are
-	// others: a single one seven eighths of all. A second that floods gets seven fifteenths, and
-	// so does the first in time; something is always left.
+	// shareOfFree bounds one forward, if there are others, to this multiple of the free
+	// descriptors: a single one gets seven eighths of all. A second one that floods gets seven
+	// fifteenths, and so does the first in time; some are always left.
 	shareOfFree = 7
-	// spare is left for forwards that have nothing: two connections.
+	// spare is left for forwards without connections: enough for two connections.
 	spare = 4
 )
 
-// The memory that the kernel keeps for bytes on their way is bounded by the sizes of buffers. The
-// first freeConns connections have those that the kernel finds best. The n-th beside them gets
-// memoryShare/n for its four buffers together, so N of them have at most memoryShare × ln(N/8),
-// half a gigabyte at 50,000, whatever their peers do and in whatever order they come and go: that
-// n were open when it began is as true of each as that it is one of the N.
+// The kernel's memory for bytes in transit is bounded by the sizes of buffers. The first freeConns
+// connections keep the kernel's default sizes. The n-th connection beyond them gets memoryShare/n
+// for its four buffers together, so N of them use at most memoryShare × ln(N/8), half a gigabyte at
+// 50,000, whatever their peers do and in whatever order they come and go: if n connections were open
+// when one began, it is counted as the n-th.
 const (
 	freeConns   = 8
 	memoryShare = 64 << 20
 	leastBuffer = 4 << 10
 	leastMSS    = 1448
-	// The same for the sessions of UDP, whose buffer towards us is the one that may fill.
+	// The same for UDP sessions, whose receive buffer may fill.
 	freeSessions   = 64
 	sessionsMemory = 64 << 20
 )
@@ -39,17 +39,17 @@ type quota struct {
 	others   int64 // descriptors of this process that aren't counted here
 	most     atomic.Int64
 	used     atomic.Int64
-	forwards atomic.Int64 // that are open
+	forwards atomic.Int64 // open ones
 	conns    atomic.Int64 // of TCP
 }
 
-// usage is what one forward has.
+// usage is what one forward uses.
 type usage struct {
 	fds     atomic.Int64
-	refused atomic.Bool // nothing listened at the last try
+	refused atomic.Bool // nothing listened at the last attempt
 }
 
-// init counts what the process has open now.
+// init counts the descriptors that the process has open now.
 func (q *quota) init() {
 	if dir, err := os.Open("/proc/self/fd"); err == nil {
 		names, _ := dir.Readdirnames(-1)
@@ -59,7 +59,7 @@ func (q *quota) init() {
 	q.refresh()
 }
 
-// refresh looks at the limit, which others can change (prlimit(2)).
+// refresh rereads the limit, which other processes can change (prlimit(2)).
 func (q *quota) refresh() {
 	limit := int64(fileLimit())
 	q.most.Store(max(limit-q.others-min(reserve, limit/4), 8))
@@ -86,13 +86,13 @@ func (q *quota) take(u *usage, n int64) {
 	q.used.Add(n)
 }
 
-// some is how many descriptors may be set aside ahead of need: wanted, or fewer where they are few.
+// some returns how many descriptors may be set aside ahead of need: wanted, or fewer when they are scarce.
 func (q *quota) some(wanted int) int {
 	return max(min(wanted, int(q.most.Load())/16, int(q.free())/4), 1)
 }
 
-// limitTCP bounds the buffers of a socket of the n-th connection. piece is how much of the connection
-// may be held outside of them, bytes.
+// limitTCP bounds the buffers of a socket of the n-th connection. piece is how much of the connection's
+// data may be held outside of them, bytes.
 func limitTCP(n int64, fd int) (piece int, limited bool) {
 	if n <= freeConns {
 		return pieceSize, false
@@ -103,8 +103,8 @@ func limitTCP(n int64, fd int) (piece int, limited bool) {
 	return min(pieceSize, max(each, leastBuffer)), true
 }
 
-// limitPeer keeps the kernel from giving the peer of a socket that is about to connect a send buffer for
-// ten segments of 64 KiB, which is what a loopback device has.
+// limitPeer keeps the kernel from giving the peer of a connecting socket a send buffer for ten
+// segments of 64 KiB, as it does on a loopback device.
 func limitPeer(n int64, fd int) {
 	if n > freeConns {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, max(int(memoryShare/n/64), leastMSS))
@@ -117,8 +117,8 @@ func limitUDP(n int, fd int) {
 	}
 }
 
-// setBuffer sets the most a buffer may take, with what the kernel needs beside the bytes. It
-// doubles what it is told, for that.
+// setBuffer sets a buffer's maximum size, including the kernel's overhead, for which the kernel
+// doubles the value it is given.
 func setBuffer(fd, which, size int) {
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, which, size/2)
 }

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sockaddr is a socket address as the kernel takes it. Two are the same address when raw is
-// equal: unused bytes are zero.
+// sockaddr is a socket address in the kernel's layout. Two addresses are equal if raw is equal:
+// unused bytes are zero.
 type sockaddr struct {
 	raw [unix.SizeofSockaddrInet6]byte
 	n   uint32
@@ -37,7 +37,7 @@ func newSockaddr(ip netip.Addr, port uint16) sockaddr {
 
 func (a *sockaddr) port() uint16 { return binary.BigEndian.Uint16(a.raw[2:]) }
 
-// ip returns the address without its zone, an IPv4 one always as such.
+// ip returns the address without its zone; an IPv4-mapped address is returned as IPv4.
 func (a *sockaddr) ip() netip.Addr {
 	if binary.NativeEndian.Uint16(a.raw[:]) == unix.AF_INET {
 		return netip.AddrFrom4([4]byte(a.raw[4:]))
@@ -45,7 +45,7 @@ func (a *sockaddr) ip() netip.Addr {
 	return netip.AddrFrom16([16]byte(a.raw[8:])).Unmap()
 }
 
-// scope is the interface index of an IPv6 zone, which is a name or a number.
+// scope returns the interface index of an IPv6 zone, which is a name or a number.
 func scope(zone string) uint32 {
 	if zone == "" {
 		return 0

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// These calls never block, so they go to the kernel without telling Go's scheduler, which
-// costs more than some of them do. Only epollWait blocks.
+// These calls never block, so they bypass Go's scheduler, whose overhead would exceed the cost of
+// some of them. Only epollWait blocks.
 
 func read(fd int, p []byte) (int, unix.Errno) {
 	for {
@@ -18,7 +18,7 @@ func read(fd int, p []byte) (int, unix.Errno) {
 	}
 }
 
-// send writes to a socket; a peer that is gone is EPIPE, never a signal.
+// send writes to a socket; a closed peer gives EPIPE, never a signal.
 func send(fd int, p []byte) (int, unix.Errno) {
 	for {
 		n, _, e := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
@@ -38,7 +38,7 @@ func splice(from, to, n int) (int, unix.Errno) {
 	}
 }
 
-// accept takes a connection and fills in where it comes from, if from is not nil.
+// accept accepts a connection and stores the client's address in from, if not nil.
 func accept(fd int, from *sockaddr) (int, unix.Errno) {
 	var addr, size unsafe.Pointer
 	if from != nil {
@@ -91,7 +91,7 @@ func sendmmsg(fd int, msgs []mmsghdr) (int, unix.Errno) {
 	}
 }
 
-// fileLimit is the number of descriptors this process may have.
+// fileLimit returns the maximum number of descriptors of this process.
 func fileLimit() int {
 	var lim unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) != nil {
@@ -100,7 +100,7 @@ func fileLimit() int {
 	return int(min(lim.Cur, 1<<30))
 }
 
-// epollWait sleeps up to ms milliseconds, -1 without end.
+// epollWait sleeps up to ms milliseconds; -1 means no limit.
 func epollWait(ep int, events []unix.EpollEvent, ms int) (int, unix.Errno) {
 	n, _, e := unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(ep), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), uintptr(ms), 0, 0)
 	return int(n), e

@@ -11,13 +11,13 @@ import (
 const (
 	// bulkFrom is the size of a move, bytes, from which splice(2) is cheaper than copying.
 	bulkFrom = 16 << 10
-	// turn bounds how many moves one direction makes before others have theirs, and turnBytes how
-	// much it carries, bytes.
+	// turn bounds how many moves one direction makes before others have their turn, and turnBytes
+	// how much it carries, bytes.
 	turn      = 16
 	turnBytes = 4 << 20
-	// minMove is what a move costs beside its bytes, in bytes.
+	// minMove is the fixed cost of a move, in bytes.
 	minMove = 16 << 10
-	// growFrom is how much a direction carries in bulk, bytes, before its buffers are grown.
+	// growFrom is how much a direction carries in bulk, bytes, before its buffers are enlarged.
 	growFrom = 1 << 20
 )
 
@@ -27,10 +27,10 @@ type conn struct {
 	side    [2]half // the client's and the guest's
 	dir     [2]flow // dir[i] carries from side[i] to the other
 	ln      *tcpListener
-	from    *sockaddr // the client; nil where nobody wants to know
-	order   int64     // how many connections there were when it began, with it
-	piece   int       // the most it reads at once, bytes
-	limited bool      // its buffers are; see limitTCP
+	from    *sockaddr // the client; nil if not needed
+	order   int64     // number of connections when it began, including it
+	piece   int       // maximum size of a read, bytes
+	limited bool      // buffers are bounded; see limitTCP
 	closed  bool
 }
 
@@ -49,10 +49,10 @@ type half struct {
 	up       bool // connected
 	readable bool // read has not said EAGAIN since the last event
 	writable bool
-	ending   bool // the peer has ended or failed: read on until that shows
-	failed   bool // it has failed: what can't be written at once is not waited for
-	muted    bool // epoll does not report bytes to read
-	broken   bool // a write failed; what it sent before may still be read
+	ending   bool // the peer has closed or failed: read until that shows
+	failed   bool // it has failed: what can't be written at once is dropped
+	muted    bool // epoll does not report readable bytes
+	broken   bool // a write failed; bytes received before may still be read
 }
 
 // flow is one direction of a connection.
@@ -63,10 +63,10 @@ type flow struct {
 	moved  int  // bytes spliced, up to growFrom
 	eof    bool // the source has sent FIN
 	failed bool // the source was reset
-	done   bool // the end was passed on
+	done   bool // the end was forwarded
 }
 
-// open takes a fresh connection.
+// open starts a new connection.
 func (l *loop) open(ln *tcpListener, fd int, from *sockaddr) {
 	h := l.h
 	c := &conn{task: task{lane: &ln.lanes[l.index]}, ln: ln, order: h.quota.conns.Add(1)}
@@ -85,7 +85,7 @@ func (l *loop) open(ln *tcpListener, fd int, from *sockaddr) {
 
 const tcpEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff
 
-// dial connects to the guest. again says that it was tried before and no socket was ready.
+// dial connects to the guest. again means that no socket was ready at an earlier attempt.
 func (c *conn) dial(l *loop, again bool) {
 	fd, err := l.h.tcpPool(c.ln.fwd.GuestIP).get(l, again)
 	if err == errEmpty {
@@ -97,7 +97,7 @@ func (c *conn) dial(l *loop, again bool) {
 		return
 	}
 	c.side[guest].fd = fd
-	limitTCP(c.order, fd) // now, so that the guest isn't told of more room
+	limitTCP(c.order, fd) // before connecting, so that the guest sees the final window
 	limitPeer(c.order, fd)
 	to := newSockaddr(c.ln.fwd.GuestIP, c.ln.fwd.GuestPort)
 	if e := connect(fd, &to); e != 0 && e != unix.EINPROGRESS {
@@ -114,7 +114,7 @@ func (c *conn) peers() (hostfwd.Forward, netip.AddrPort) {
 	return c.ln.fwd, netip.AddrPortFrom(c.from.ip(), c.from.port())
 }
 
-// dialed is the end of a call of [Config].Dial.
+// dialed receives the result of a call of [Config].Dial.
 func (c *conn) dialed(l *loop, fd int, err error) {
 	if err != nil {
 		l.failed(&c.ln.usage, &c.ln.fwd, err)
@@ -127,7 +127,7 @@ func (c *conn) dialed(l *loop, fd int, err error) {
 	c.attach(l)
 }
 
-// attach begins to carry.
+// attach starts carrying.
 func (c *conn) attach(l *loop) {
 	c.piece, c.limited = limitTCP(c.order, c.side[client].fd)
 	for i := range c.side {
@@ -149,7 +149,7 @@ func (h *half) ready(l *loop, ev uint32) {
 	}
 	if ev&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		if d := &h.c.dir[h.side]; h.readable && (d.pipe != nil || d.pend != nil) {
-			h.mute(l, true) // more to read, while what was read can't be written
+			h.mute(l, true) // more to read, but earlier bytes can't be written yet
 		}
 		h.readable = true
 	}
@@ -169,7 +169,7 @@ func (h *half) ready(l *loop, ev uint32) {
 }
 
 // mute keeps a fast sender from waking the loop for every piece while the other side is full,
-// which would cost as much as carrying it. Unmuting reports what came meanwhile.
+// which would cost as much as carrying it. Unmuting reports what arrived meanwhile.
 func (h *half) mute(l *loop, on bool) {
 	if h.muted == on {
 		return
@@ -182,7 +182,7 @@ func (h *half) mute(l *loop, on bool) {
 	epollCtl(l.ep, unix.EPOLL_CTL_MOD, h.fd, events, h.slot, l.slots[h.slot].gen)
 }
 
-// work carries what can be carried, both ways, and ends the connection when it is over.
+// work carries what it can in both directions, and closes the connection when both have ended.
 func (c *conn) work(l *loop) (cost int, more bool) {
 	for i := range c.side {
 		if c.closed {
@@ -198,14 +198,14 @@ func (c *conn) work(l *loop) (cost int, more bool) {
 	return cost, more && !c.closed
 }
 
-// carry moves bytes from side i to the other until one of them can't go on; more says that
-// only the turn is over.
+// carry moves bytes from side i to the other until one of them blocks; more means that only
+// the turn is over.
 func (c *conn) carry(l *loop, i int) (bytes int, more bool) {
 	src, dst, d := &c.side[i], &c.side[1-i], &c.dir[i]
 	for range turn {
 		if !c.flush(l, dst, d) || !dst.up && src.readable {
 			if src.failed {
-				c.reset(l) // an abort does not wait for a reader
+				c.reset(l) // a reset does not wait for the reader
 			}
 			return bytes, false
 		}
@@ -227,7 +227,7 @@ func (c *conn) carry(l *loop, i int) (bytes int, more bool) {
 	return bytes, true
 }
 
-// fetch takes a piece from src and, if it is small, passes it on. It returns its size.
+// fetch reads a piece from src and, if it is small, writes it to dst. It returns its size.
 func (c *conn) fetch(l *loop, src, dst *half, d *flow) int {
 	if d.bulk {
 		if d.pipe = l.pipe(); d.pipe == nil {
@@ -261,7 +261,7 @@ func (c *conn) fetch(l *loop, src, dst *half, d *flow) int {
 	}
 	d.bulk = n >= bulkFrom
 	if n < c.piece && !src.ending && !src.muted {
-		src.readable = false // the rest, if it comes, is an event
+		src.readable = false // more bytes raise an event
 	}
 	p := l.piece[:n]
 	if dst.broken {
@@ -285,7 +285,7 @@ func (c *conn) fetch(l *loop, src, dst *half, d *flow) int {
 	return n
 }
 
-// failedRead notes why a read from h gave nothing.
+// failedRead handles a read from h that returned no bytes.
 func (h *half) failedRead(l *loop, d *flow, e unix.Errno) {
 	switch {
 	case e == unix.EAGAIN:
@@ -298,7 +298,7 @@ func (h *half) failedRead(l *loop, d *flow, e unix.Errno) {
 	}
 }
 
-// flush writes what was taken from the source before; false says that some of it is left.
+// flush writes bytes read earlier; false means that some are left.
 func (c *conn) flush(l *loop, dst *half, d *flow) bool {
 	for len(d.pend) > 0 || d.pipe != nil {
 		if dst.broken {
@@ -334,7 +334,7 @@ func (c *conn) flush(l *loop, dst *half, d *flow) bool {
 	return true
 }
 
-// drop forgets what can't be delivered.
+// drop discards bytes that can't be delivered.
 func (c *conn) drop(l *loop, d *flow) {
 	d.pend = nil
 	if d.pipe != nil {
@@ -343,7 +343,7 @@ func (c *conn) drop(l *loop, d *flow) {
 	}
 }
 
-// end passes on that side i has ended.
+// end forwards the end of side i.
 func (c *conn) end(l *loop, i int) {
 	d := &c.dir[i]
 	if d.failed {
@@ -360,7 +360,7 @@ func (c *conn) end(l *loop, i int) {
 	}
 }
 
-// reset ends both sides with a reset.
+// reset closes both sides with a reset.
 func (c *conn) reset(l *loop) {
 	for i := range c.side {
 		if fd := c.side[i].fd; fd >= 0 {

@@ -232,7 +232,7 @@ func TestAnswerBeforeReset(t *testing.T) {
 // middle of connecting.
 func wantReset(t testing.TB, ln hostfwd.Listener) {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", hostAddr(ln), patience)
+	c, err := net.DialTimeout("tcp", hostAddr(ln), testTimeout)
 	if err == nil {
 		defer c.Close()
 		deadline(t, c)

@@ -39,7 +39,7 @@ func echo(ln net.Listener) {
 
 func accept1(t testing.TB, ln *net.TCPListener) *net.TCPConn {
 	t.Helper()
-	_ = ln.SetDeadline(time.Now().Add(patience))
+	_ = ln.SetDeadline(time.Now().Add(testTimeout))
 	c, err := ln.AcceptTCP()
 	if err != nil {
 		t.Fatal(err)

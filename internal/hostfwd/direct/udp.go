@@ -10,13 +10,13 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
-// heldMost is how many datagrams of a new session wait for its socket.
-const heldMost = 16
+// maxPending is how many datagrams of a new session wait for its socket.
+const maxPending = 16
 
-// udpCost is what a batch of datagrams costs in a lane's turn.
+// udpCost is the cost of a batch of datagrams in a lane's turn.
 const udpCost = 8
 
-// udpListener is an open UDP forward. After openUDP, only its loop touches it.
+// udpListener is an open UDP forward. After openUDP, only its loop accesses it.
 type udpListener struct {
 	task
 	lane     lane
@@ -28,35 +28,35 @@ type udpListener struct {
 	slot     int32
 	to       sockaddr
 	sessions map[sockaddr]*session
-	order    *list.List // of *session, latest first
+	order    *list.List // of *session, most recent first
 	gso      bool       // towards clients
 }
 
 // session is one client of a UDP forward.
 type session struct {
 	task
-	ln     *udpListener
-	from   sockaddr
-	local  [inControl]byte // answers leave from where the client sent to
-	localN int
-	fd     int // connected to the guest; -1: none yet
-	slot   int32
-	gso    bool // towards the guest
-	seen   time.Time
-	place  *list.Element
-	held   [][]byte
+	ln      *udpListener
+	from    sockaddr
+	local   [rxControl]byte // answers leave from where the client sent to
+	localN  int
+	fd      int // connected to the guest; -1: none yet
+	slot    int32
+	gso     bool // towards the guest
+	seen    time.Time
+	place   *list.Element
+	pending [][]byte
 }
 
-// udpState is a loop's part in UDP.
+// udpState is the UDP part of a loop.
 type udpState struct {
 	batch     *batch
-	used      bool // the last session ended; batch may hold memory
+	used      bool // a session has ended; batch may hold memory
 	now       time.Time
-	check     time.Time // when to look for idle sessions
+	check     time.Time // when to check for idle sessions
 	sessions  int
-	early     int          // sessions that ended to make room
-	top       *udpListener // has the most sessions, or had
-	waiting   []*session   // want a socket in the namespace
+	early     int          // sessions closed to make room
+	top       *udpListener // has, or had, the most sessions
+	waiting   []*session   // waiting for a socket in the namespace
 	listeners map[*udpListener]struct{}
 }
 
@@ -103,7 +103,7 @@ func (h *Handler) openUDP(f hostfwd.Forward) (hostfwd.Listener, error) {
 	return u, nil
 }
 
-// wantLocal makes the kernel say which of this host's addresses a datagram was sent to.
+// wantLocal makes the kernel report which of this host's addresses a datagram was sent to.
 func wantLocal(fd int, ip netip.Addr) {
 	if ip.Is4() {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
@@ -112,7 +112,7 @@ func wantLocal(fd int, ip netip.Addr) {
 	}
 }
 
-// Forward returns the forward with the port that is listened on.
+// Forward returns the forward with its actual port.
 func (u *udpListener) Forward() hostfwd.Forward { return u.fwd }
 
 // Close stops listening and ends the forward's sessions.
@@ -168,7 +168,7 @@ func (u *udpListener) work(l *loop) (cost int, more bool) {
 		if s.fd >= 0 {
 			b.send(s.fd, i, j, nil, nil, &s.gso)
 		} else {
-			s.hold(b, i, j)
+			s.enqueue(b, i, j)
 		}
 		i = j
 	}
@@ -195,9 +195,9 @@ func (u *udpListener) open(l *loop, from sockaddr) *session {
 	return s
 }
 
-// roomForSession reports whether u may have another session. If there are as many as there may be, the
-// one idle longest of the forward that has the most makes room; if u has its share of the
-// descriptors, its own.
+// roomForSession reports whether u may have another session. At the limit, the session idle longest
+// is closed: one of the forward that has the most or, if u has its share of the descriptors, one of
+// u's own.
 func (l *loop) roomForSession(u *udpListener) bool {
 	q := &l.h.quota
 	victim := u
@@ -222,7 +222,7 @@ func (l *loop) roomForSession(u *udpListener) bool {
 	return true
 }
 
-// most returns the listener that has the most sessions, or one that has no fewer than the average.
+// most returns the listener that has the most sessions, or one that has at least the average.
 func (u *udpState) most() *udpListener {
 	if u.top == nil || u.top.order.Len()*len(u.listeners) < u.sessions {
 		u.top = nil
@@ -235,7 +235,7 @@ func (u *udpState) most() *udpListener {
 	return u.top
 }
 
-// dial gives s its socket. again says that it was tried before and none was ready.
+// dial gets a socket for s. again means that none was ready at an earlier attempt.
 func (s *session) dial(l *loop, again bool) {
 	fd, err := l.h.udpPool(s.ln.fwd.GuestIP).get(l, again)
 	if err == errEmpty {
@@ -243,7 +243,7 @@ func (s *session) dial(l *loop, again bool) {
 		return
 	}
 	if err != nil {
-		s.close(l) // the client's next datagram tries anew
+		s.close(l) // the client's next datagram tries again
 		return
 	}
 	if e := connect(fd, &s.ln.to); e != 0 {
@@ -261,7 +261,7 @@ func (s *session) peers() (hostfwd.Forward, netip.AddrPort) {
 	return s.ln.fwd, netip.AddrPortFrom(s.from.ip(), s.from.port())
 }
 
-// dialed is the end of a call of [Config].Dial.
+// dialed receives the result of a call of [Config].Dial.
 func (s *session) dialed(l *loop, fd int, err error) {
 	if err != nil {
 		l.failed(&s.ln.usage, &s.ln.fwd, err)
@@ -272,7 +272,7 @@ func (s *session) dialed(l *loop, fd int, err error) {
 	s.attach(l, fd)
 }
 
-// attach begins to carry over fd, with what came before.
+// attach starts carrying over fd, beginning with the pending datagrams.
 func (s *session) attach(l *loop, fd int) {
 	limitUDP(l.udp.sessions, fd)
 	slot, e := l.add(fd, unix.EPOLLIN, s)
@@ -283,18 +283,18 @@ func (s *session) attach(l *loop, fd int) {
 		return
 	}
 	s.fd, s.slot = fd, slot
-	for _, p := range s.held {
+	for _, p := range s.pending {
 		_, _ = send(fd, p)
 	}
-	s.held = nil
+	s.pending = nil
 }
 
-// hold keeps the first datagrams until there is a socket.
-func (s *session) hold(b *batch, i, j int) {
+// enqueue keeps the first datagrams until there is a socket.
+func (s *session) enqueue(b *batch, i, j int) {
 	for ; i < j; i++ {
-		for p := b.data(i); len(s.held) < heldMost; {
+		for p := b.data(i); len(s.pending) < maxPending; {
 			n := min(len(p), b.seg[i])
-			s.held = append(s.held, append([]byte(nil), p[:n]...))
+			s.pending = append(s.pending, append([]byte(nil), p[:n]...))
 			if p = p[n:]; len(p) == 0 {
 				break
 			}
@@ -339,7 +339,7 @@ func (s *session) close(l *loop) {
 		closeFD(s.fd)
 		s.fd = -1
 	}
-	s.place, s.held = nil, nil
+	s.place, s.pending = nil, nil
 	l.udp.sessions--
 	l.udp.used = true
 	l.h.quota.take(&s.ln.usage, -1)
@@ -359,7 +359,7 @@ func (l *loop) feedUDP() {
 
 func (l *loop) checkEvery() time.Duration { return max(l.h.cfg.UDPIdle/4, time.Millisecond) }
 
-// timeout is when to look for idle sessions, milliseconds; -1 while there are none.
+// timeout returns when to check for idle sessions, in milliseconds; -1 if there are none.
 func (u *udpState) timeout() int {
 	if u.sessions == 0 {
 		return -1

@@ -194,7 +194,7 @@ func TestUDPWithoutGSO(t *testing.T) {
 	raw, _ := from.SyscallConn()
 	const size = 100
 	for i := range 3 {
-		b.in[i].n = 3 * size // as if joined by the kernel
+		b.rx[i].n = 3 * size // as if joined by the kernel
 		b.seg[i] = size
 		for j := range 3 {
 			copy(b.data(i)[j*size:], bytes.Repeat([]byte{byte(3*i + j)}, size))
@@ -202,7 +202,7 @@ func TestUDPWithoutGSO(t *testing.T) {
 	}
 	receive := func() {
 		t.Helper()
-		_ = to.SetReadDeadline(time.Now().Add(patience))
+		_ = to.SetReadDeadline(time.Now().Add(testTimeout))
 		buf := make([]byte, 65536)
 		for i := range 9 {
 			n, _, err := to.ReadFrom(buf)
@@ -230,7 +230,7 @@ func TestUDPWithoutGSO(t *testing.T) {
 		}
 		b.cutAt(size)
 		b.sendCut(int(fd), 0)
-		b.outs, b.iovs = 0, 0
+		b.txs, b.iovs = 0, 0
 	}); err != nil {
 		t.Fatal(err)
 	}

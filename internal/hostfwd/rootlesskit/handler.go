@@ -1,12 +1,12 @@
-// Package rootlesskit is the port handler that reaches the namespace as RootlessKit does: every
-// connection inside is made by the child half of RootlessKit's builtin driver, with its
-// --source-ip-transparent. It exists so that what works there works the same here.
+// Package rootlesskit is the port handler that works as RootlessKit does: the child half of
+// RootlessKit's builtin driver makes every connection inside, with its --source-ip-transparent.
+// It exists so that what works with RootlessKit works the same here.
 //
-// The host's side is that of package direct: RootlessKit's own ends for good when descriptors run
-// out, and bounds neither connections nor the clients of UDP. Each connection asks the child half for
-// its socket, at a UNIX socket in a directory of the instance. The child half runs in a process inside
-// the namespace that the caller provides; if that dies, the next connection or forward, or
-// [Handler.Revive], starts another one.
+// The host side is that of package direct: RootlessKit's own stops for good when descriptors run
+// out, and limits neither connections nor the clients of UDP. Each connection requests its socket
+// from the child half, on a UNIX socket in a directory of the instance. The child half runs in a
+// process inside the namespace that the caller provides; if that exits, the next connection or
+// forward, or [Handler.Revive], starts another one.
 package rootlesskit
 
 import (
@@ -29,30 +29,30 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd/direct"
 )
 
-// Config is what a [Handler] needs.
+// Config configures a [Handler].
 type Config struct {
 	// Dir holds the driver's socket and FIFO, and nothing else. [MakeDir] makes it, in a directory that
-	// nobody else may enter.
+	// no other user may enter.
 	Dir string
 	// RunChild starts the child half in the namespace with these settings. done is closed when
-	// the process that runs it has ended.
+	// the process that runs it has exited.
 	RunChild func(ctx context.Context, opaque map[string]string) (done <-chan struct{}, err error)
-	// SourceIPTransparent keeps the client's address for TCP.
+	// SourceIPTransparent preserves the client's address for TCP.
 	SourceIPTransparent bool
-	Log                 func(format string, args ...any) // as [direct.Config] has it
+	Log                 func(format string, args ...any) // as in [direct.Config]
 }
 
 var errTransparent = fault.New(fault.Unsupported, "--source-ip-transparent needs nft or iptables, usable inside the namespace",
 	"install nftables (or iptables) and iproute2, or use --port-handler slirp4netns, which keeps the address by itself")
 
-// Handler implements [hostfwd.Handler]. Nothing runs before the first Open. The end of a forward is
-// that of its connections, as in RootlessKit.
+// Handler implements [hostfwd.Handler]. Nothing runs before the first Open. Closing a forward closes
+// its connections, as in RootlessKit.
 type Handler struct {
 	*direct.Handler
 	cfg Config
 
 	mu        sync.Mutex
-	life      int // counts the child halves; 0: there was none
+	life      int // number of child halves started so far
 	childDone <-chan struct{}
 	backend   string // of the transparent mode
 }
@@ -74,8 +74,7 @@ func (h *Handler) Open(ctx context.Context, f hostfwd.Forward) (hostfwd.Listener
 	return h.Handler.Open(ctx, f)
 }
 
-// Extra returns what the driver tells about itself beyond its name and protocols; nil before the
-// first forward.
+// Extra returns the driver's details beyond its name and protocols; nil before the first forward.
 func (h *Handler) Extra() map[string]string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -85,7 +84,7 @@ func (h *Handler) Extra() map[string]string {
 	return map[string]string{"sourceIPTransparentBackend": h.backend}
 }
 
-// The files below [Config].Dir: where the child half listens, and where it says that it does.
+// The files below [Config].Dir: the child half's socket, and the FIFO on which it reports that it listens.
 const (
 	socketName = ".bp.sock"
 	fifoName   = ".bp-ready.pipe"
@@ -93,7 +92,7 @@ const (
 
 func (h *Handler) socket() string { return filepath.Join(h.cfg.Dir, socketName) }
 
-// Revive starts the child half again if it has died; without forwards it does nothing.
+// Revive restarts the child half if it has exited; without forwards it does nothing.
 func (h *Handler) Revive(ctx context.Context) error {
 	h.mu.Lock()
 	started := h.life > 0
@@ -105,7 +104,7 @@ func (h *Handler) Revive(ctx context.Context) error {
 	return err
 }
 
-// start starts the child half unless it runs. life names the one that does.
+// start starts the child half unless it runs. life identifies the one that runs.
 func (h *Handler) start(ctx context.Context) (life int, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -119,12 +118,12 @@ func (h *Handler) start(ctx context.Context) (life int, err error) {
 	return h.life, h.startChild(ctx)
 }
 
-// replace starts another child half in the place of the one with this name, which doesn't listen.
+// replace starts another child half instead of the given one, which doesn't listen.
 func (h *Handler) replace(ctx context.Context, life int) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.life != life {
-		return nil // somebody else was quicker
+		return nil // another caller has replaced it
 	}
 	return h.startChild(ctx)
 }
@@ -136,8 +135,8 @@ func (h *Handler) startChild(ctx context.Context) error {
 		settings[opaque.SourceIPTransparentBackend] = "auto"
 	}
 	_ = os.Remove(settings[opaque.SocketPath])
-	// The child opens the FIFO for writing, which waits for a reader, and closes it when it is about to
-	// listen.
+	// The child opens the FIFO for writing, which waits for a reader, and closes it just before it
+	// listens.
 	fifo, err := makeFIFO(h.cfg.Dir, settings[opaque.ChildReadyPipePath])
 	if err != nil {
 		return fmt.Errorf("rootlesskit driver: %w", err)
@@ -158,7 +157,7 @@ func (h *Handler) startChild(ctx context.Context) error {
 	return nil
 }
 
-// MakeDir makes [Config].Dir unless it is there. The child half, which makes its socket in it, may have
+// MakeDir makes [Config].Dir unless it exists. The child half, which makes its socket there, may have
 // another user id than this process.
 func MakeDir(dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
@@ -167,7 +166,7 @@ func MakeDir(dir string) error {
 	return os.Chmod(dir, 0o733)
 }
 
-// makeFIFO makes a new FIFO and opens its reading end. Who may write to dir could put a link in its place.
+// makeFIFO makes a new FIFO and opens its reading end. Anyone who may write to dir could put a link in its place.
 func makeFIFO(dir, path string) (*os.File, error) {
 	if err := MakeDir(dir); err != nil { // it may have been removed
 		return nil, err
@@ -182,7 +181,7 @@ func makeFIFO(dir, path string) (*os.File, error) {
 	}
 	info, err := fifo.Stat()
 	if err == nil && info.Mode().Type() != os.ModeNamedPipe {
-		err = errors.New("not the FIFO that was made")
+		err = errors.New("not the FIFO that was created")
 	}
 	if err == nil {
 		err = fifo.Chmod(0o622)
@@ -194,7 +193,7 @@ func makeFIFO(dir, path string) (*os.File, error) {
 	return fifo, nil
 }
 
-// askBackend learns how the child half keeps addresses.
+// askBackend asks the child half how it preserves addresses.
 func (h *Handler) askBackend(ctx context.Context) error {
 	c, err := h.connect(ctx)
 	if err != nil {
@@ -213,7 +212,7 @@ func (h *Handler) askBackend(ctx context.Context) error {
 	return nil
 }
 
-// connect connects to the child half, and to nothing that a link in its place leads to.
+// connect connects to the child half; it follows no symbolic link in place of the socket.
 func (h *Handler) connect(ctx context.Context) (*net.UnixConn, error) {
 	fd, err := unix.Open(h.socket(), unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -227,7 +226,7 @@ func (h *Handler) connect(ctx context.Context) (*net.UnixConn, error) {
 	return c.(*net.UnixConn), nil
 }
 
-// dial is the [direct.Dialer].
+// dial implements [direct.Dialer].
 func (h *Handler) dial(ctx context.Context, f hostfwd.Forward, client netip.AddrPort) (int, error) {
 	life, err := h.start(ctx)
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
-const patience = time.Minute
+const testTimeout = time.Minute
 
 // world is a handler with RootlessKit's own child half, which runs in this process.
 type world struct {
@@ -87,12 +87,12 @@ func (w *world) forward(t *testing.T, proto hostfwd.Proto, host string, guest ne
 
 func dial(t *testing.T, l hostfwd.Listener) net.Conn {
 	t.Helper()
-	c, err := net.DialTimeout(l.Forward().Proto.Network(), fmt.Sprintf("127.0.0.1:%d", l.Forward().HostPort), patience)
+	c, err := net.DialTimeout(l.Forward().Proto.Network(), fmt.Sprintf("127.0.0.1:%d", l.Forward().HostPort), testTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(testTimeout))
 	return c
 }
 

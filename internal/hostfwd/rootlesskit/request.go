@@ -15,8 +15,8 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
-// request asks the child half for a socket that is connected to where f goes. RootlessKit's own
-// function for this throws away what the child says about a failure.
+// request asks the child half for a socket that is connected to f's destination. RootlessKit's own
+// function for this discards the child's error message.
 func request(c *net.UnixConn, f hostfwd.Forward, client netip.AddrPort) (fd int, err error) {
 	_, err = lowlevelmsgutil.MarshalToWriter(c, &msg.Request{
 		Type: msg.RequestTypeConnect, Proto: string(f.Proto), IP: f.GuestIP.String(), Port: int(f.GuestPort),
@@ -46,8 +46,8 @@ func request(c *net.UnixConn, f hostfwd.Forward, client netip.AddrPort) (fd int,
 	return -1, refusal(data[:n])
 }
 
-// check refuses what is no socket for f: whoever inside gets hold of the child half could give any file.
-// RootlessKit makes the socket blocking, by the way, which is taken back.
+// check rejects anything but a socket for f: a process inside that controls the child half could send any file.
+// It also makes the socket non-blocking again, which RootlessKit made blocking.
 func check(fd int, f hostfwd.Forward) error {
 	domain, typ := unix.AF_INET, unix.SOCK_STREAM
 	if f.GuestIP.Is6() {
@@ -59,7 +59,7 @@ func check(fd int, f hostfwd.Forward) error {
 	d, err1 := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	t, err2 := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err1 != nil || err2 != nil || d != domain || t != typ {
-		return errors.New("the helper in the namespace gave something else than was asked for")
+		return errors.New("the helper in the namespace returned something other than the requested socket")
 	}
 	return unix.SetNonblock(fd, true)
 }
@@ -68,9 +68,9 @@ func check(fd int, f hostfwd.Forward) error {
 func refusal(reply []byte) error {
 	var rep msg.Reply
 	if _, err := lowlevelmsgutil.UnmarshalFromReader(bytes.NewReader(reply), &rep); err != nil || rep.Error == "" {
-		return errors.New("the helper in the namespace gave no socket")
+		return errors.New("the helper in the namespace returned no socket")
 	}
-	// It has only words, in which Go puts the system's last.
+	// The reply is only text, which ends with the system's error as printed by Go.
 	for _, errno := range []unix.Errno{unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.ETIMEDOUT, unix.EADDRNOTAVAIL, unix.EMFILE} {
 		if strings.HasSuffix(rep.Error, errno.Error()) {
 			return errno
@@ -79,5 +79,5 @@ func refusal(reply []byte) error {
 	return errors.New(rep.Error)
 }
 
-// noErrno hides a failure to reach the child half, which says nothing about the guest.
+// noErrno hides the errno of a failure to reach the child half, which says nothing about the guest.
 func noErrno(err error) error { return fmt.Errorf("the helper in the namespace: %v", err) }

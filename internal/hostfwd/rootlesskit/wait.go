@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// waitListening waits until the child half answers at its socket, which takes about a
+// waitListening waits until the child half answers on its socket, which takes about a
 // millisecond.
 func (h *Handler) waitListening(ctx context.Context, done <-chan struct{}) error {
 	for {
@@ -16,7 +16,7 @@ func (h *Handler) waitListening(ctx context.Context, done <-chan struct{}) error
 		}
 		select {
 		case <-done:
-			return errors.New("the helper in the namespace has ended")
+			return errors.New("the helper in the namespace has exited")
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(time.Millisecond):

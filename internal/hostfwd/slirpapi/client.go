@@ -1,12 +1,11 @@
 // Package slirpapi forwards ports through the API socket of slirp4netns. It exists because
 // that socket is easily misused: a request in two pieces is refused, one without a protocol
-// crashes slirp4netns, a client that connects and says nothing stops all the namespace's
-// traffic, wrong ports are taken silently, and every refusal has the same text.
+// crashes slirp4netns, a client that connects and sends nothing stops all the namespace's
+// traffic, invalid ports are accepted silently, and every refusal has the same text.
 //
-// A [Client] speaks the protocol, safely. A [Handler] makes it one of the ways in which a
-// [hostfwd.Manager] carries forwards, for a slirp4netns that we supervise. A [Foreign] works
-// on one that somebody else started.
-//
+// A [Client] implements the protocol safely. A [Handler] makes it a port handler of a
+// [hostfwd.Manager], for a slirp4netns that we supervise. A [Foreign] works on one that another
+// program started.
 // One connection carries one request:
 //
 //	client                                slirp4netns
@@ -15,7 +14,7 @@
 //	shut down the writing side
 //	read to the end of file <------------ reply, close
 //
-// What is said about slirp4netns here was measured with versions 0.2.3 to 1.3.3.
+// Statements about slirp4netns here were verified with versions 0.2.3 to 1.3.3.
 package slirpapi
 
 import (
@@ -38,7 +37,7 @@ import (
 const (
 	// slirp4netns reads up to 4096 bytes and refuses a request that fills them.
 	maxRequest = 4095
-	// 1,100 forwards list as 123 KB; 65,535 of each protocol come to 15 MB.
+	// 1,100 forwards list as 123 KB; 65,535 of each protocol as 15 MB.
 	maxReply = 64 << 20
 
 	defaultTimeout = 10 * time.Second
@@ -47,10 +46,10 @@ const (
 // Client makes requests to the API socket at Path. It may be used by several goroutines.
 type Client struct {
 	Path    string
-	Timeout time.Duration // for one request; 0: 10 s. A context's earlier deadline counts.
+	Timeout time.Duration // for one request; 0: 10 s. An earlier deadline of the context applies.
 }
 
-// check refuses what slirp4netns must not be sent.
+// check rejects forwards that slirp4netns must not be sent.
 func check(f hostfwd.Forward) error {
 	bad := func(field string, value any, reason string) error {
 		return fault.Errorf(fault.Usage, "", "%s %v %s", field, value, reason)
@@ -83,8 +82,8 @@ type removeArguments struct {
 }
 
 // Add opens f and returns its id. Without a guest address, it leads to the network's address +100. Every
-// field is checked before anything is sent ([fault.Usage]). A [*RefusedError] does not tell the
-// reason; [hostfwd.Diagnose] may.
+// field is checked before anything is sent ([fault.Usage]). A [*RefusedError] does not give the
+// reason; [hostfwd.Diagnose] may find it.
 func (c *Client) Add(ctx context.Context, f hostfwd.Forward) (id int, err error) {
 	if err := check(f); err != nil {
 		return 0, err
@@ -98,7 +97,7 @@ func (c *Client) Add(ctx context.Context, f hostfwd.Forward) (id int, err error)
 	return parseAdd(reply.data)
 }
 
-// Remove closes the forward's listening socket; connections that are open go on.
+// Remove closes the forward's listening socket; open connections continue.
 func (c *Client) Remove(ctx context.Context, id int) error {
 	if id < 1 {
 		return fault.Errorf(fault.Usage, "", "id %d must be positive", id)
@@ -127,10 +126,10 @@ func (c *Client) list(ctx context.Context) (list []hostfwd.Status, pid int, err 
 
 type reply struct {
 	data []byte
-	pid  int // of the slirp4netns process; 0 if not in this PID namespace
+	pid  int // of the slirp4netns process; 0 if outside this PID namespace
 }
 
-// call makes one request. The whole of it takes at most c.Timeout.
+// call makes one request. It takes at most c.Timeout in total.
 func (c *Client) call(ctx context.Context, r request) (reply, error) {
 	msg, err := json.Marshal(r)
 	if err != nil {
@@ -149,7 +148,7 @@ func (c *Client) call(ctx context.Context, r request) (reply, error) {
 	switch {
 	case err == nil:
 		return got, nil
-	// A dial ends by the same deadline, and may notice it before limited does.
+	// A dial has the same deadline, and may notice it before limited does.
 	case errors.Is(limited.Err(), context.DeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		return reply{}, timedOut(c.Path)
 	case limited.Err() != nil:
@@ -164,12 +163,12 @@ func (c *Client) exchange(ctx context.Context, msg []byte) (reply, error) {
 		return reply{}, err
 	}
 	defer conn.Close()
-	// From here on slirp4netns forwards nothing until it has the request.
+	// Until the request is sent, slirp4netns forwards no traffic.
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
 	if _, err := conn.Write(msg); err != nil {
 		return reply{}, noReply(c.Path, err)
 	}
-	if err := conn.CloseWrite(); err != nil && !errors.Is(err, syscall.ENOTCONN) { // it has answered and closed
+	if err := conn.CloseWrite(); err != nil && !errors.Is(err, syscall.ENOTCONN) { // it has already answered and closed
 		return reply{}, noReply(c.Path, err)
 	}
 	data, err := io.ReadAll(io.LimitReader(conn, maxReply+1))
@@ -187,7 +186,7 @@ func (c *Client) exchange(ctx context.Context, msg []byte) (reply, error) {
 func (c *Client) dial(ctx context.Context) (*net.UnixConn, error) {
 	path := c.Path
 	if strings.HasPrefix(path, "@") {
-		path = "./" + path // net would take it for an abstract socket
+		path = "./" + path // package net would use an abstract socket
 	}
 	for {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
@@ -200,11 +199,11 @@ func (c *Client) dial(ctx context.Context) (*net.UnixConn, error) {
 				err = oe.Err
 			}
 			if errors.Is(err, syscall.EINVAL) {
-				err = errors.New("the path is longer than a socket's can be")
+				err = errors.New("the path is too long for a socket")
 			}
 			return nil, unreachable(c.Path, err)
 		}
-		// So many clients wait that no more fit.
+		// The listen queue is full.
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -213,7 +212,7 @@ func (c *Client) dial(ctx context.Context) (*net.UnixConn, error) {
 	}
 }
 
-// peerPID returns the process that made the listening socket, or 0.
+// peerPID returns the process that created the listening socket, or 0.
 func peerPID(conn *net.UnixConn) (pid int) {
 	raw, err := conn.SyscallConn()
 	if err != nil {

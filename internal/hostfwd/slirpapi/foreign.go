@@ -8,20 +8,20 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
-// Foreign works on the forwards of a slirp4netns that we did not start, with the ids that
-// slirp4netns gave them. Nothing is kept between calls; two at once are as safe as
+// Foreign works on the forwards of a slirp4netns that another program started, with the ids that
+// slirp4netns gave them. It keeps no state between calls; concurrent callers are only as safe as
 // slirp4netns makes them.
 type Foreign struct {
 	Client Client
 	// Network returns the IPv4 network and guest address of a slirp4netns that was given this --cidr, "" for none.
-	// Where the command line of the process behind the socket can't be seen, guest addresses are not checked.
+	// If the command line of the process behind the socket can't be read, guest addresses are not checked.
 	Network func(cidr string) (network netip.Prefix, guest netip.Addr)
 }
 
-// ErrNetworkUnknown is returned by [Foreign.Set], which has to know the default guest address.
+// ErrNetworkUnknown is returned by [Foreign.Set], which needs the default guest address.
 var ErrNetworkUnknown = fault.New(fault.Usage, "the network of this slirp4netns can't be seen", "")
 
-// noGuest stands for slirp4netns's own default guest while the network is not known.
+// noGuest stands for slirp4netns's own default guest while the network is unknown.
 var noGuest = netip.AddrFrom4([4]byte{0, 0, 0, 1})
 
 // List returns all forwards by id.
@@ -46,8 +46,8 @@ func (f *Foreign) Add(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Stat
 	return s.translate(ctx, list)
 }
 
-// Remove removes forwards by id, and those that specs mean ([hostfwd.Match]), together: if
-// one is not there, none is removed.
+// Remove removes forwards by id and those that specs match ([hostfwd.Match]), all or none: if
+// one does not exist, none is removed.
 func (f *Foreign) Remove(ctx context.Context, ids []int, specs []hostfwd.Spec) error {
 	s, err := f.session(ctx)
 	if err != nil {
@@ -64,9 +64,9 @@ func (f *Foreign) Remove(ctx context.Context, ids []int, specs []hostfwd.Spec) e
 	return s.manager.Remove(ctx, ids)
 }
 
-// Set makes the forwards exactly fs; see [hostfwd.Manager.Set]. slirp4netns does not remember
-// which host ports were picked, so one of any number satisfies port 0. If it fails, what
-// had to be closed for a moment comes back with new ids.
+// Set makes the forwards exactly fs; see [hostfwd.Manager.Set]. slirp4netns does not record
+// which host ports were picked, so a forward with any port satisfies port 0. If Set fails,
+// forwards that had to be closed for a moment are reopened with new ids.
 func (f *Foreign) Set(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Status, error) {
 	s, err := f.session(ctx)
 	if err != nil {
@@ -82,7 +82,7 @@ func (f *Foreign) Set(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Stat
 	return s.translate(ctx, list)
 }
 
-// Warnings returns those of [Warnings] about fresh, as far as slirp4netns's options can be seen.
+// Warnings returns the [Warnings] about fresh, as far as slirp4netns's options can be read.
 func (f *Foreign) Warnings(ctx context.Context, fresh []hostfwd.Status) []string {
 	list, pid, err := f.Client.list(ctx)
 	if err != nil {
@@ -91,7 +91,7 @@ func (f *Foreign) Warnings(ctx context.Context, fresh []hostfwd.Status) []string
 	return Warnings(list, fresh, barsLoopback(commandLine(pid)))
 }
 
-// session is one look at the forwards, and the books over them for one change.
+// session is a snapshot of the forwards and a Manager over them, for one change.
 type session struct {
 	client  *Client
 	network netip.Prefix
@@ -124,7 +124,7 @@ func (f *Foreign) session(ctx context.Context) (*session, error) {
 	return &session{&f.Client, network, m, h}, nil
 }
 
-// translate gives forwards that were opened in this session the ids of slirp4netns.
+// translate replaces the ids of forwards that were opened in this session by slirp4netns's.
 func (s *session) translate(ctx context.Context, list []hostfwd.Status) ([]hostfwd.Status, error) {
 	for i, st := range list {
 		if id, ok := s.handler.ids[sideOf(st.Forward)]; ok {
@@ -158,11 +158,11 @@ type hostSide struct {
 
 func sideOf(f hostfwd.Forward) hostSide { return hostSide{f.Proto.Network(), f.HostIP, f.HostPort} }
 
-// foreignHandler remembers the ids that slirp4netns gives, and leaves an unknown default
-// guest to it.
+// foreignHandler records the ids that slirp4netns gives, and leaves an unknown default
+// guest to slirp4netns.
 type foreignHandler struct {
 	*Handler
-	ids map[hostSide]int // a session is used by one goroutine
+	ids map[hostSide]int // no lock: a session is used by one goroutine
 }
 
 func (h *foreignHandler) Open(ctx context.Context, f hostfwd.Forward) (hostfwd.Listener, error) {

@@ -14,25 +14,25 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
-// Config is what a [Handler] has to know.
+// Config configures a [Handler].
 type Config struct {
 	Path    string        // of the API socket
 	Network netip.Prefix  // the namespace's IPv4 network; invalid: guests are not checked against it
 	Timeout time.Duration // for one request; 0: 10 s
 }
 
-// Handler is the hostfwd.Handler named "slirp4netns": IPv4 only, the client's source address
-// is kept, and only what listens on the guest address is reached.
+// Handler is the [hostfwd.Handler] named "slirp4netns": it supports IPv4 only, preserves the
+// client's source address, and reaches only programs that listen on the guest address.
 type Handler struct {
 	client  Client
 	network netip.Prefix
 
 	mu   sync.Mutex
-	life int // counts the lives of slirp4netns: ids of an earlier one mean something else now
+	life int // counts starts of slirp4netns: ids of an earlier one are invalid now
 	open map[*listener]struct{}
 }
 
-// NewHandler returns a Handler. It connects to nothing yet.
+// NewHandler returns a Handler. It does not connect yet.
 func NewHandler(c Config) *Handler {
 	return &Handler{
 		client:  Client{Path: c.Path, Timeout: c.Timeout},
@@ -43,8 +43,8 @@ func NewHandler(c Config) *Handler {
 // Name returns "slirp4netns".
 func (h *Handler) Name() string { return "slirp4netns" }
 
-// Check refuses IPv6, and guests that slirp4netns does not reach, with [fault.Unsupported]
-// that names the handlers which can.
+// Check rejects IPv6, and guests that slirp4netns does not reach, with a [fault.Unsupported]
+// error that names the handlers that can do it.
 func (h *Handler) Check(f hostfwd.Forward) error {
 	g := f.GuestIP
 	switch {
@@ -60,13 +60,13 @@ func (h *Handler) Check(f hostfwd.Forward) error {
 	return nil
 }
 
-// Open adds f. If slirp4netns refuses, the error tells the reason where [hostfwd.Diagnose]
+// Open adds f. If slirp4netns refuses, the error gives the reason if [hostfwd.Diagnose]
 // finds one, and is a [*RefusedError] otherwise.
 func (h *Handler) Open(ctx context.Context, f hostfwd.Forward) (hostfwd.Listener, error) {
 	if f.HostPort != 0 {
 		return h.add(ctx, f)
 	}
-	// Between finding a free port and its use, another program may take it.
+	// Another program may take a free port before it is used.
 	const tries = 16
 	var err error
 	for range tries {
@@ -103,7 +103,7 @@ func (h *Handler) add(ctx context.Context, f hostfwd.Forward) (hostfwd.Listener,
 	return l, nil
 }
 
-// explain finds the reason of a refusal: slirp4netns has one text for all.
+// explain finds the reason of a refusal: slirp4netns has the same text for all.
 func (h *Handler) explain(ctx context.Context, f hostfwd.Forward, err error) error {
 	var refused *RefusedError
 	if !errors.As(err, &refused) {
@@ -112,7 +112,7 @@ func (h *Handler) explain(ctx context.Context, f hostfwd.Forward, err error) err
 	if why := hostfwd.Diagnose(f); why != nil {
 		return why
 	}
-	// What we may do, slirp4netns may have given up: its sandbox drops capabilities.
+	// slirp4netns may lack a privilege that we have: its sandbox drops capabilities.
 	if start := hostfwd.UnprivilegedPortStart(); int(f.HostPort) < start {
 		return hostfwd.PrivilegedPort(f, start)
 	}
@@ -124,9 +124,9 @@ func (h *Handler) explain(ctx context.Context, f hostfwd.Forward, err error) err
 	return err
 }
 
-// Reset tells h that slirp4netns has ended, and everything that was open with it. Call it
-// before the next slirp4netns starts, and then [hostfwd.Manager.Reopen]: the ids of the old
-// one would remove other forwards of the new one.
+// Reset tells h that slirp4netns has exited and all its forwards are closed. Call it before the
+// next slirp4netns starts, and [hostfwd.Manager.Reopen] after that: the old ids would remove
+// other forwards of the new slirp4netns.
 func (h *Handler) Reset() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -134,8 +134,8 @@ func (h *Handler) Reset() {
 	clear(h.open)
 }
 
-// Close removes every forward. Connections go on until slirp4netns ends. A slirp4netns that
-// has ended already is no error.
+// Close removes every forward. Connections continue until slirp4netns exits. It is no error if
+// slirp4netns has exited already.
 func (h *Handler) Close() error {
 	h.mu.Lock()
 	all := make([]*listener, 0, len(h.open))
@@ -145,7 +145,7 @@ func (h *Handler) Close() error {
 	h.mu.Unlock()
 	for _, l := range all {
 		if err := l.Close(); err != nil {
-			return err // the others would wait for their timeouts as well
+			return err // the others would time out too
 		}
 	}
 	return nil
@@ -177,7 +177,7 @@ func (l *listener) Close() error {
 	return nil
 }
 
-// remove removes an id; one that is not there any more is no error.
+// remove removes an id; it is no error if the id no longer exists.
 func remove(ctx context.Context, c *Client, id int) error {
 	err := c.Remove(ctx, id)
 	var refused *RefusedError
@@ -191,13 +191,13 @@ func remove(ctx context.Context, c *Client, id int) error {
 	return nil
 }
 
-// gone reports whether err means that nobody listens on the API socket any more.
+// gone reports whether err means that nothing listens on the API socket any more.
 func gone(err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT)
 }
 
-// Warnings says what clients of the new forwards in list may not expect of slirp4netns, which
-// has all of list. barsLoopback is --disable-host-loopback.
+// Warnings returns warnings about limits of slirp4netns that affect the new forwards fresh. list
+// has all forwards. barsLoopback is --disable-host-loopback.
 func Warnings(list, fresh []hostfwd.Status, barsLoopback bool) []string {
 	var out []string
 	if w := loopbackWarning(fresh); w != "" && barsLoopback {
@@ -209,8 +209,8 @@ func Warnings(list, fresh []hostfwd.Status, barsLoopback bool) []string {
 	return out
 }
 
-// sameGuestWarning returns a warning if two forwards lead to one guest port: libslirp finds a
-// connection by the client's address and port and the guest's, and takes two for one that differ only in
+// sameGuestWarning returns a warning if two forwards lead to the same guest port: libslirp identifies a
+// connection by the client's address and port and the guest's, and confuses two that differ only in
 // the host port.
 func sameGuestWarning(list, fresh []hostfwd.Status) string {
 	type guest struct {
@@ -243,7 +243,7 @@ func sameGuestWarning(list, fresh []hostfwd.Status) string {
 
 // loopbackWarning returns a warning for fresh if slirp4netns runs with --disable-host-loopback:
 // its UDP forwards then never answer clients on the host's own loopback (upstream issue 316).
-// "" means that there is nothing to warn of.
+// It returns "" if there is nothing to warn about.
 func loopbackWarning(fresh []hostfwd.Status) string {
 	for _, st := range fresh {
 		f := st.Forward

@@ -10,7 +10,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
-// commandLine returns a process's arguments, with at least one, or nil if it can't be seen.
+// commandLine returns a process's arguments, at least one, or nil if they can't be read.
 func commandLine(pid int) []string {
 	if pid == 0 {
 		return nil
@@ -22,7 +22,7 @@ func commandLine(pid int) []string {
 	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
 }
 
-// barsLoopback reports whether a slirp4netns was told not to let the namespace reach the host's
+// barsLoopback reports whether slirp4netns was told not to let the namespace reach the host's
 // loopback. --no-host-loopback is a hidden alias.
 func barsLoopback(args []string) bool {
 	for _, a := range args {
@@ -35,8 +35,8 @@ func barsLoopback(args []string) bool {
 	return false
 }
 
-// cidrOf finds --cidr in a slirp4netns's command line, as getopt_long does: abbreviated, and the last one
-// counts. It is "" without one; ok is false for another program's or none.
+// cidrOf finds --cidr in a slirp4netns command line as getopt_long does: possibly abbreviated, the last one
+// wins. It is "" without one; ok is false if args are not slirp4netns's.
 func cidrOf(args []string) (cidr string, ok bool) {
 	if len(args) == 0 || !strings.Contains(args[0], "slirp4netns") {
 		return "", false
@@ -57,7 +57,7 @@ func cidrOf(args []string) (cidr string, ok bool) {
 }
 
 // filesExhausted returns [hostfwd.FileLimit] if pid can't open two more files: the
-// connection of the request that failed, which may be closed by now, and its socket.
+// connection of the failed request, which may be closed by now, and its socket.
 func filesExhausted(pid int) error {
 	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	if err != nil {

@@ -55,7 +55,7 @@ func parseRemove(data []byte) error {
 }
 
 // parseList parses {"entries":[…]}, which every version sends, and {"return":{"entries":[…]}},
-// which its manual page promises.
+// which the manual page documents.
 func parseList(data []byte) ([]hostfwd.Status, error) {
 	e, err := open(data)
 	if err != nil {
@@ -83,8 +83,8 @@ func parseList(data []byte) ([]hostfwd.Status, error) {
 	return list, nil
 }
 
-// wireForward is a forward as slirp4netns knows it. Its ports are what clients have sent: slirp4netns
-// keeps fractions.
+// wireForward is a forward as slirp4netns lists it. Its ports are numbers as clients have sent them:
+// slirp4netns keeps fractions.
 type wireForward struct {
 	ID        int           `json:"id,omitzero"`
 	Proto     hostfwd.Proto `json:"proto"`
@@ -94,7 +94,7 @@ type wireForward struct {
 	GuestPort float64       `json:"guest_port"`
 }
 
-// status returns what w really does: slirp4netns takes any number for a port, and binds its low 16 bits.
+// status returns the effective forward: slirp4netns accepts any number as a port, and binds its low 16 bits.
 func (w wireForward) status() (st hostfwd.Status, err error) {
 	const limit = 1 << 31
 	switch {

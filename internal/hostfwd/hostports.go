@@ -12,13 +12,13 @@ type entry struct {
 	auto     bool     // the host port was asked for as 0
 	defGuest bool     // GuestIP was not given
 	l        Listener // nil: down
-	failed   string   // why it is
+	failed   string   // why it is down
 }
 
 func (e *entry) status() Status { return Status{ID: e.id, Forward: e.f, Failed: e.failed} }
 
-// books knows who has which host port. [::] has the IPv4 port too, unless its protocol says IPv6.
-type books map[portKey]map[netip.Addr]*entry
+// hostPorts maps host ports to their forwards. A forward on [::] has the IPv4 port too, unless its protocol is IPv6 only.
+type hostPorts map[portKey]map[netip.Addr]*entry
 
 type portKey struct {
 	network string // "tcp" or "udp"
@@ -28,9 +28,9 @@ type portKey struct {
 
 func keyOf(f Forward) portKey { return portKey{f.Proto.Network(), f.HostIP.Is6(), f.HostPort} }
 
-// conflict returns one entry that has f's host port, or nil. It takes constant time, so that
+// conflict returns an entry that has f's host port, or nil. It takes constant time, so that
 // 10,000 addresses of 127.0.0.0/8 can share a port.
-func (b books) conflict(f Forward) *entry {
+func (b hostPorts) conflict(f Forward) *entry {
 	for e := range b.rivals(f) {
 		return e
 	}
@@ -38,7 +38,7 @@ func (b books) conflict(f Forward) *entry {
 }
 
 // rivals yields the entries that have f's host port.
-func (b books) rivals(f Forward) iter.Seq[*entry] {
+func (b hostPorts) rivals(f Forward) iter.Seq[*entry] {
 	return func(yield func(*entry) bool) {
 		k := keyOf(f)
 		same := b[k]
@@ -71,8 +71,8 @@ func (b books) rivals(f Forward) iter.Seq[*entry] {
 	}
 }
 
-// take enters e, unless another entry has its host port.
-func (b books) take(e *entry) error {
+// take adds e, unless another entry has its host port.
+func (b hostPorts) take(e *entry) error {
 	if other := b.conflict(e.f); other != nil {
 		return conflict(other.status())
 	}
@@ -84,8 +84,8 @@ func (b books) take(e *entry) error {
 	return nil
 }
 
-// free removes e if it is there.
-func (b books) free(e *entry) {
+// free removes e if present.
+func (b hostPorts) free(e *entry) {
 	k := keyOf(e.f)
 	if b[k][e.f.HostIP] != e {
 		return
