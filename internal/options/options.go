@@ -1,6 +1,7 @@
 // Package options holds every option of `slirpctl up` in one typed struct, and merges it from
 // flags, environment, configuration files, containers.conf and Podman's option strings. It exists
 // so that an invalid value is rejected once, when it is read, with the name of its source.
+//
 // One table, [Keys], defines the spelling of each option in each source. Flags, environment
 // variables, file keys, `slirpctl config`, completions and manual pages are generated from it.
 package options
