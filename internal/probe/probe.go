@@ -1,6 +1,7 @@
 // Package probe checks what the host and the installed slirp4netns can do, and what to do about
 // problems. It exists so that `slirpctl probe` and the failures of `up` give the same answer:
 // every check is a small function that can be run alone.
+//
 // No conclusion is drawn from a version if the feature can be tried. What needs a namespace is tried
 // in a temporary child of this program, see [Child].
 package probe

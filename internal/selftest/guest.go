@@ -8,26 +8,26 @@ import (
 	"time"
 )
 
-// Command is the hidden argument that makes slirpctl the command inside the namespace.
+// Command is the hidden argument that runs slirpctl as the command inside the namespace.
 const Command = "__self-test"
 
-// The ports of the servers inside, where everything is ours.
+// The ports of the servers inside, where all ports are free.
 const (
 	guestEchoPort = 7
 	guestDNSPort  = 53
 )
 
-// task is what the guest shall do, one line of JSON on its standard input.
+// task is a task for the guest, one line of JSON on its standard input.
 type task struct {
 	Kind    kind          `json:"kind"`
 	Addr    string        `json:"addr"`
 	Timeout time.Duration `json:"timeout"`
 }
 
-// outcome is how it went, one line on its standard output. The first one, before any task, says
-// that the servers listen.
+// outcome is the result of a task, one line on the guest's standard output. The first one, before any task,
+// reports that the servers listen.
 type outcome struct {
-	Error string `json:"error"` // "" if all went well
+	Error string `json:"error"` // "" on success
 }
 
 func (o outcome) err() error {
@@ -44,8 +44,8 @@ func newOutcome(err error) outcome {
 	return outcome{err.Error()}
 }
 
-// Guest is the life of the command inside: it has servers, and does tasks until its standard
-// input ends. It returns the exit status.
+// Guest is the main function of the command inside: it runs servers, and does tasks until its
+// standard input ends. It returns the exit status.
 func Guest() int {
 	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	s, err := serve("", guestEchoPort, guestDNSPort)

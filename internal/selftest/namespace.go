@@ -24,8 +24,8 @@ import (
 	"github.com/slirpctl/slirpctl/internal/supervisor"
 )
 
-// UpCommand is the hidden argument that makes slirpctl the supervisor of one namespace. It is a
-// process of its own because a supervisor gives privileges up for good.
+// UpCommand is the hidden argument that runs slirpctl as the supervisor of one namespace. It is a
+// separate process because a supervisor gives up privileges for good.
 const UpCommand = "__self-test-up"
 
 // Descriptors of that process; its standard input and output are the guest's.
@@ -34,21 +34,21 @@ const (
 	reportFD = 4
 )
 
-// order is what the supervisor's process shall bring up.
+// order is the task of the supervisor's process.
 type order struct {
 	Options options.Options `json:"options"`
 	Base    string          `json:"base"`
 }
 
-// report is what it sends back, once.
+// report is the supervisor's reply, sent once.
 type report struct {
 	State    instance.State `json:"state"`
-	Warnings []string       `json:"warnings"` // what it found worth saying
+	Warnings []string       `json:"warnings"` // from its log
 	Error    *control.Error `json:"error"`
 }
 
-// Up is the life of the supervisor's process. It returns the exit status. diagnose asks this host for
-// the cause of an error.
+// Up is the main function of the supervisor's process. It returns the exit status. diagnose checks
+// this host for the cause of an error.
 func Up(diagnose func(error) error) int {
 	unix.CloseOnExec(orderFD)
 	unix.CloseOnExec(reportFD)
@@ -72,19 +72,19 @@ func Up(diagnose func(error) error) int {
 	return 0
 }
 
-// namespace is a throw-away namespace with a network, and our guest in it.
+// namespace is a temporary namespace with a network, and our guest in it.
 type namespace struct {
 	report
 
-	cmd     *exec.Cmd // the supervisor
-	in, out *os.File  // the guest's standard input and output, our ends
-	answers *json.Decoder
-	logSize int64         // of the instance's log when it was ready
-	done    chan struct{} // closed when the supervisor has ended
-	stderr  bytes.Buffer  // the supervisor's
+	cmd           *exec.Cmd // the supervisor
+	stdin, stdout *os.File  // our ends of the guest's standard input and output
+	answers       *json.Decoder
+	logSize       int64         // of the instance's log when the instance was ready
+	done          chan struct{} // closed when the supervisor has ended
+	stderr        bytes.Buffer  // the supervisor's
 }
 
-// up makes a namespace the way `slirpctl up -- COMMAND` does. Nothing is left where it fails.
+// up makes a namespace as `slirpctl up -- COMMAND` does. If it fails, it leaves nothing behind.
 func up(ctx context.Context, base string, o options.Options) (*namespace, error) {
 	ns := &namespace{done: make(chan struct{})}
 	reports, err := ns.start(order{o, base})
@@ -92,7 +92,7 @@ func up(ctx context.Context, base string, o options.Options) (*namespace, error)
 		return nil, err
 	}
 	defer reports.Close()
-	// The end of ctx, or of the time, ends the start.
+	// The start ends with ctx or after the timeout.
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout+downTimeout)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = ns.cmd.Process.Signal(syscall.SIGTERM) })
@@ -108,7 +108,7 @@ func up(ctx context.Context, base string, o options.Options) (*namespace, error)
 			err = fmt.Errorf("the servers inside: %w", err)
 		}
 	case !errors.As(err, &said):
-		err = errors.New("the supervisor ended without a word")
+		err = errors.New("the supervisor ended without a report")
 	}
 	if err == nil {
 		if fi, err := os.Stat(ns.State.Log); err == nil {
@@ -123,7 +123,7 @@ func up(ctx context.Context, base string, o options.Options) (*namespace, error)
 	return nil, err
 }
 
-// start starts the supervisor's process and returns where its report comes from.
+// start starts the supervisor's process and returns the file with its report.
 func (ns *namespace) start(o order) (reports *os.File, err error) {
 	var pipes [4][2]*os.File // the child's end, ours
 	defer func() {
@@ -151,33 +151,33 @@ func (ns *namespace) start(o order) (reports *os.File, err error) {
 	cmd.Args[0] = "slirpctl"
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin[0], stdout[0], &ns.stderr
 	cmd.ExtraFiles = []*os.File{orders[0], reporting[0]}
-	// Not in the terminal's foreground: what the keyboard says is for us, who then end it.
+	// Not in the terminal's foreground: we get the terminal's signals, and end the process.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = downTimeout / 10
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	ns.cmd, ns.in, ns.out, ns.answers = cmd, stdin[1], stdout[1], json.NewDecoder(stdout[1])
+	ns.cmd, ns.stdin, ns.stdout, ns.answers = cmd, stdin[1], stdout[1], json.NewDecoder(stdout[1])
 	go func() {
 		_ = cmd.Wait()
 		close(ns.done)
 	}()
-	_ = json.NewEncoder(orders[1]).Encode(o) // a failure shows in the report that doesn't come
+	_ = json.NewEncoder(orders[1]).Encode(o) // on failure the report will be missing
 	orders[1].Close()
 	return reporting[1], nil
 }
 
-// do lets the guest send something.
+// do makes the guest send something.
 func (ns *namespace) do(ctx context.Context, k kind, addr string) error {
-	if err := json.NewEncoder(ns.in).Encode(task{k, addr, k.timeout()}); err != nil {
-		return fmt.Errorf("the namespace is gone: %w", err)
+	if err := json.NewEncoder(ns.stdin).Encode(task{k, addr, k.timeout()}); err != nil {
+		return fmt.Errorf("the namespace has ended: %w", err)
 	}
 	return ns.outcome(ctx, k.timeout()+k.timeout()/2)
 }
 
 func (ns *namespace) outcome(ctx context.Context, timeout time.Duration) error {
-	_ = ns.out.SetReadDeadline(time.Now().Add(timeout))
-	defer context.AfterFunc(ctx, func() { _ = ns.out.SetReadDeadline(time.Unix(1, 0)) })()
+	_ = ns.stdout.SetReadDeadline(time.Now().Add(timeout))
+	defer context.AfterFunc(ctx, func() { _ = ns.stdout.SetReadDeadline(time.Unix(1, 0)) })()
 	var o outcome
 	if err := ns.answers.Decode(&o); err != nil {
 		return fmt.Errorf("the namespace does not answer: %w", err)
@@ -185,7 +185,7 @@ func (ns *namespace) outcome(ctx context.Context, timeout time.Duration) error {
 	return o.err()
 }
 
-// explain adds what the instance's log has said since it was ready.
+// explain adds the lines that the instance has logged since it was ready.
 func (ns *namespace) explain(err error) error {
 	if err == nil {
 		return nil
@@ -201,18 +201,18 @@ func (ns *namespace) explain(err error) error {
 	return err
 }
 
-// downTimeout is how long the end of a namespace may take, and then again after each signal. It
+// downTimeout is how long the namespace may take to end, and again after each signal. It normally
 // takes a few milliseconds.
 const downTimeout = 3 * time.Second
 
-// down ends the namespace and waits until everything of it is gone. The guest ends with its
-// standard input, and with the guest the rest.
+// down ends the namespace and waits for its processes. The guest ends when its standard input is
+// closed, and then everything else.
 func (ns *namespace) down() error {
-	ns.in.Close()
-	defer ns.out.Close()
+	ns.stdin.Close()
+	defer ns.stdout.Close()
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL, 0} {
 		select {
-		case <-ns.done: // how it ended does not matter
+		case <-ns.done: // the status does not matter
 			return nil
 		case <-time.After(downTimeout):
 			_ = ns.cmd.Process.Signal(sig)
@@ -221,7 +221,7 @@ func (ns *namespace) down() error {
 	return errors.New("the namespace's supervisor did not end")
 }
 
-// quietLog is a log that keeps the warnings, and a function that returns them.
+// quietLog returns a log that collects warnings, and a function that returns them.
 func quietLog() (*logrus.Logger, func() []string) {
 	k := &keeper{}
 	log := logrus.New()
@@ -235,10 +235,10 @@ type keeper struct {
 	kept  []string
 }
 
-// Levels is for [logrus.Hook].
+// Levels implements [logrus.Hook].
 func (k *keeper) Levels() []logrus.Level { return []logrus.Level{logrus.WarnLevel, logrus.ErrorLevel} }
 
-// Fire is for [logrus.Hook].
+// Fire implements [logrus.Hook].
 func (k *keeper) Fire(e *logrus.Entry) error {
 	k.mutex.Lock()
 	defer k.mutex.Unlock()

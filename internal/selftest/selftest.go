@@ -1,17 +1,17 @@
-// Package selftest brings throw-away namespaces up and really sends TCP, UDP and DNS through
-// them. It exists because the checks of package probe each look at one part, and only traffic
-// shows that the parts work together.
+// Package selftest makes temporary namespaces and sends TCP, UDP and DNS through them. It exists
+// because the checks of package probe each look at one part, and only traffic shows that the parts
+// work together.
 //
-// Every namespace is made as `slirpctl up -- COMMAND` makes it, by this program in another role,
-// [Up]; the command is this program in a third one, [Guest]. There is one namespace for the gateway, one for each port handler, and
-// one for IPv6:
+// Every namespace is made as by `slirpctl up -- COMMAND`, by this program in another role, [Up];
+// the command is this program in a third role, [Guest]. There is one namespace for the gateway, one
+// for each port handler, and one for IPv6:
 //
 //	this process                              guest, in the namespace
 //	echo and DNS servers on 127.0.0.1  ◀────  through the gateway      (gateway-…, ipv6-…)
 //	the host's nameserver              ◀────  through the built-in DNS (built-in-dns)
 //	client  ── forwarded port ─────────────▶  echo and DNS servers     (rootlesskit-…, …)
 //
-// Nothing is sent beyond the loopback interface, but one question about "localhost" to the
+// No traffic leaves the loopback interface, except one question about "localhost" to the
 // nameserver of /etc/resolv.conf.
 package selftest
 
@@ -40,20 +40,20 @@ const (
 	totalTimeout = 40 * time.Second
 	upTimeout    = 10 * time.Second // for one namespace; it takes some 50 milliseconds
 	stepTimeout  = 5 * time.Second  // for each exchange; it takes a few milliseconds
-	dnsTimeout   = 2 * time.Second  // for one with the host's nameserver, who may be away
+	dnsTimeout   = 2 * time.Second  // for one with the host's nameserver, which may be down
 )
 
-// Config says what to test.
+// Config configures a test.
 type Config struct {
-	// Options are those of `up`; what concerns one instance alone (name, forwards, descriptors)
-	// is not taken over.
+	// Options are those of `up`; options of a single instance (name, forwards, descriptors) are
+	// ignored.
 	Options options.Options
-	Binary  launcher.Binary // the slirp4netns that they lead to
-	// Diagnose asks this host for the cause of an error of `up`; nil: it doesn't.
+	Binary  launcher.Binary // the slirp4netns that the options select
+	// Diagnose checks this host for the cause of an error of `up`; it may be nil.
 	Diagnose func(error) error
 }
 
-// stepError says which step failed first. The failure of a step is not that of the command, unless this host can't
+// stepError reports the first step that failed. The step's kind of error is kept only if this host can't
 // do it at all.
 func stepError(step string, err error, hint string) error {
 	kind := fault.Of(err)
@@ -63,12 +63,12 @@ func stepError(step string, err error, hint string) error {
 	return fault.New(kind, fmt.Sprintf("self-test: %s: %v", step, err), hint)
 }
 
-// ErrInterrupted: the caller's context ended before the test did.
+// ErrInterrupted is returned if the caller's context ended before the test did.
 var ErrInterrupted = errors.New("interrupted")
 
-// Run tests everything and takes it down again. Without trouble it takes less than a second, and
-// 40 seconds at most. Steps that could not be tried are unknown. Error: the first step that
-// failed, with all the steps; [ErrInterrupted].
+// Run runs the whole test and cleans up. It normally takes less than a second, and 40 seconds at
+// most. Steps that could not be tried are unknown. If a step failed, the error is that of the first
+// one; if ctx ended, it is [ErrInterrupted].
 func Run(ctx context.Context, cfg Config) ([]probe.Step, error) {
 	t := &test{cfg: cfg, ipv6: hasIPv6()}
 	outer := ctx
@@ -91,7 +91,7 @@ func Run(ctx context.Context, cfg Config) ([]probe.Step, error) {
 	return t.steps, t.failure
 }
 
-// shortTempDir leaves room for the paths of sockets.
+// shortTempDir returns a directory that leaves room for the paths of sockets.
 func shortTempDir() string {
 	const longest = 40
 	if dir := os.TempDir(); len(dir) <= longest {
@@ -117,15 +117,15 @@ type test struct {
 	failure error // the first
 }
 
-// untested is why a step was not tried, which is no failure.
+// untested is the reason why a step was not tried, which is no failure.
 type untested struct {
 	reason string
-	tried  bool // to no avail, through no fault of ours
+	tried  bool // tried, but failed for a reason outside slirpctl
 }
 
 func (u *untested) Error() string { return u.reason }
 
-// step runs one step and notes how it went.
+// step runs one step and records its result.
 func (t *test) step(ctx context.Context, name string, do func(context.Context) (reason string, err error)) error {
 	s := probe.Step{Name: name, Status: probe.OK}
 	if ctx.Err() != nil {
@@ -158,14 +158,14 @@ func (t *test) step(ctx context.Context, name string, do func(context.Context) (
 	return err
 }
 
-// skip notes steps that can't be tried.
+// skip records steps that can't be tried.
 func (t *test) skip(reason string, names ...string) {
 	for _, name := range names {
 		t.steps = append(t.steps, probe.Step{Name: name, Status: probe.Unknown, Reason: "not tried: " + reason})
 	}
 }
 
-// options are those of one namespace.
+// options returns the options of one namespace.
 func (t *test) options(name string) options.Options {
 	o := t.cfg.Options
 	o.Name = name
@@ -175,16 +175,16 @@ func (t *test) options(name string) options.Options {
 	o.Publish, o.PublishAuto, o.SourceIPTransparent = nil, options.AutoPublish{}, false
 	o.PortHandler = options.HandlerRootlessKit
 	o.IPv6 = false
-	// The servers are on loopback, which no other source address may reach.
+	// The servers are on loopback, which other source addresses may not reach.
 	o.AllowHostLoopback = true
 	o.OutboundAddr, o.OutboundAddr6 = options.Outbound{}, options.Outbound{}
 	o.DisableDNS = false
 	return o
 }
 
-// in brings a namespace up, as a step of its own, lets use use it, and takes it down. Where it
-// can't be brought up, the steps called names are not tried.
-func (t *test) in(ctx context.Context, name string, o options.Options, names []string, use func(*namespace)) {
+// inNamespace makes a namespace, as a step of its own, calls use with it, and ends it. If the
+// namespace can't be made, the steps called names are not tried.
+func (t *test) inNamespace(ctx context.Context, name string, o options.Options, names []string, use func(*namespace)) {
 	var ns *namespace
 	err := t.step(ctx, name+"-up", func(ctx context.Context) (string, error) {
 		var err error
@@ -214,7 +214,7 @@ func upReason(ns *namespace) string {
 	return reason
 }
 
-// sent says what went there and back.
+// sent describes an exchange.
 func sent(k kind, from, to string) string {
 	switch k {
 	case tcp:
@@ -249,10 +249,10 @@ func (t *test) outward(ctx context.Context, ns *namespace, prefix string, s *ser
 	}
 }
 
-// gateway tests the way out of the namespace.
+// gateway tests connections out of the namespace.
 func (t *test) gateway(ctx context.Context) {
 	const builtIn = "built-in-dns"
-	t.in(ctx, "gateway", t.options("gateway"), append(names("gateway-", tcp, udp, dns), builtIn), func(ns *namespace) {
+	t.inNamespace(ctx, "gateway", t.options("gateway"), append(names("gateway-", tcp, udp, dns), builtIn), func(ns *namespace) {
 		s, err := serve("127.0.0.1", 0, 0)
 		if err != nil {
 			t.skip("no servers on loopback: "+err.Error(), names("gateway-", tcp, udp, dns)...)
@@ -264,8 +264,8 @@ func (t *test) gateway(ctx context.Context) {
 	})
 }
 
-// builtInDNS asks slirp4netns's built-in DNS, which hands questions on to the host's nameserver.
-// Whose fault a missing answer is shows by asking that one from outside, at the same time.
+// builtInDNS asks slirp4netns's built-in DNS, which forwards questions to the host's nameserver. If
+// there is no answer, asking that server from outside at the same time shows the cause.
 func builtInDNS(ctx context.Context, ns *namespace) (reason string, err error) {
 	text, err := os.ReadFile("/etc/resolv.conf")
 	if err != nil {
@@ -300,7 +300,7 @@ func builtInDNS(ctx context.Context, ns *namespace) (reason string, err error) {
 func (t *test) rootlesskit(ctx context.Context) { t.handler(ctx, options.HandlerRootlessKit, t.ipv6) }
 func (t *test) direct(ctx context.Context)      { t.handler(ctx, options.HandlerDirect, t.ipv6) }
 
-// slirp4netns is not asked to forward IPv6, which it can't.
+// slirp4netns can't forward IPv6, so that is not tried.
 func (t *test) slirp4netns(ctx context.Context) {
 	if need := launcher.APISocket; !t.cfg.Binary.Features.Has(need) {
 		t.skip(fmt.Sprintf("this slirp4netns has no --%s (upstream since %s)", need, need.Since()), append([]string{"slirp4netns-up"}, names("slirp4netns-", tcp, udp, dns)...)...)
@@ -309,7 +309,7 @@ func (t *test) slirp4netns(ctx context.Context) {
 	t.handler(ctx, options.HandlerSlirp4netns, false)
 }
 
-// handler tests the way in through the ports of one handler.
+// handler tests connections in through the ports of one handler.
 func (t *test) handler(ctx context.Context, h options.PortHandler, ipv6 bool) {
 	prefix := string(h) + "-"
 	loopback := []netip.Addr{netip.MustParseAddr("127.0.0.1")}
@@ -325,7 +325,7 @@ func (t *test) handler(ctx context.Context, h options.PortHandler, ipv6 bool) {
 			hostfwd.Spec{HostIP: ip, GuestPort: guestEchoPort, Count: 1, Protos: []hostfwd.Proto{hostfwd.TCP, hostfwd.UDP}},
 			hostfwd.Spec{HostIP: ip, GuestPort: guestDNSPort, Count: 1, Protos: []hostfwd.Proto{hostfwd.UDP}})
 	}
-	t.in(ctx, string(h), o, want, func(ns *namespace) {
+	t.inNamespace(ctx, string(h), o, want, func(ns *namespace) {
 		for _, ip := range loopback {
 			prefix := prefix
 			if ip.Is6() {
@@ -340,7 +340,7 @@ func (t *test) handler(ctx context.Context, h options.PortHandler, ipv6 bool) {
 	})
 }
 
-// inward sends from here to the guest's servers, through the port published on ip.
+// inward sends from this process to the guest's servers, through the port published on ip.
 func inward(ctx context.Context, ns *namespace, ip netip.Addr, k kind) (reason string, err error) {
 	proto, port := "udp", uint16(guestEchoPort)
 	switch k {
@@ -362,8 +362,8 @@ func inward(ctx context.Context, ns *namespace, ip netip.Addr, k kind) (reason s
 	return "", fmt.Errorf("no forward from %s to the port %d inside", ip, port)
 }
 
-// overIPv6 tests the way out over IPv6: slirp4netns takes its IPv6 gateway, too, for the host's
-// loopback address (measured with 1.2.0).
+// overIPv6 tests connections out over IPv6: slirp4netns maps its IPv6 gateway, too, to the host's
+// loopback address (verified with 1.2.0).
 func (t *test) overIPv6(ctx context.Context) {
 	want := names("ipv6-gateway-", tcp, udp, dns)
 	if !t.ipv6 {
@@ -372,7 +372,7 @@ func (t *test) overIPv6(ctx context.Context) {
 	}
 	o := t.options("ipv6")
 	o.IPv6 = true
-	t.in(ctx, "ipv6", o, want, func(ns *namespace) {
+	t.inNamespace(ctx, "ipv6", o, want, func(ns *namespace) {
 		s, err := serve("::1", 0, 0)
 		if err != nil {
 			t.skip("no servers on loopback: "+err.Error(), want...)

@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// kind is what is sent.
+// kind is the kind of an exchange.
 type kind string
 
 const (
 	tcp    kind = "tcp"     // a stream, echoed
 	udp    kind = "udp"     // a datagram, echoed
-	dns    kind = "dns"     // a question that a server of ours answers
-	anyDNS kind = "any-dns" // a question to somebody else's server; every answer will do
+	dns    kind = "dns"     // a question that our server answers
+	anyDNS kind = "any-dns" // a question to another server; any answer will do
 )
 
 // timeout is how long an exchange may take.
@@ -36,13 +36,13 @@ const (
 	resendAfter  = 250 * time.Millisecond
 )
 
-// servers are an echo for TCP and UDP, and a DNS server.
+// servers are an echo server for TCP and UDP, and a DNS server.
 type servers struct {
 	tcp      net.Listener
 	udp, dns net.PacketConn
 }
 
-// serve listens on ip ("" for every address) at the two ports; 0 takes free ones.
+// serve listens on ip ("" for every address) at the two ports; 0 picks free ones.
 func serve(ip string, echoPort, dnsPort int) (*servers, error) {
 	at := func(port int) string { return net.JoinHostPort(ip, fmt.Sprint(port)) }
 	var s servers
@@ -93,7 +93,7 @@ func reply(conn net.PacketConn, to func([]byte) []byte) {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err != nil:
-			continue // an earlier answer that found nobody
+			continue // the error of an earlier answer to a closed port
 		}
 		if out := to(buf[:n]); out != nil {
 			_, _ = conn.WriteTo(out, from)
@@ -101,8 +101,8 @@ func reply(conn net.PacketConn, to func([]byte) []byte) {
 	}
 }
 
-// exchange sends something to addr and checks what comes back. It ends with ctx, which must have
-// a deadline.
+// exchange sends something to addr and checks the reply. It ends with ctx, which must have a
+// deadline.
 func exchange(ctx context.Context, k kind, addr string) error {
 	network := "udp"
 	if k == tcp {
@@ -114,7 +114,7 @@ func exchange(ctx context.Context, k kind, addr string) error {
 		return plainError(err)
 	}
 	defer conn.Close()
-	// The end of ctx, whatever its reason, ends reading and writing.
+	// When ctx ends, for whatever reason, so do reads and writes.
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	switch k {
 	case tcp:
@@ -137,7 +137,7 @@ func random(size int) []byte {
 	return b
 }
 
-// stream sends and receives at once, so that no buffer on the way has to hold it all.
+// stream sends and receives concurrently, so that no buffer on the way must hold all of it.
 func stream(conn *net.TCPConn) error {
 	sent := random(streamSize)
 	wrote := make(chan error, 1)
@@ -161,7 +161,7 @@ func stream(conn *net.TCPConn) error {
 	return err
 }
 
-// datagram sends msg again and again until something comes back that fits.
+// datagram sends msg repeatedly until a matching reply arrives.
 func datagram(ctx context.Context, conn net.Conn, msg []byte, fits func(msg, got []byte) bool) error {
 	buf := make([]byte, 2*datagramSize)
 	for {
@@ -180,7 +180,7 @@ func datagram(ctx context.Context, conn net.Conn, msg []byte, fits func(msg, got
 			}
 			return err
 		case !errors.Is(err, os.ErrDeadlineExceeded):
-			// Refused: nobody listens, perhaps not yet.
+			// Refused: nothing listens, perhaps not yet.
 			select {
 			case <-ctx.Done():
 				return err
@@ -190,7 +190,7 @@ func datagram(ctx context.Context, conn net.Conn, msg []byte, fits func(msg, got
 	}
 }
 
-// plainError says in few words what went wrong on the way.
+// plainError shortens a network error.
 func plainError(err error) error {
 	var opErr *net.OpError
 	switch {
