@@ -7,7 +7,7 @@ import (
 )
 
 // batch is memory for recvmmsg(2) and sendmmsg(2), so that the load generator of the UDP rows
-// is no bottleneck. No GSO, no GRO: most programs don't use them either.
+// is not the bottleneck. It uses neither GSO nor GRO, like most programs.
 type batch struct {
 	bufs [][]byte
 	iov  []unix.Iovec
@@ -32,7 +32,7 @@ func newBatch(n, size int) *batch {
 	return b
 }
 
-// receive waits for one datagram and takes what else is there.
+// receive waits for one datagram and reads all that are available.
 func (b *batch) receive(fd int) (int, error) {
 	n, _, e := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.msgs[0])),
 		uintptr(len(b.msgs)), unix.MSG_WAITFORONE, 0, 0)

@@ -19,9 +19,9 @@ type bench struct {
 
 func warn(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }
 
-// interleave measures one contestant after the other, A B C A B C …, so that what the machine
-// does meanwhile meets all of them alike. one returns values by metric; where it fails, the
-// round counts as failed for all of fail.
+// interleave measures one contestant after the other, A B C A B C …, so that other load on the
+// machine affects all of them alike. one returns values by metric; if it fails, the round counts
+// as failed for all metrics in fail.
 func (b *bench) interleave(what string, runs int, ids []string, fail []string, one func(id string) (map[string]float64, error)) {
 	start := time.Now()
 	for round := range runs {
@@ -54,7 +54,7 @@ func (b *bench) failed(format string, args ...any) {
 	}
 }
 
-// each takes the median of n values.
+// each returns the median of n values.
 func each(n int, f func() (float64, error)) (float64, error) {
 	var all []float64
 	for range n {
@@ -67,7 +67,7 @@ func each(n int, f func() (float64, error)) (float64, error) {
 	return median(all), nil
 }
 
-// available returns which of the contestants are there.
+// available returns the contestants that are installed.
 func (b *bench) available(ids ...string) []string {
 	var out []string
 	for _, id := range ids {
@@ -78,7 +78,7 @@ func (b *bench) available(ids ...string) []string {
 	return out
 }
 
-// bringAll brings contestants up; those that fail are reported and left out.
+// bringAll starts contestants; those that fail are reported and left out.
 func (b *bench) bringAll(ids []string) (up map[string]*forwarder, order []string, stop func()) {
 	up = map[string]*forwarder{}
 	for _, id := range ids {

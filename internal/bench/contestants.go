@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// contestant is one program that is measured, in one way of using it.
+// contestant is one program to measure, used in one way.
 type contestant struct {
 	ID      string `json:"id"`
 	Name    string `json:"name"`
@@ -27,28 +27,28 @@ type contestant struct {
 	start func(w *world, c *contestant, port int) (*forwarder, error)
 }
 
-// forwarder is a running contestant: a program inside that serves, and a way to it.
+// forwarder is a running contestant: a server inside, and a way to reach it.
 type forwarder struct {
 	c       *contestant
 	to      netip.AddrPort // on the host, TCP and UDP
 	guest   *guest
-	roots   []int // the processes that carry, with their descendants
+	roots   []int // the forwarding processes; their descendants count too
 	counted string
 	stop    func()
-	state   slirpctlState // of slirpctl's
+	state   slirpctlState // of a slirpctl instance
 }
 
-// pids are the processes that carry.
+// pids returns the forwarding processes.
 func (f *forwarder) pids() []int { return family(f.roots, []int{f.guest.pid}) }
 
-// slirpctlState is what of `up --json` matters here.
+// slirpctlState is the part of `up --json` that is used here.
 type slirpctlState struct {
 	Name          string `json:"name"`
 	SupervisorPID int    `json:"supervisorPid"`
 	SlirpPID      int    `json:"slirp4netnsPid"`
 }
 
-// rootlesskitFlags are its counterpart of what slirpctl does by itself.
+// rootlesskitFlags are the flags for what slirpctl does by default.
 func rootlesskitFlags(dir string) []string {
 	return []string{
 		"--state-dir=" + dir, "--net=slirp4netns", "--mtu=65520", "--copy-up=/etc", "--disable-host-loopback",
@@ -97,7 +97,7 @@ func startRootlesskit(w *world, c *contestant, port int) (*forwarder, error) {
 	}, nil
 }
 
-// startBare is slirp4netns by itself, forwards through its API socket.
+// startBare starts slirp4netns alone, with forwards through its API socket.
 func startBare(flags ...string) func(*world, *contestant, int) (*forwarder, error) {
 	return func(w *world, c *contestant, port int) (*forwarder, error) {
 		g, err := w.startGuest(port, unshare...)
@@ -122,8 +122,8 @@ func startBare(flags ...string) func(*world, *contestant, int) (*forwarder, erro
 	}
 }
 
-// startSlirp starts slirp4netns on a process's namespace and waits until it is ready. That the
-// process has left our own network namespace must be certain.
+// startSlirp starts slirp4netns on a process's namespace and waits until it is ready. It first
+// checks that the process has left our own network namespace.
 func (w *world) startSlirp(pid int, flags ...string) (*exec.Cmd, error) {
 	ours, _ := os.Readlink("/proc/self/ns/net")
 	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
@@ -155,7 +155,7 @@ func (w *world) startSlirp(pid int, flags ...string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// addHostfwd asks slirp4netns for a forward.
+// addHostfwd requests a forward from slirp4netns.
 func addHostfwd(api, proto string, port int) error {
 	c, err := net.Dial("unix", api)
 	if err != nil {
@@ -178,7 +178,7 @@ func addHostfwd(api, proto string, port int) error {
 	return nil
 }
 
-// startSlirpctl is slirpctl on the namespace of a process, with a handler.
+// startSlirpctl starts slirpctl with a handler on the namespace of a process.
 func startSlirpctl(handler string, flags ...string) func(*world, *contestant, int) (*forwarder, error) {
 	return func(w *world, c *contestant, port int) (*forwarder, error) {
 		g, err := w.startGuest(port, unshare...)
@@ -202,7 +202,7 @@ func startSlirpctl(handler string, flags ...string) func(*world, *contestant, in
 	}
 }
 
-// up brings a detached instance up on a process's namespace.
+// up starts a detached instance on a process's namespace.
 func (w *world) up(pid int, args ...string) (st slirpctlState, err error) {
 	argv := append([]string{"up", "-d", "--json", "--name", w.name()}, args...)
 	out, err := w.run(w.slirpctl, append(argv, strconv.Itoa(pid))...)
@@ -218,7 +218,7 @@ func (w *world) down(names ...string) {
 	}
 }
 
-// bring starts a contestant and waits until a connection gets through.
+// bring starts a contestant and waits until a connection succeeds.
 func (w *world) bring(ctx context.Context, c *contestant) (*forwarder, error) {
 	port, err := freePort()
 	if err != nil {
@@ -235,7 +235,7 @@ func (w *world) bring(ctx context.Context, c *contestant) (*forwarder, error) {
 	return f, nil
 }
 
-// versionLine is the first line of what a program says about itself, where it names itself.
+// versionLine returns the first line of a program's output that starts with the program's name.
 func (w *world) versionLine(path string, args ...string) string {
 	cmd := w.command(path, args...)
 	out, _ := cmd.CombinedOutput()

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// findContestants looks for who is there. peers is a directory of programs newer than the
+// findContestants looks for installed contestants. peers is a directory of programs newer than the
 // system's, "" for none.
 func (b *bench) findContestants(peers string) error {
 	w := b.w
@@ -48,7 +48,7 @@ func (b *bench) findContestants(peers string) error {
 	return nil
 }
 
-// addPeer adds a peer twice: the newest from peers, and the one that the system has.
+// addPeer adds a peer twice: the newest from peers, and the system's.
 func (b *bench) addPeer(peers, program, name string, start func(*world, *contestant, int) (*forwarder, error)) {
 	w := b.w
 	newest := contestant{ID: program, Name: name, start: start, Missing: "no newer one than the system's was fetched"}

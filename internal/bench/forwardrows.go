@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// forwardRows measures what forwards carry: every contestant is up the whole time, idle while
+// forwardRows measures the traffic of forwards: all contestants run the whole time, idle while
 // others are measured.
 func (b *bench) forwardRows() {
 	ids := b.available("loopback", "direct", "handler-rootlesskit", "handler-slirp4netns", "bare",
@@ -31,7 +31,7 @@ func (b *bench) forwardRows() {
 			}
 			got := map[string]float64{dir.tcp: rate}
 			if len(f.roots) > 0 {
-				// The stream ran for d; waiting for its end is no part of the time.
+				// The stream ran for d; the wait for its end does not count.
 				gib := rate / 8 * 1e9 * math.Min(d.Seconds(), time.Since(start).Seconds()) / (1 << 30)
 				got[dir.cpu] = (cpuSeconds(pids) - before) / gib
 			}

@@ -16,24 +16,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// guestCommand makes the benchmark the program inside a namespace.
+// guestCommand is the hidden argument that runs the benchmark as the program inside a namespace.
 const guestCommand = "__guest"
 
-// runGuest serves port until standard input ends, and does what lines on it ask for:
+// runGuest serves port until standard input ends, and executes orders, one a line:
 //
 //	send ADDR MS      as a client, send to ADDR, a server outside
-//	receive ADDR MS   … and receive
-//	write FILE TEXT   as to a sysctl
+//	receive ADDR MS   as a client, receive from ADDR
+//	write FILE TEXT   write a file, such as a sysctl
 //	link WORD…        ip link set dev tap0 WORD…
-//	offload NAME ON   of tap0
+//	offload NAME ON   switch an offload of tap0
 //
-// Each is answered with one JSON line.
+// The reply to each is one line of JSON.
 func runGuest(args []string) error {
 	port, err := strconv.Atoi(args[0])
 	if err != nil {
 		return err
 	}
-	// It ends with the benchmark even where standard input stays open.
+	// End with the benchmark even if standard input stays open.
 	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
 	if _, err := listen(port); err != nil {
 		return err
@@ -98,12 +98,12 @@ func obey(words []string) (float64, error) {
 // guest is a running program inside.
 type guest struct {
 	cmd *exec.Cmd
-	pid int // of the program itself; cmd may be what runs it
+	pid int // of the program itself; cmd may be a wrapper
 	in  io.WriteCloser
 	out *json.Decoder
 }
 
-// startGuest starts the program inside through wrap, a command that runs its arguments in a
+// startGuest starts the program inside with wrap, a command that runs its arguments in a
 // namespace, and waits until it serves port.
 func (w *world) startGuest(port int, wrap ...string) (*guest, error) {
 	argv := append(wrap, w.self, guestCommand, strconv.Itoa(port))
@@ -138,7 +138,7 @@ func (w *world) startGuest(port int, wrap ...string) (*guest, error) {
 	return g, nil
 }
 
-// order gives the program inside one order.
+// order sends an order to the program inside.
 func (g *guest) order(format string, args ...any) (float64, error) {
 	if _, err := fmt.Fprintf(g.in, format+"\n", args...); err != nil {
 		return 0, err
@@ -153,7 +153,7 @@ func (g *guest) order(format string, args ...any) (float64, error) {
 	return a.Value, nil
 }
 
-// stop ends the program inside, and with it what runs it.
+// stop ends the program inside, and with it the wrapper.
 func (g *guest) stop() {
 	g.in.Close()
 	endProcess(g.cmd)

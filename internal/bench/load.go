@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const loadTimeout = 5 // seconds a blocked call of the load may last
+const loadTimeout = 5 // maximum duration of a blocked call, in seconds
 
 // dial connects to the server behind a forward.
 func dial(to netip.AddrPort, typ int) (int, error) {
@@ -28,7 +28,7 @@ func dial(to netip.AddrPort, typ int) (int, error) {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	}
 	err = unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
-	if errors.Is(err, unix.EINTR) { // it goes on by itself (connect(2))
+	if errors.Is(err, unix.EINTR) { // the connect continues (connect(2))
 		err = connected(fd)
 	}
 	if err != nil {
@@ -38,7 +38,7 @@ func dial(to netip.AddrPort, typ int) (int, error) {
 	return fd, nil
 }
 
-// connected waits for the end of a connect that was interrupted.
+// connected waits for the end of an interrupted connect.
 func connected(fd int) error {
 	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 	for end := time.Now().Add(loadTimeout * time.Second); time.Now().Before(end); {
@@ -54,14 +54,14 @@ func connected(fd int) error {
 	return unix.ETIMEDOUT
 }
 
-// onThread runs f on a thread of its own.
+// onThread runs f on its own thread.
 func onThread(f func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	return f()
 }
 
-// sendStream sends to the server for d and returns Gbit/s as the server saw it arrive.
+// sendStream sends to the server for d and returns Gbit/s as received by the server.
 func sendStream(to netip.AddrPort, d time.Duration) (gbits float64, err error) {
 	err = onThread(func() error {
 		fd, err := dial(to, unix.SOCK_STREAM)
@@ -83,7 +83,7 @@ func sendStream(to netip.AddrPort, d time.Duration) (gbits float64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	// The end of the stream may still be on its way through the forwarder.
+	// The end of the stream may still be in the forwarder.
 	for end := time.Now().Add(loadTimeout * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		var r [16]byte
 		if err := ask(to, 'Q', r[:]); err != nil {
@@ -97,7 +97,7 @@ func sendStream(to netip.AddrPort, d time.Duration) (gbits float64, err error) {
 	return 0, errors.New("the stream did not arrive")
 }
 
-// receiveStream lets the server send for d and returns Gbit/s as they arrive here.
+// receiveStream makes the server send for d and returns Gbit/s as received here.
 func receiveStream(to netip.AddrPort, d time.Duration) (gbits float64, err error) {
 	err = onThread(func() error {
 		fd, err := dial(to, unix.SOCK_STREAM)
@@ -162,8 +162,8 @@ func exchange(to netip.AddrPort) error {
 	return readFull(fd, b[:])
 }
 
-// connections returns how many exchanges a second some clients get done in d. A failed one
-// counts as none; too many are an error.
+// connections returns how many exchanges a second a number of clients complete in d. Failed ones
+// don't count; too many of them are an error.
 func connections(to netip.AddrPort, clients int, d time.Duration) (perSecond float64, err error) {
 	var mu sync.Mutex
 	done, failed := 0, 0
@@ -234,16 +234,16 @@ func roundTrips(to netip.AddrPort, n int) (p50, p99 float64, err error) {
 const datagram = 1400 // bytes
 
 // udpLoss sends datagrams at a rate for d and returns the share that the server did not get,
-// and the rate that was really reached.
+// and the actual rate.
 func udpLoss(fd int, tcp netip.AddrPort, rate float64, d time.Duration) (loss, reached float64, err error) {
 	var answer [8]byte
-	if err := ask(tcp, 'U', answer[:]); err != nil { // set to 0
+	if err := ask(tcp, 'U', answer[:]); err != nil { // reset the count
 		return 0, 0, err
 	}
 	sent := 0
 	var took time.Duration
 	_ = onThread(func() error {
-		// Sleeps are as short as asked, not rounded up by 50 µs (prctl(2)).
+		// Make sleeps exact instead of rounding them up by 50 µs (prctl(2)).
 		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
 		b := newBatch(64, datagram)
 		start := time.Now()
@@ -251,7 +251,7 @@ func udpLoss(fd int, tcp netip.AddrPort, rate float64, d time.Duration) (loss, r
 		for took = 0; took < d; took = time.Since(start) {
 			for due := int(rate*time.Since(start).Seconds()) - sent; due > 0; {
 				n := b.send(fd, min(due, 64))
-				sent += max(n, 1) // one that was refused is lost
+				sent += max(n, 1) // a refused one counts as lost
 				due -= max(n, 1)
 				if time.Since(start) > d {
 					break
@@ -262,7 +262,7 @@ func udpLoss(fd int, tcp netip.AddrPort, rate float64, d time.Duration) (loss, r
 		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0)
 		return nil
 	})
-	time.Sleep(30 * time.Millisecond) // what is still in buffers
+	time.Sleep(30 * time.Millisecond) // for datagrams still in buffers
 	if err := ask(tcp, 'U', answer[:]); err != nil {
 		return 0, 0, err
 	}
@@ -270,7 +270,7 @@ func udpLoss(fd int, tcp netip.AddrPort, rate float64, d time.Duration) (loss, r
 	return max(0, 1-got/float64(sent)), float64(sent) / took.Seconds(), nil
 }
 
-// udpRate searches the highest rate, datagrams a second, with under 1 % loss.
+// udpRate searches for the highest rate, in datagrams a second, with less than 1 % loss.
 func udpRate(tcp, udp netip.AddrPort) (float64, error) {
 	fd, err := dial(udp, unix.SOCK_DGRAM)
 	if err != nil {
@@ -278,7 +278,7 @@ func udpRate(tcp, udp netip.AddrPort) (float64, error) {
 	}
 	defer unix.Close(fd)
 	const d = 200 * time.Millisecond
-	// A hiccup of the machine is no limit: the better of two tries counts.
+	// To ignore short disturbances, the better of two attempts counts.
 	good := func(rate float64) (bool, float64, error) {
 		for range 2 {
 			loss, reached, err := udpLoss(fd, tcp, rate, d)

@@ -1,10 +1,10 @@
-// Command bench is `make bench`: it measures slirpctl against what else is installed, in one run
-// on one machine, and writes docs/benchmarks.md with its plots. It exists so that a claim about
-// speed is a ratio that anybody can measure again, and no figure is typed in by hand.
+// Command bench is `make bench`: it measures slirpctl and the other installed programs, in one run
+// on one machine, and writes docs/benchmarks.md with its plots. It exists so that every claim about
+// speed is a ratio that anyone can measure again, and no figure is typed by hand.
 //
 // Usage: bench [-slirpctl FILE] [-out DIR] [-only GROUP,…] [-render]
 //
-// BENCH_RUNS sets how often each contestant is measured [7].
+// BENCH_RUNS is the number of measurements of each contestant [7].
 package main
 
 import (
@@ -61,7 +61,7 @@ func run(ctx context.Context, args []string) error {
 	if v := os.Getenv("BENCH_RUNS"); v != "" {
 		n, err := strconv.Atoi(v)
 		if err != nil || n < 1 {
-			return fmt.Errorf("BENCH_RUNS %q is no number of runs", v)
+			return fmt.Errorf("BENCH_RUNS %q is not a number of runs", v)
 		}
 		runs = n
 	}

@@ -19,10 +19,10 @@ import (
 const (
 	manyInstances = 50
 	manyForwards  = 20
-	firstPort     = 12000 // below the range from which the kernel takes ports
+	firstPort     = 12000 // below the kernel's ephemeral range
 )
 
-// memoryRows brings many instances up and weighs them.
+// memoryRows starts many instances and measures their memory.
 func (b *bench) memoryRows() {
 	for _, id := range b.available("direct", "handler-rootlesskit", "handler-slirp4netns", "rootlesskit", "rootlesskit-debian") {
 		start := time.Now()
@@ -33,7 +33,7 @@ func (b *bench) memoryRows() {
 	}
 }
 
-// heavy is one of the many.
+// heavy is one of many instances.
 type heavy struct {
 	roots, without []int
 	supervisor     int
@@ -57,11 +57,11 @@ func (b *bench) weigh(id string) error {
 			return b.ctx.Err()
 		}
 	}
-	time.Sleep(500 * time.Millisecond) // what a start leaves to be done
-	var every, own []int               // own: without slirp4netns, which has a timer of its own
+	time.Sleep(500 * time.Millisecond) // let the start finish its work
+	var pidsAll, own []int             // own: without slirp4netns, which has its own timer
 	for _, h := range all {
 		pids := family(h.roots, h.without)
-		every = append(every, pids...)
+		pidsAll = append(pidsAll, pids...)
 		own = append(own, slices.DeleteFunc(slices.Clone(pids), func(pid int) bool { return programOf(pid) == "slirp4netns" })...)
 		v, err := memory(pids)
 		if err != nil {
@@ -76,10 +76,10 @@ func (b *bench) weigh(id string) error {
 		}
 	}
 	const idle = 3 * time.Second
-	cpu, woken, ownWoken := cpuSeconds(every), wakeups(every), wakeups(own)
+	cpu, woken, ownWoken := cpuSeconds(pidsAll), wakeups(pidsAll), wakeups(own)
 	time.Sleep(idle)
-	b.res.add("idle-cpu", id, (cpuSeconds(every)-cpu)*1000/idle.Seconds())
-	b.res.add("idle-wakeups", id, (wakeups(every)-woken)/idle.Seconds())
+	b.res.add("idle-cpu", id, (cpuSeconds(pidsAll)-cpu)*1000/idle.Seconds())
+	b.res.add("idle-wakeups", id, (wakeups(pidsAll)-woken)/idle.Seconds())
 	b.res.add("idle-own", id, (wakeups(own)-ownWoken)/idle.Seconds())
 	return nil
 }
@@ -115,8 +115,8 @@ func (b *bench) heavy(id string, port int) (heavy, error) {
 	return heavy{roots: []int{cmd.Process.Pid}, without: []int{inside}, stop: func() { endNow(cmd) }}, nil
 }
 
-// startRootlesskitHolder starts RootlessKit around a program that does nothing, and returns
-// that program's process once it runs.
+// startRootlesskitHolder starts RootlessKit with a program that does nothing, and returns that
+// program's PID once it runs.
 func (w *world) startRootlesskitHolder(path string, args []string) (cmd *exec.Cmd, inside int, err error) {
 	cmd = w.command(path, append(args, "sh", "-c", "echo $$; exec sleep 1000")...)
 	said := &tail{}
@@ -161,7 +161,7 @@ func (b *bench) thousandRows() {
 			socket := "--socket=" + filepath.Join(b.w.rootlesskitDir(f.roots[0]), "api.sock")
 			add = append([]string{socket, "add-ports"}, specs...)
 			list = []string{socket, "list-ports"}
-			remove = []string{socket, "remove-ports"} // ids follow
+			remove = []string{socket, "remove-ports"} // ids are appended
 		}
 		got := map[string]float64{}
 		start := time.Now()
@@ -191,7 +191,7 @@ func rootlessctl(rootlesskit string) string {
 	return filepath.Join(filepath.Dir(rootlesskit), "rootlessctl")
 }
 
-// rootlesskitDir is the state directory that a RootlessKit was started with.
+// rootlesskitDir returns the state directory that a RootlessKit was started with.
 func (w *world) rootlesskitDir(pid int) string {
 	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	for arg := range bytes.SplitSeq(data, []byte{0}) {
@@ -202,7 +202,7 @@ func (w *world) rootlesskitDir(pid int) string {
 	return ""
 }
 
-// scaleRows looks whether the last is as quick as the first.
+// scaleRows compares the last additions with the first.
 func (b *bench) scaleRows() {
 	for range min(b.w.runs, 3) {
 		if err := b.tenThousand(); err != nil {
@@ -277,7 +277,7 @@ func (b *bench) twoHundred() error {
 	return nil
 }
 
-// healRow kills slirp4netns and waits for its forward to work again.
+// healRow kills slirp4netns and waits until its forward works again.
 func (b *bench) healRow() {
 	runs := 20
 	if b.w.runs < 7 {
@@ -293,7 +293,7 @@ func (b *bench) healRow() {
 		if err := syscall.Kill(f.state.SlirpPID, syscall.SIGKILL); err != nil {
 			return nil, err
 		}
-		// A connection that the dead one had taken fails; only an answer counts.
+		// A connection that the killed process had accepted fails; only an answer counts.
 		for exchange(f.to) != nil {
 			if time.Since(start) > 10*time.Second {
 				return nil, errors.New("no forward works 10 s after")

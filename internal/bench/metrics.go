@@ -1,11 +1,11 @@
 package main
 
-// metric is something that is measured of every contestant that has it.
+// metric is a quantity that is measured for every contestant that has samples.
 type metric struct {
 	ID, Title, Unit string
 	Higher          bool // more is better
 	How             string
-	// Limit is a contestant that is no competitor but the limit of the machine.
+	// Limit is a contestant that shows the limit of the machine and does not compete.
 	Limit string
 }
 
@@ -84,7 +84,7 @@ var metrics = []metric{
 	{ID: "hostfwd-out", Title: "slirp4netns handler, out of the namespace", Unit: "Gbit/s", Higher: true, How: "The same client receives."},
 	{
 		ID: "heal", Title: "From SIGKILL of slirp4netns to a working forward", Unit: "ms",
-		How: "The forward is slirp4netns's own, so it dies with it; a client tries again and again until four bytes come back. Twenty kills, each of a fresh instance. Forwards of the other handlers don't close at all.",
+		How: "The forward is slirp4netns's own, so it dies with it; a client retries until four bytes come back. Twenty kills, each of a fresh instance. Forwards of the other handlers don't close at all.",
 	},
 	{
 		ID: "tune-out", Title: "Settings inside the namespace: out", Unit: "Gbit/s", Higher: true, Limit: "plain",

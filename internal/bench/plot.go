@@ -19,7 +19,7 @@ type barKind int
 const (
 	peerBar barKind = iota
 	ourBar
-	limitBar // no competitor: the machine's limit
+	limitBar // not a competitor: the machine's limit
 )
 
 var barColours = [...]string{peerBar: "#9aa7b4", ourBar: "#1f6feb", limitBar: "#d8dee4"}
@@ -28,13 +28,13 @@ var barColours = [...]string{peerBar: "#9aa7b4", ourBar: "#1f6feb", limitBar: "#
 type panel struct {
 	Title, Unit, Note string
 	Bars              []bar
-	// Mark is a value to draw a line at; 0: none.
+	// Mark is a value at which a line is drawn; 0: none.
 	Mark     float64
 	MarkText string
-	Cut      float64 // the axis ends here, longer bars are cut; 0: nowhere
+	Cut      float64 // the axis ends here, longer bars are cut; 0: no limit
 }
 
-// Measures of a plot, pixels.
+// Dimensions of a plot, in pixels.
 const (
 	plotWidth  = 860
 	labelWidth = 300
@@ -44,10 +44,10 @@ const (
 	axisWidth  = plotWidth - labelWidth - valueWidth
 )
 
-// height is what a panel needs.
+// height returns the height of a panel.
 func (p panel) height() int { return 52 + len(p.Bars)*(barHeight+barGap) + 46 }
 
-// svg draws panels below each other, on white so that a dark page does not swallow them.
+// svg draws panels below each other, on white so that they are readable on a dark page.
 func svg(title string, panels []panel) string {
 	height := 16
 	for _, p := range panels {
@@ -116,7 +116,7 @@ func (p panel) draw(b *strings.Builder, top int) {
 	fmt.Fprintf(b, `<line x1="%d" y1="%.1f" x2="%d" y2="%.1f" stroke="#1f2328"/>`+"\n", labelWidth, first-4, labelWidth, bottom)
 }
 
-// ticks chooses the axis's steps, 1, 2 or 5 times a power of ten, and its end.
+// ticks chooses the axis's step, 1, 2 or 5 times a power of ten, and its end.
 func ticks(most float64) (step, end float64) {
 	if !(most > 0) {
 		return 1, 1
@@ -131,7 +131,7 @@ func ticks(most float64) (step, end float64) {
 	return step, math.Ceil(most/step*0.9999) * step
 }
 
-// figure writes a value with three digits that mean something.
+// figure formats a value with three significant digits.
 func figure(v float64) string {
 	switch a := math.Abs(v); {
 	case math.IsNaN(v):
@@ -155,7 +155,7 @@ func trimZero(s string) string {
 	return strings.TrimSuffix(strings.TrimRight(s, "0"), ".")
 }
 
-// group puts commas between thousands.
+// group inserts commas between thousands.
 func group(s string) string {
 	sign := ""
 	if rest, minus := strings.CutPrefix(s, "-"); minus {

@@ -34,8 +34,8 @@ func readStat(pid int) (procStat, error) {
 	return s, nil
 }
 
-// family returns roots and all their descendants, except those that lead to a process in
-// without.
+// family returns roots and all their descendants, except processes in without and their
+// descendants.
 func family(roots, without []int) []int {
 	children := map[int][]int{}
 	entries, _ := filepath.Glob("/proc/[0-9]*")
@@ -62,7 +62,7 @@ func family(roots, without []int) []int {
 	return out
 }
 
-// cpuSeconds is the processor time that processes have used so far.
+// cpuSeconds returns the processor time that processes have used so far.
 func cpuSeconds(pids []int) float64 {
 	var ticks int64
 	for _, pid := range pids {
@@ -73,13 +73,13 @@ func cpuSeconds(pids []int) float64 {
 	return float64(ticks) / userHZ
 }
 
-// programOf is the name of the program that a process runs (proc(5): comm).
+// programOf returns the name of a process's program (proc(5): comm).
 func programOf(pid int) string {
 	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	return strings.TrimSpace(string(data))
 }
 
-// wakeups is how often their threads went to sleep of their own will so far.
+// wakeups returns the number of voluntary context switches of the processes' threads so far.
 func wakeups(pids []int) float64 {
 	var n int64
 	for _, pid := range pids {
@@ -92,7 +92,7 @@ func wakeups(pids []int) float64 {
 	return float64(n)
 }
 
-// memory is the processes' proportional set size, MiB (proc(5): smaps_rollup).
+// memory returns the processes' proportional set size, in MiB (proc(5): smaps_rollup).
 func memory(pids []int) (float64, error) {
 	var kb int64
 	for _, pid := range pids {
@@ -105,7 +105,7 @@ func memory(pids []int) (float64, error) {
 	return float64(kb) / 1024, nil
 }
 
-// field reads the number after a word at the start of a line.
+// field returns the number after a word at the start of a line.
 func field(data []byte, word string) int64 {
 	for line := range bytes.Lines(data) {
 		if rest, ok := bytes.CutPrefix(line, []byte(word)); ok {

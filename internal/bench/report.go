@@ -12,7 +12,7 @@ import (
 //go:embed notes.md
 var notes string
 
-// group is a section of the report, with a plot of its own.
+// groupOf is a section of the report, with a plot of its own.
 type groupOf struct {
 	id, title string
 	metrics   []string
@@ -134,7 +134,7 @@ func writeTargets(b *strings.Builder, verdicts []verdict) {
 	b.WriteString("\n")
 }
 
-// writeNotes adds what is known about the targets that were missed.
+// writeNotes adds the explanations for missed targets.
 func writeNotes(b *strings.Builder, verdicts []verdict) {
 	var said []string
 	for _, v := range verdicts {
@@ -234,7 +234,7 @@ func (r *results) writeGroup(b *strings.Builder, g groupOf) []panel {
 	return panels
 }
 
-// order returns who has samples of a metric, as the contestants are listed.
+// order returns the contestants that have samples of a metric, in the order of the list.
 func (r *results) order(id string) []*contestant {
 	var out []*contestant
 	known := map[string]bool{}

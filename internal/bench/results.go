@@ -12,21 +12,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// results is all that one run found. It is kept as JSON beside the report, which is made from
-// it alone.
+// results has the results of one run. It is saved as JSON beside the report, which is generated
+// from it alone.
 type results struct {
 	Date        string             `json:"date"`
-	Machine     machine            `json:"machine"`
+	Machine     hostInfo           `json:"machine"`
 	Runs        int                `json:"runs"`
 	Slirp       string             `json:"slirp4netns"`
 	Slirpctl    string             `json:"slirpctl"`
 	Contestants []*contestant      `json:"contestants"`
 	Samples     map[string]samples `json:"samples"` // by metric
-	Counted     map[string]string  `json:"counted"` // by contestant: whose processor time
+	Counted     map[string]string  `json:"counted"` // by contestant: the processes whose time counts
 	Failures    []string           `json:"failures,omitempty"`
 }
 
-// samples are a metric's values, by contestant, one a round.
+// samples are a metric's values, by contestant, one for each round.
 type samples map[string][]value
 
 // value is a number that JSON can hold: NaN, a round that failed, is null.
@@ -47,8 +47,8 @@ func (v *value) UnmarshalJSON(data []byte) error {
 	return json.Unmarshal(data, (*float64)(v))
 }
 
-// machine is what the figures depend on.
-type machine struct {
+// hostInfo has the properties of the host that affect the results.
+type hostInfo struct {
 	Processor string `json:"processor"`
 	Cores     int    `json:"cores"`
 	MemoryGiB int    `json:"memoryGiB"`
@@ -58,8 +58,8 @@ type machine struct {
 	TCP       string `json:"tcp"` // congestion control
 }
 
-func thisMachine(uid int) machine {
-	m := machine{Cores: runtime.NumCPU(), User: fmt.Sprintf("uid %d", uid)}
+func thisHost(uid int) hostInfo {
+	m := hostInfo{Cores: runtime.NumCPU(), User: fmt.Sprintf("uid %d", uid)}
 	tcp, _ := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control")
 	m.TCP = strings.TrimSpace(string(tcp))
 	info, _ := os.ReadFile("/proc/cpuinfo")
@@ -84,7 +84,7 @@ func thisMachine(uid int) machine {
 	return m
 }
 
-// add notes one round of a contestant.
+// add records one round of a contestant.
 func (r *results) add(metric, contestant string, v float64) {
 	if r.Samples[metric] == nil {
 		r.Samples[metric] = samples{}
@@ -101,7 +101,7 @@ func (r *results) values(metric, contestant string) []float64 {
 	return out
 }
 
-// good are those without the rounds that failed.
+// good returns the values without failed rounds.
 func (r *results) good(metric, contestant string) []float64 {
 	var out []float64
 	for _, v := range r.values(metric, contestant) {
@@ -140,7 +140,7 @@ func loadResults(path string) (*results, error) {
 
 func newResults(w *world) *results {
 	return &results{
-		Date: time.Now().UTC().Format("2006-01-02 15:04 MST"), Machine: thisMachine(w.uid), Runs: w.runs,
+		Date: time.Now().UTC().Format("2006-01-02 15:04 MST"), Machine: thisHost(w.uid), Runs: w.runs,
 		Samples: map[string]samples{}, Counted: map[string]string{},
 	}
 }

@@ -12,16 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The server that forwards lead to. A client's first byte says what it wants:
+// server is the destination of forwards. A client's first byte selects what it does:
 //
-//	E   every byte comes back, this one too, until the client ends
-//	S   bytes are read until the client ends, and timed
-//	Q   16 bytes come back: bytes and nanoseconds of the last S, once it is over
-//	G   a second byte gives tenths of a second: for so long bytes come
-//	U   8 bytes come back: datagrams counted since the last U
+//	E   echoes every byte, including this one, until the client ends
+//	S   reads bytes until the client ends, and measures the time
+//	Q   replies with 16 bytes: bytes and nanoseconds of the last S, once it is over
+//	G   sends bytes for as many tenths of a second as the second byte says
+//	U   replies with 8 bytes: datagrams counted since the last U
 //
-// Blocking system calls on threads of their own, so that the load costs as little as it can:
-// what is measured is what lies between.
+// It uses blocking system calls on threads of their own, to keep the cost of the load low.
 type server struct {
 	tcp, udp int
 
@@ -33,7 +32,7 @@ type server struct {
 }
 
 const (
-	serverThreads = 24        // more than the most clients at once
+	serverThreads = 24        // more than the maximum number of clients
 	chunk         = 128 << 10 // bytes a write or read; iperf3's default
 )
 
@@ -58,7 +57,7 @@ func listen(port int) (*server, error) {
 	if err := unix.Listen(s.tcp, 1024); err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	runtime.GOMAXPROCS(serverThreads + 8) // each blocked thread keeps its place
+	runtime.GOMAXPROCS(serverThreads + 8) // each blocked thread keeps its P
 	for range serverThreads {
 		go s.accept()
 	}

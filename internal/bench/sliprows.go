@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// gateway is the host's loopback, seen from inside.
+// gateway is the host's loopback as seen from inside.
 const gateway = "10.0.2.2"
 
-// slirpRows measures what goes through slirp4netns itself: outgoing connections, and forwards
-// of its own.
+// slirpRows measures traffic through slirp4netns itself: outgoing connections, and its own
+// forwards.
 func (b *bench) slirpRows() {
 	host, stop, err := b.w.hostServer()
 	if err != nil {
@@ -54,7 +54,7 @@ func (w *world) hostServer() (port int, stop func(), err error) {
 	return port, g.stop, nil
 }
 
-// tuning is a setting inside the namespace that may make slirp4netns quicker.
+// tuning is a setting inside the namespace that may make slirp4netns faster.
 type tuning struct {
 	id, name string
 	orders   []string // to the program inside
@@ -79,7 +79,7 @@ var tunings = []tuning{
 	{"mtu-32768", "MTU 32768", nil, "32768"},
 }
 
-// tuningRows tries each setting with a slirp4netns of its own.
+// tuningRows tries each setting with its own slirp4netns.
 func (b *bench) tuningRows() {
 	host, stop, err := b.w.hostServer()
 	if err != nil {
@@ -115,6 +115,6 @@ func (b *bench) tuningRows() {
 		defer f.stop()
 		ups[t.id], order = f, append(order, t.id)
 	}
-	// Many settings: shorter streams, and no more rounds than tell the large effects.
+	// Many settings: shorter streams, and only enough rounds to show large effects.
 	b.throughSlirp("settings inside", min(b.w.runs, 5), b.w.stream/2, ups, order, host, [4]string{"tune-out", "tune-back", "tune-fwd-in", "tune-fwd-out"})
 }

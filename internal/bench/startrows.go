@@ -13,7 +13,7 @@ import (
 //go:embed bare.sh
 var bareScript []byte
 
-// startRows measures whole starts.
+// startRows measures complete starts.
 func (b *bench) startRows() error {
 	w := b.w
 	script, fifos := filepath.Join(w.tmp, "bin", "bare.sh"), filepath.Join(w.tmp, "fifos")
@@ -65,7 +65,7 @@ func (b *bench) startRows() error {
 	return nil
 }
 
-// detached times a start on a namespace that is there already.
+// detached measures a start on an existing namespace.
 func (b *bench) detached(id string) (float64, error) {
 	h, err := b.w.holder()
 	if err != nil {
@@ -90,7 +90,7 @@ func (b *bench) detached(id string) (float64, error) {
 	return took, nil
 }
 
-// holder is a namespace that a process which does nothing keeps.
+// holder is a namespace held by a process that does nothing.
 type holder struct {
 	pid  int
 	stop func()

@@ -28,8 +28,8 @@ func spreadOf(values []float64) spread {
 	return spread{median(values), slices.Min(values), slices.Max(values)}
 }
 
-// paired combines what two contestants reached in the same rounds. Neighbours in time see the
-// same machine, so this drifts less than the medians do. A round that lacks one is left out.
+// paired combines the values of two contestants in the same rounds. Values measured close in time
+// are affected alike, so this drifts less than the medians. A round that lacks one value is skipped.
 func paired(a, b []float64, f func(a, b float64) float64) []float64 {
 	var out []float64
 	for i := range min(len(a), len(b)) {

@@ -5,7 +5,7 @@ import (
 )
 
 // target is a line of the table of targets: what slirpctl must reach, as a ratio to a peer in
-// the same rounds or, without one, as a figure of its own.
+// the same rounds or, without a peer, as an absolute figure.
 type target struct {
 	What, Metric, Us string
 	Peer             string // "": none
@@ -22,8 +22,8 @@ const (
 	most                         // us, at most
 )
 
-// targets are those of the project, in the order of its table. A peer stands for every version
-// of it that was there.
+// targets are the project's targets, in the order of its table. A peer stands for every installed
+// version of it.
 var targets = []target{
 	{"TCP in, one stream", "tcp-in", "direct", "rootlesskit", ratioLeast, 1.15},
 	{"TCP in, one stream", "tcp-in", "direct", "pasta", ratioLeast, 1.3},
@@ -62,7 +62,7 @@ var targets = []target{
 	{"healing, ms", "heal", "handler-slirp4netns", "", most, 300},
 }
 
-// verdict is a target and what became of it.
+// verdict is a target and its result.
 type verdict struct {
 	target
 	Against  *contestant // nil: none
@@ -70,7 +70,7 @@ type verdict struct {
 	N        int
 }
 
-// judge compares every target with what was measured.
+// judge compares every target with the measurements.
 func judge(r *results) []verdict {
 	var out []verdict
 	for _, t := range targets {
@@ -105,7 +105,7 @@ func (v verdict) met() bool {
 	return v.Measured.Median <= v.Bound // false for NaN
 }
 
-// score is 1 where the target is just reached, 2 where it is reached twice over.
+// score returns 1 if the target is just reached, 2 if the result is twice as good.
 func (v verdict) score() float64 {
 	s := v.Measured.Median / v.Bound
 	if v.How != ratioLeast {

@@ -18,9 +18,9 @@ import (
 	"time"
 )
 
-// world is where contestants run: who they run as, their directories, their programs.
+// world is the environment of contestants: their user, directories and programs.
 type world struct {
-	self string // the benchmark, where contestants may execute it
+	self string // the benchmark's binary, at a path where contestants may execute it
 	tmp  string
 	env  []string
 
@@ -37,7 +37,7 @@ type world struct {
 }
 
 // newWorld prepares a private directory. Root runs contestants as the ordinary user that
-// .ci/testenv made, since that is who they are for.
+// .ci/testenv made, because they are meant for ordinary users.
 func newWorld(slirpctl string) (*world, error) {
 	w := &world{uid: os.Getuid(), slirpctl: slirpctl}
 	home := os.Getenv("HOME")
@@ -64,7 +64,7 @@ func newWorld(slirpctl string) (*world, error) {
 			return nil, err
 		}
 	}
-	// On a tmpfs, as every XDG_RUNTIME_DIR.
+	// On a tmpfs, like every XDG_RUNTIME_DIR.
 	if w.runtime, err = os.MkdirTemp("/dev/shm", "b"); err != nil {
 		w.runtime = filepath.Join(w.tmp, "run")
 		if err := os.Mkdir(w.runtime, 0o700); err != nil {
@@ -88,7 +88,7 @@ func newWorld(slirpctl string) (*world, error) {
 	return w, w.own()
 }
 
-// own gives the directory to the user that contestants run as.
+// own changes the directory's owner to the user that contestants run as.
 func (w *world) own() error {
 	if w.cred == nil {
 		return nil
@@ -107,7 +107,7 @@ func (w *world) own() error {
 	return nil
 }
 
-// copyProgram puts a program where that user can execute it.
+// copyProgram copies a program to where that user can execute it.
 func (w *world) copyProgram(path string) (string, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -125,19 +125,19 @@ func (w *world) close() {
 	os.RemoveAll(w.runtime)
 }
 
-// command makes a command of a contestant.
+// command returns a command of a contestant.
 func (w *world) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	cmd.Env = w.env
 	cmd.Dir = "/"
-	// A session each: the kernel may share the processors out by session (sched(7), autogroup),
-	// and a detached supervisor has one of its own.
+	// A session for each: the kernel may divide the processors by session (sched(7), autogroup),
+	// and a detached supervisor has its own.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: w.cred, Setsid: true}
 	return cmd
 }
 
-// run runs a command to its end and returns its output. One that takes longer than a minute
-// is killed.
+// run runs a command to its end and returns its output. It kills a command that takes longer
+// than a minute.
 func (w *world) run(name string, args ...string) (string, error) {
 	cmd := w.command(name, args...)
 	var out bytes.Buffer
@@ -163,7 +163,7 @@ func (w *world) timed(name string, args ...string) (float64, error) {
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }
 
-// name returns a name that no instance has had.
+// name returns an unused instance name.
 func (w *world) name() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -173,7 +173,8 @@ func (w *world) name() string {
 
 func (w *world) runDir() string { return w.runtime }
 
-// endProcess ends what was started in a process group of its own, kindly first, and reaps it.
+// endProcess waits for a command in its own process group, ends it by SIGTERM and SIGKILL if it takes
+// too long, and reaps it.
 func endProcess(cmd *exec.Cmd) {
 	done := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(done) }()
@@ -190,13 +191,13 @@ func endProcess(cmd *exec.Cmd) {
 	<-done
 }
 
-// endNow ends it at once, where it has nothing to leave in order.
+// endNow is endProcess without the first wait.
 func endNow(cmd *exec.Cmd) {
 	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
 	endProcess(cmd)
 }
 
-// freePort returns a port that is free on the host's loopback for TCP and UDP now.
+// freePort returns a port that is now free on the host's loopback for TCP and UDP.
 func freePort() (int, error) {
 	for range 20 {
 		l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -218,7 +219,7 @@ func loopback(port int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port))
 }
 
-// tail keeps the end of what a command says.
+// tail keeps the end of a command's output.
 type tail struct {
 	mu   sync.Mutex
 	kept []byte
@@ -238,9 +239,9 @@ func (t *tail) String() string {
 	return strings.ReplaceAll(strings.TrimSpace(string(t.kept)), "\n", "; ")
 }
 
-// until calls f until it gives no error, at most for patience.
-func until(ctx context.Context, patience time.Duration, f func() error) error {
-	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+// until calls f until it succeeds, for at most timeout.
+func until(ctx context.Context, timeout time.Duration, f func() error) error {
+	for end := time.Now().Add(timeout); ; time.Sleep(5 * time.Millisecond) {
 		err := f()
 		if err == nil || time.Now().After(end) || ctx.Err() != nil {
 			return err

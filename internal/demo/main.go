@@ -1,7 +1,7 @@
-// Command demo is `make demo`: it serves a page on the host's loopback, starts a shell in a
-// network namespace of its own through `slirpctl up`, and lets a program in there show its
-// interface, route and name server, and fetch that page through slirp4netns. It exists so
-// that one command shows slirpctl at work on a machine without internet access too.
+// Command demo is `make demo`: it serves a page on the host's loopback, starts a shell in its own
+// network namespace through `slirpctl up`, and has a program inside show its interface, route and
+// name server, and fetch that page through slirp4netns. It exists so that one command demonstrates
+// slirpctl, even on a machine without internet access.
 //
 // Usage: demo SLIRPCTL. The demo also is the program inside: demo fetch URL.
 package main
@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// gateway is the host, seen from inside: the second address of slirp4netns's default network.
+// gateway is the host as seen from inside: the second address of slirp4netns's default network.
 const gateway = "10.0.2.2"
 
 func main() {
@@ -46,7 +46,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// fetch prints what the server at url answers, within 10 seconds.
+// fetch prints the response of the server at url, within 10 seconds.
 func fetch(w io.Writer, url string) error {
 	client := http.Client{Timeout: 10 * time.Second}
 	resp, err := client.Get(url)
@@ -91,7 +91,7 @@ func demo(stdout, stderr io.Writer, slirpctl string) error {
 
 	_, port, _ := strings.Cut(listener.Addr().String(), ":")
 	url := "http://" + gateway + ":" + port + "/"
-	// Each line is shown before it runs, as a shell's set -x would.
+	// Show each line before it runs, like a shell's set -x.
 	lines := []string{"ip -br addr", "ip route", "cat /etc/resolv.conf", "fetch " + url}
 	script := `fetch() { "$0" fetch "$1"; }` + "\n"
 	for _, line := range lines {
@@ -103,7 +103,7 @@ func demo(stdout, stderr io.Writer, slirpctl string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	cmd := exec.Command(slirpctl, "up", "--allow-host-loopback", "--", "sh", "-c", script, self)
-	// Its state goes with it: a demonstration leaves nothing on the machine.
+	// A temporary state directory: the demo leaves nothing on the machine.
 	state, err := os.MkdirTemp("", "demo")
 	if err != nil {
 		return err

@@ -1,8 +1,8 @@
-// Command termsvg records a terminal session as an SVG picture that plays: it runs each line of a
-// file in one shell, on a terminal, and draws what was shown. It exists so that the picture in
-// the README is what the program does; `make docs` draws it anew.
+// Command termsvg records a terminal session as an animated SVG picture: it runs each line of a
+// file in one shell, on a terminal, and draws the output. It exists so that the picture in
+// the README shows what the program really does; `make docs` redraws it.
 //
-// Usage: termsvg SESSION >FILE. A line of SESSION that begins with # is run, and not shown.
+// Usage: termsvg SESSION >FILE. A line of SESSION that starts with # is run, but not shown.
 package main
 
 import (
@@ -41,12 +41,12 @@ func run(args []string, out io.Writer) error {
 	return err
 }
 
-// command is a line that was typed, and what was shown for it, with its colours.
+// command is a line that was typed, and its output, with colours.
 type command struct{ line, output string }
 
 const mark = "\x1e"
 
-// record runs the lines in a network namespace with nothing but a loopback.
+// record runs the lines in a network namespace that has only a loopback.
 func record(lines []string) ([]command, error) {
 	var script strings.Builder
 	script.WriteString("ip link set lo up\n")
@@ -82,7 +82,7 @@ func record(lines []string) ([]command, error) {
 	}
 	line.Close()
 	var all bytes.Buffer
-	_, _ = io.Copy(&all, terminal) // until nobody has the other side open any more (EIO)
+	_, _ = io.Copy(&all, terminal) // until the other side is closed (EIO)
 	if err := cmd.Wait(); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, all.String())
 	}

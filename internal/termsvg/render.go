@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Measures of the picture: pixels, and seconds of its play.
+// Dimensions of the picture, in pixels, and times of the animation, in seconds.
 const (
 	columns    = 88
 	charWidth  = 84 // tenths
@@ -22,8 +22,8 @@ var (
 	classes = map[string]string{"1": "b", "2": "d", "31": "r", "32": "g", "33": "y"}
 )
 
-// render draws the commands, each line appearing at its time. Where motion is not wanted, or the
-// viewer knows no animation, all is there at once.
+// render draws the commands, each line appearing at its time. If the viewer prefers reduced motion or
+// does not support animation, everything is visible at once.
 func render(cmds []command) string {
 	var body strings.Builder
 	y, at := margin+lineHeight, 0.3
@@ -54,7 +54,7 @@ text{font:14px ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",mon
 `, width, height, width, height, body.String())
 }
 
-// spans turns a line's colours into tspans, and drops every other control sequence.
+// spans converts a line's colours into tspans, and drops all other control sequences.
 func spans(line string) string {
 	var b strings.Builder
 	class := ""
@@ -78,7 +78,7 @@ func spans(line string) string {
 	}
 }
 
-// cutRunes makes the line valid text: what stands after the last carriage return, which has replaced the rest.
+// cutRunes makes the line valid text: the part after the last carriage return, which has replaced the rest.
 func cutRunes(line string) string {
 	return strings.ToValidUTF8(line[strings.LastIndexByte(line, '\r')+1:], "?")
 }
