@@ -1,4 +1,4 @@
-# `make help` lists the targets. `make demo` and `make test` are the two to begin with.
+# `make help` lists the targets. Start with `make demo` and `make test`.
 
 PREFIX      ?= /usr/local
 DESTDIR     ?=
@@ -6,27 +6,27 @@ FUZZTIME    ?= 10s
 TESTTIMEOUT ?= 20m
 GOTESTFLAGS ?=
 OUT         ?= bin/slirpctl
-# What to test, lint and fuzz: PKG=./internal/subnet for one package.
+# The packages to test, lint and fuzz: PKG=./internal/subnet for a single package.
 PKG         ?= ./...
 
 BINDIR  = $(DESTDIR)$(PREFIX)/bin
 DATADIR = $(DESTDIR)$(PREFIX)/share
 
 export PATH := $(PATH):/usr/local/go/bin
-# Version control stamps would differ between a clone and an unpacked tarball, and git
-# refuses to read a clone that belongs to another user than the one who runs make.
-# HTTP/2, which nothing on a UNIX socket speaks, would add half a megabyte.
+# Version control stamps would differ between a clone and an unpacked tarball, and git refuses to
+# read a clone that belongs to another user than the one who runs make.
+# HTTP/2 is not used on UNIX sockets, and would add half a megabyte.
 export GOFLAGS := $(GOFLAGS) -buildvcs=false -tags=nethttpomithttp2
 
 VERSION = $(shell GIT_OPTIONAL_LOCKS=0 git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo dev)
 
-# Pinned in .ci/tools.mod, outside go.mod: what checks the program is no part of it.
+# Tools are pinned in .ci/tools.mod, outside go.mod, because the program does not depend on them.
 GOTOOL = go tool -modfile=.ci/tools.mod
 
-# Prints a line for each package, what failed, and at the end what was left out and why.
+# Prints a line for each package, the failures, and at the end the skipped tests with their reasons.
 GOTESTSUM = bin/gotestsum --format pkgname --post-run-command .ci/no-skips --
 
-# What root builds in somebody else's clone must not stand in that user's way later.
+# When root builds in another user's clone, gives the files to that user.
 GIVE_BACK = @[ "$$(id -u)" != 0 ] || ! [ -d bin ] || chown -R "$$(stat -c %u:%g .)" bin
 
 .PHONY: help
@@ -34,13 +34,13 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
-demo: demo-deps build ## show slirpctl at work, installing what that needs
+demo: demo-deps build ## demonstrate slirpctl, after installing what that needs
 	@CGO_ENABLED=0 go build -trimpath -o bin/demo ./internal/demo
 	$(GIVE_BACK)
 	@.ci/testenv --no-user bin/demo bin/slirpctl
 
 .PHONY: test
-test: test-deps build ## run every test, installing what they need
+test: test-deps build ## run every test, after installing what they need
 	@go build -modfile=.ci/tools.mod -o bin/gotestsum gotest.tools/gotestsum
 	$(GIVE_BACK)
 	.ci/testenv $(GOTESTSUM) -count=1 -timeout $(TESTTIMEOUT) $(GOTESTFLAGS) $(PKG)
@@ -57,9 +57,9 @@ race: race-deps test-deps build ## run every test under the race detector
 	$(GIVE_BACK)
 	CGO_ENABLED=1 .ci/testenv $(GOTESTSUM) -race -count=1 -timeout $(TESTTIMEOUT) $(GOTESTFLAGS) $(PKG)
 
-# The real slirp4netns of Debian's other releases, kept between runs.
+# The real slirp4netns of other Debian releases, kept between runs.
 VERSIONS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/slirpctl-versions
-# What is about slirp4netns. Scripts that ask for what a version has not stop there.
+# The tests that depend on slirp4netns. Scripts that test for a feature don't stop if it is missing.
 VERSION_SCRIPTS = up-pid|up-foreground|netns|command-.*|many|wrappers|logs|list-watch|host-loopback|map-users|start-fails|other-userns|addresses|dns|exec|ip
 VERSION_TESTS = TestScripts$$/^($(VERSION_SCRIPTS))$$|^TestSlirp|^TestHelperDies|^TestAttackLoopback$$|^TestFewDescriptors|^TestFailedStarts|^TestKillAtEveryStep
 
@@ -78,18 +78,18 @@ test-packages: test-deps ## build the packages twice and look at each of them; m
 	.ci/testenv --no-user $(GOTESTSUM) -count=1 -timeout $(TESTTIMEOUT) -tags packages ./internal/packages
 
 .PHONY: storm
-storm: test-deps build ## everything at once from 16 callers, for STORM [60s], three times, and once with the race detector
+storm: test-deps build ## stress slirpctl from 16 callers, for STORM [60s], three times, and once with the race detector
 	for seed in 1 2 3; do \
 		SLIRPCTL_STORM=$(STORM) SLIRPCTL_STORM_SEED=$$seed .ci/testenv go test -count=1 -v -run '^TestStorm$$' ./cmd/slirpctl || exit 1; \
 	done
 	SLIRPCTL_TEST_RACE=1 SLIRPCTL_STORM=20s .ci/testenv go test -count=1 -v -run '^TestStorm$$' ./cmd/slirpctl
 
 .PHONY: bench-healing
-bench-healing: test-deps build ## the time from slirp4netns's death to a working forward, median of 20
+bench-healing: test-deps build ## measure the time from slirp4netns's death to a working forward, median of 20
 	.ci/testenv go test -run '^$$' -bench '^BenchmarkHealing$$' -benchtime 20x ./cmd/slirpctl
 
-# Packages whose tests need no namespaces: qemu's user mode knows few of the calls for those, and
-# can't execute a test binary again by itself (InOtherProcess). The real slirp4netns is this machine's.
+# Packages whose tests need no namespaces: qemu's user mode supports few of their system calls, and can't
+# execute a test binary a second time (InOtherProcess). The real slirp4netns is the host's.
 ARM64_PKG ?= ./internal/subnet ./internal/options ./internal/hostfwd ./internal/oci
 # Nor does it know sock_diag, which tells who holds a port.
 ARM64_SKIP = InOtherProcess|AgainstSlirp4netns|^TestDiagnose|^TestManagerExplains$$|^TestListening$$|^TestDumpError$$|^TestWhoHoldsThePort$$
@@ -98,11 +98,11 @@ ARM64_SKIP = InOtherProcess|AgainstSlirp4netns|^TestDiagnose|^TestManagerExplain
 test-arm64: test-deps ## run the unit tests for arm64, in qemu's user mode
 	GOARCH=arm64 CGO_ENABLED=0 go test -exec 'qemu-aarch64-static' -count=1 -skip '$(ARM64_SKIP)' $(ARM64_PKG)
 
-# The newest peers that `make bench` fetches are kept here; BENCH_RUNS says how often to measure.
+# The directory for the newest peers that `make bench` fetches. BENCH_RUNS is the number of measurements.
 PEERS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/slirpctl-bench
 
 .PHONY: bench
-bench: bench-deps build ## measure against every peer that can be had, into docs/benchmarks.md
+bench: bench-deps build ## compare with all available peers, into docs/benchmarks.md
 	@CGO_ENABLED=0 go build -trimpath -o bin/bench ./internal/bench
 	$(GIVE_BACK)
 	.ci/bench-peers '$(PEERS)'
@@ -113,8 +113,8 @@ build: ## build bin/slirpctl, a static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -E github.com/slirpctl/slirpctl/internal/rlimit.entry' -o $(OUT) ./cmd/slirpctl
 	$(GIVE_BACK)
 
-# Under sudo, what `make build` left is taken: root has another PATH, often without Go, and would
-# fetch every module again.
+# Under sudo, an existing build is installed: root has another PATH, often without Go, and would
+# download every module again.
 .PHONY: install
 install: ## install into PREFIX [/usr/local], below DESTDIR
 	@if ! [ -x bin/slirpctl ] || { [ -z "$$SUDO_UID" ] && command -v go >/dev/null; }; then $(MAKE) build; fi
@@ -151,11 +151,11 @@ fmt: ## format the Go code
 	$(GOTOOL) gofumpt -w cmd internal
 
 .PHONY: generate
-generate: ## completions, manual pages and the table of keys, from the program
+generate: ## generate completions, manual pages and the table of keys, from the program
 	go test ./cmd/slirpctl -count=1 -run '^TestGenerated$$' -update
 
 .PHONY: docs
-docs: demo-deps build generate ## draw docs/demo.svg anew, and what generate makes
+docs: demo-deps build generate ## redraw docs/demo.svg, and run generate
 	@go build -o bin/termsvg ./internal/termsvg
 	$(GIVE_BACK)
 	PATH="$$PWD/bin:$$PATH" .ci/testenv --no-user bin/termsvg docs/demo.session >docs/demo.svg.new
@@ -164,16 +164,16 @@ docs: demo-deps build generate ## draw docs/demo.svg anew, and what generate mak
 # Every time stamp in the packages is that of the last commit.
 SOURCE_DATE_EPOCH ?= $(shell GIT_OPTIONAL_LOCKS=0 git -c safe.directory='*' log -1 --format=%ct 2>/dev/null || echo 0)
 
-# Their own modules fix what they are built from, the first time in minutes. 2.15.0 is the newest GoReleaser for Go 1.26.
+# The tools' own modules pin their dependencies; the first build takes minutes. 2.15.0 is the newest GoReleaser for Go 1.26.
 GORELEASER = github.com/goreleaser/goreleaser/v2@v2.15.0
 CYCLONEDX = github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 
-# What every package format takes of a version of git describe: v1.2.0-3-gabc is 1.2.0+3.gabc, and what has no tag
-# is below all.
+# Converts the output of git describe to a version that every package format accepts: v1.2.0-3-gabc becomes
+# 1.2.0+3.gabc; a version without a tag sorts below all others.
 PACKAGE_VERSION = $(shell echo '$(VERSION)' | sed -E 's/-dirty$$//; s/^v//; /^[0-9]+\./!s/^/0.0.0-/; s/-/+/; s/-/./g')
 
 .PHONY: packages
-packages: ## deb, rpm, apk and tarball for amd64 and arm64, into dist
+packages: ## build deb, rpm, apk and tarball for amd64 and arm64, into dist
 	GOFLAGS= GOBIN='$(CURDIR)/bin' go install $(GORELEASER)
 	GOFLAGS=-trimpath CGO_ENABLED=0 GOBIN='$(CURDIR)/bin' go install $(CYCLONEDX)
 	PATH='$(CURDIR)/bin':"$$PATH" VERSION='$(VERSION)' PACKAGE_VERSION='$(PACKAGE_VERSION)' \
@@ -188,5 +188,5 @@ fuzz: ## run each fuzz target for FUZZTIME [10s]
 	@.ci/fuzz $(FUZZTIME) $(PKG)
 
 .PHONY: clean
-clean: ## remove what was built
+clean: ## remove built files
 	rm -rf bin dist
