@@ -29,7 +29,7 @@ func TestFetch(t *testing.T) {
 	}
 }
 
-// TestDemoNoFetch takes a slirpctl that does nothing: the demo must not claim success.
+// TestDemoNoFetch uses a slirpctl that does nothing: the demo must not claim success.
 func TestDemoNoFetch(t *testing.T) {
 	fake := filepath.Join(t.TempDir(), "slirpctl")
 	if err := os.WriteFile(fake, []byte("#!/bin/sh\nexit 0\n"), 0o755); err != nil {

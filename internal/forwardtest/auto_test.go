@@ -19,7 +19,7 @@ func TestAuto(t *testing.T) {
 	})
 }
 
-// testAuto uses -p auto with where behind it, which listens on hostIP.
+// testAuto uses -p auto with the suffix where, which listens on hostIP.
 func testAuto(t *testing.T, handler, where, hostIP string) {
 	w := newWorld(t)
 	first := freeRange(t, 8)
@@ -28,8 +28,8 @@ func testAuto(t *testing.T, handler, where, hostIP string) {
 		"--auto-exclude", fmt.Sprintf("%d-%d", first+1, first+2))
 	byHand := w.list("g")
 
-	// The last one is seen in the same look as those before it, or in a later one.
-	g.listen("tcp4", at("0.0.0.0", 0), "echo") // forwarded by hand
+	// The last one is seen in the same poll as those before it, or in a later one.
+	g.listen("tcp4", at("0.0.0.0", 0), "echo") // forwarded by the user
 	g.listen("tcp4", at("0.0.0.0", 1), "echo") // excluded
 	g.listen("tcp4", at("127.0.0.1", 3), "echo")
 	g.listen("tcp4", at("10.0.2.100", 4), "echo")
@@ -69,8 +69,8 @@ func testAuto(t *testing.T, handler, where, hostIP string) {
 	}
 	echoUDP(t, local(first+5), "x")
 
-	// One that is removed by hand does not come back while its program listens; one whose
-	// program stops goes.
+	// A forward that the user removes is not added again while its program listens; it is removed
+	// when the program stops.
 	w.must("forward", "remove", "g", fmt.Sprintf("%d:%d", first+4, first+4))
 	for _, a := range []string{"udp4" + " " + at("0.0.0.0", 5), "tcp " + fmt.Sprintf("[::]:%d", first+6)} {
 		network, addr, _ := strings.Cut(a, " ")
@@ -105,7 +105,7 @@ func testAuto(t *testing.T, handler, where, hostIP string) {
 		return err
 	})
 
-	// A port that the host refuses is skipped, and the log says why.
+	// A port that the host refuses is skipped, and the reason is logged.
 	busy := taken(t)
 	g.listen("tcp4", fmt.Sprintf("0.0.0.0:%d", busy), "echo")
 	notes := []string{fmt.Sprintf("port %d/tcp is not forwarded: %s:%d/tcp is in use", busy, hostIP, busy)}

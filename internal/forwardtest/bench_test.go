@@ -9,7 +9,7 @@ import (
 const benchPorts = 1000
 
 // benchInstance starts an instance, and returns the specs of a thousand forwards in
-// rootlessctl's spelling, which is one of ours.
+// rootlessctl's spelling, which slirpctl accepts too.
 func benchInstance(b *testing.B) (w *world, specs []string) {
 	b.Helper()
 	rootlessTools(b)

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// freeRange returns the first of n host ports that nobody has now, below the ephemeral ones.
+// freeRange returns the first of n free host ports, below the ephemeral range.
 func freeRange(t *testing.T, n int) int {
 	t.Helper()
 	for first := 20000 + os.Getpid()%1000; first+n < 32768; first += 100 {
@@ -63,7 +63,7 @@ func testRange(t *testing.T, g *guest) {
 	}
 }
 
-// testRemove: connections that are open go on, or end at once with rootlesskit; new ones are
+// testRemove: open connections continue, or end at once with rootlesskit; new ones are
 // refused.
 func testRemove(t *testing.T, g *guest) {
 	port := g.listen("tcp4", "0.0.0.0:0", "echo")
@@ -74,7 +74,7 @@ func testRemove(t *testing.T, g *guest) {
 	}
 	g.remove(strconv.Itoa(f.ID))
 	if handlerOf(g) == "rootlesskit" {
-		// It closes them when the forward is gone, without anybody waiting for that.
+		// RootlessKit closes them asynchronously when the forward is removed.
 		eventually(t, func() error {
 			switch err := echo(c, "after"); {
 			case err == nil:
@@ -93,7 +93,7 @@ func testRemove(t *testing.T, g *guest) {
 	}
 	g.w.refused(4, fmt.Sprintf("there is no forward %d", f.ID), "forward", "remove", g.name, strconv.Itoa(f.ID))
 
-	// By spec; and all or nothing.
+	// By spec, all or none.
 	spec := fmt.Sprintf("127.0.0.1:%d:%d", f.HostPort, port)
 	g.w.add(g.name, spec)
 	g.w.refused(4, ":1/tcp", "forward", "remove", g.name, spec, "0:1")
@@ -124,7 +124,7 @@ func testPortZero(t *testing.T, g *guest) {
 	}
 }
 
-// taken occupies a port of the host for the duration of the test.
+// taken occupies a host port for the duration of the test.
 func taken(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp4", "0.0.0.0:0")
@@ -153,7 +153,7 @@ func testRollback(t *testing.T, g *guest) {
 	g.w.refused(5, "(2 of 2)", "forward", "add", g.name, specs[0], specs[0])
 }
 
-// comm is this process's name, as others see it.
+// comm returns this process's name, as others see it.
 func comm(t *testing.T) string {
 	t.Helper()
 	data, err := os.ReadFile("/proc/self/comm")
@@ -163,7 +163,7 @@ func comm(t *testing.T) string {
 	return strings.TrimSpace(string(data))
 }
 
-// testSet: what stays is not touched, and a failure changes nothing.
+// testSet: forwards that remain are not touched, and a failure changes nothing.
 func testSet(t *testing.T, g *guest) {
 	port := g.listen("tcp4", "0.0.0.0:0", "echo")
 	stays := g.forward("127.0.0.1", port, "tcp")

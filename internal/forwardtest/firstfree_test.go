@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// testFirstFree: a range of host ports for one guest port is the first free one of it.
+// testFirstFree: a range of host ports for one guest port uses the first free one.
 func testFirstFree(t *testing.T, g *guest) {
 	port := g.listen("tcp4", "0.0.0.0:0", "echo")
 	first := freeRange(t, 3)
@@ -36,7 +36,7 @@ func testFirstFree(t *testing.T, g *guest) {
 	}
 }
 
-// testWhoIsInTheWay: a port that is in use by a connection, or on the other address family, is no riddle.
+// testWhoIsInTheWay: a port in use by a connection, or on the other address family, is explained.
 func testWhoIsInTheWay(t *testing.T, g *guest) {
 	server, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -56,7 +56,7 @@ func testWhoIsInTheWay(t *testing.T, g *guest) {
 	defer six.Close()
 	port := six.Addr().(*net.TCPAddr).Port
 	spec := fmt.Sprintf("0.0.0.0:%d:80", port)
-	if r := g.w.run("forward", "add", g.name, spec); r.code != 0 { // a handler that takes both families
+	if r := g.w.run("forward", "add", g.name, spec); r.code != 0 { // a handler that uses both families
 		g.w.refused(5, fmt.Sprintf("0.0.0.0:%d/tcp is in use by %s (pid ", port, comm(t)), "forward", "add", g.name, spec)
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// slirp4netns starts one by itself, as Podman does, and returns its API socket. It ends with the
-// test, which checks that it lived as long.
+// slirp4netns starts one as Podman does, and returns its API socket. It ends with the test, which
+// checks that it did not exit earlier.
 func slirp4netns(t testing.TB, flags ...string) (socket string) {
 	t.Helper()
 	socket = filepath.Join(tempDir(t), "api.sock")
@@ -83,7 +83,7 @@ func TestForeign(t *testing.T) {
 			t.Errorf("list: %+v, added: %+v", list, rows)
 		}
 		checkListens(t, local(first))
-		// All or nothing.
+		// All or none.
 		w.refused(5, "(2 of 2)", "forward", "add", api, spec(3), fmt.Sprintf("%d:80", taken(t)))
 		w.refused(4, "there is no forward 99", "forward", "remove", api, "1", "99")
 		if n := len(w.rows("forward", "list", api)); n != 3 {
@@ -104,8 +104,8 @@ func TestForeign(t *testing.T) {
 	})
 }
 
-// TestForeignRefuses: nothing that a user can type reaches slirp4netns unless it is right;
-// that it lives to the end is checked when it ends.
+// TestForeignRefuses: invalid input does not reach slirp4netns; the cleanup checks that it is still
+// running.
 func TestForeignRefuses(t *testing.T) { asCaller(t, testForeignRefuses) }
 
 func testForeignRefuses(t *testing.T) {
@@ -177,8 +177,8 @@ func testForeignMany(t *testing.T) {
 	}
 }
 
-// fakeAPI serves an API socket that answers with what answer returns; nil: never, but the
-// connection stays.
+// fakeAPI serves an API socket that replies with the result of answer; nil: no reply, and the
+// connection stays open.
 func fakeAPI(t *testing.T, answer func(request string) []byte) (socket string) {
 	t.Helper()
 	socket = filepath.Join(tempDir(t), "api.sock")
@@ -208,7 +208,7 @@ func fakeAPI(t *testing.T, answer func(request string) []byte) (socket string) {
 	return socket
 }
 
-// TestForeignOddities: what the real one can't be made to do.
+// TestForeignOddities covers behaviour that the real slirp4netns can't be made to show.
 func TestForeignOddities(t *testing.T) { asCaller(t, testForeignOddities) }
 
 func testForeignOddities(t *testing.T) {

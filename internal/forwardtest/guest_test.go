@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// bulk is how much the transfer tests send in each direction.
+// bulk is the number of bytes that the transfer tests send in each direction.
 const bulk = 64 << 20
 
 // bulkData returns a stream of bulk bytes without repetitions.
@@ -28,8 +28,8 @@ func bulkData(seed uint64) io.Reader {
 	return io.LimitReader(rand.NewChaCha8(s), bulk)
 }
 
-// guestMain is the program inside. It opens and closes servers as it is told on stdin, one line
-// each, and ends with it:
+// guestMain is the program inside. It opens and closes servers by commands on stdin, one a line,
+// and ends with stdin:
 //
 //	listen NETWORK ADDR MODE   → ok PORT
 //	close NETWORK ADDR         → ok
@@ -116,12 +116,12 @@ func serveTCP(c *net.TCPConn, mode string) {
 		_, _ = io.Copy(c, c)
 	case "whoami":
 		fmt.Fprint(c, c.RemoteAddr().(*net.TCPAddr).IP)
-	case "late": // answers only when the client has said all
+	case "late": // answers only when the client has sent everything
 		all, err := io.ReadAll(c)
 		if err == nil {
 			_, _ = c.Write(all)
 		}
-	case "deaf": // says all first, then only listens
+	case "deaf": // sends everything first, then only reads
 		fmt.Fprint(c, "hello")
 		_ = c.CloseWrite()
 		all, err := io.ReadAll(c)
@@ -134,8 +134,8 @@ func serveTCP(c *net.TCPConn, mode string) {
 	}
 }
 
-// exchange sends bulkData(seed) and what the other side's data hashes to, and returns the hash
-// that the other side sends of ours.
+// exchange sends bulkData(seed) and the hash of the data received, and returns the hash of our
+// data that the other side sends.
 func exchange(c *net.TCPConn, seed uint64) (theirView []byte, err error) {
 	h := sha256.New()
 	var wg sync.WaitGroup
@@ -153,7 +153,7 @@ func exchange(c *net.TCPConn, seed uint64) (theirView []byte, err error) {
 	return io.ReadAll(c)
 }
 
-// askMain is a client elsewhere: ask NETWORK ADDR prints what a "whoami" server says.
+// askMain is a client: ask NETWORK ADDR prints the reply of a "whoami" server.
 func askMain(args []string) int {
 	answer, err := ask(args[0], args[1])
 	if err != nil {
@@ -168,7 +168,7 @@ func ask(network, addr string) (string, error) {
 	var d net.Dialer
 	d.Timeout = testTimeout
 	if network == "udp" {
-		// Datagrams may be lost, one that comes too early for example.
+		// Datagrams may be lost, for example one that is sent too early.
 		for range 20 {
 			answer, err := exchangeUDP(addr, "who am I?")
 			if err == nil {
@@ -276,7 +276,7 @@ func (g *guest) close(network, addr string) {
 	g.tell("close %s %s", network, addr)
 }
 
-// forward adds one forward on a free host port to the guest's port.
+// forward adds one forward from a free host port to the guest's port.
 func (g *guest) forward(host string, port int, proto string) row {
 	g.t.Helper()
 	return g.w.add(g.name, fmt.Sprintf("%s:0:%d/%s", host, port, proto))[0]

@@ -1,7 +1,7 @@
-// Package forwardtest proves port forwarding from end to end: the slirpctl binary, the real
-// slirp4netns, real traffic. It exists apart from the packages it tests because one suite has to
-// hold for all port handlers, as root and as an ordinary user, and it needs programs of its own
-// inside the namespaces.
+// Package forwardtest tests port forwarding from end to end: the slirpctl binary, the real
+// slirp4netns, real traffic. It is separate from the packages it tests because one suite applies
+// to all port handlers, as root and as an ordinary user, and it needs its own programs inside the
+// namespaces.
 package forwardtest
 
 import (
@@ -23,16 +23,16 @@ import (
 )
 
 const (
-	// envBin names a directory of programs that another test process has made.
+	// envBin names a directory of programs that another test process has built.
 	envBin = "FORWARDTEST_BIN"
-	// envInside says that this process runs one test in surroundings made for it.
+	// envInside says that this process runs one test, in a network namespace made for it.
 	envInside = "FORWARDTEST_INSIDE"
 )
 
-// testTimeout is how long anything may take that has to happen; nothing is asserted about time.
+// testTimeout bounds every wait; it is not a measurement.
 const testTimeout = time.Minute
 
-// TestMain lets a copy of the test binary stand in for the programs inside the namespaces.
+// TestMain lets a copy of the test binary run as the programs inside the namespaces.
 func TestMain(m *testing.M) {
 	switch filepath.Base(os.Args[0]) {
 	case "guest":
@@ -103,7 +103,7 @@ func makePrograms() (err error) {
 	return nil
 }
 
-// lacking ends a test for which the machine lacks something. Continuous integration has it all.
+// lacking ends a test if the machine lacks something. In continuous integration it fails the test.
 func lacking(t testing.TB, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
@@ -112,7 +112,7 @@ func lacking(t testing.TB, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
-// asEverybody runs f as whoever runs the tests and, if that is root, as the ordinary user of
+// asEverybody runs f as the current user and, if that is root, as the ordinary user of
 // .ci/testenv as well.
 func asEverybody(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
@@ -146,7 +146,7 @@ func asUser(t *testing.T, f func(t *testing.T)) {
 	})
 }
 
-// asCaller runs f as whoever runs the tests.
+// asCaller runs f as the current user.
 func asCaller(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
 	if apart() {
@@ -156,12 +156,12 @@ func asCaller(t *testing.T, f func(t *testing.T)) {
 	again(t, 0, 0)
 }
 
-// apart reports whether this process may run a test itself. Root runs them in a network
-// namespace of their own, where nobody else takes ports; others can't.
+// apart reports whether this process may run a test itself. Root runs tests in a network
+// namespace of their own, where no other process uses ports; other users can't.
 func apart() bool { return os.Geteuid() != 0 || os.Getenv(envInside) != "" }
 
-// again runs the test that calls it once more: another process, in a network namespace that
-// nothing else is in, with this user and group.
+// again runs the calling test once more: in another process, in a new network namespace, with
+// this user and group.
 func again(t *testing.T, uid, gid int) {
 	t.Helper()
 	test, _, _ := strings.Cut(t.Name(), "/")
@@ -170,7 +170,7 @@ func again(t *testing.T, uid, gid int) {
 		t.Fatal(err)
 	}
 	host := idle(t, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET})
-	in(t, host, "ip", "link", "set", "lo", "up")
+	inNetns(t, host, "ip", "link", "set", "lo", "up")
 	cmd := exec.Command("nsenter", "--net=/proc/"+strconv.Itoa(host)+"/ns/net", "--setuid="+strconv.Itoa(uid), "--setgid="+strconv.Itoa(gid),
 		bin(t, "test"), "-test.run=^"+test+"$", "-test.v="+strconv.FormatBool(testing.Verbose()))
 	if deadline, ok := t.Deadline(); ok {
@@ -193,7 +193,7 @@ func again(t *testing.T, uid, gid int) {
 	}
 }
 
-// tempDir makes a directory with a path so short that sockets fit in.
+// tempDir makes a directory with a path short enough for sockets.
 func tempDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "f")
@@ -208,7 +208,7 @@ func tempDir(t testing.TB) string {
 	return dir
 }
 
-// world is a place where slirpctl sees no other instances.
+// world is an environment in which slirpctl sees no other instances.
 type world struct {
 	t   testing.TB
 	dir string
@@ -260,7 +260,7 @@ func (w *world) run(args ...string) result {
 	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
-// must runs a command that has to succeed, and returns what it prints.
+// must runs a command that has to succeed, and returns its output.
 func (w *world) must(args ...string) string {
 	w.t.Helper()
 	r := w.run(args...)
@@ -270,7 +270,7 @@ func (w *world) must(args ...string) string {
 	return r.out
 }
 
-// refused runs a command that has to fail, with this status and these words.
+// refused runs a command that has to fail, with this status and message.
 func (w *world) refused(code int, words string, args ...string) {
 	w.t.Helper()
 	r := w.run(args...)

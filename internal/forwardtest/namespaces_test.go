@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// namespaces starts a process in a user and a network namespace of its own, where it is root,
-// and returns its PID. It ends with the test.
+// namespaces starts a process as root in a user and a network namespace of its own, and
+// returns its PID. It ends with the test.
 func namespaces(t testing.TB) int {
 	t.Helper()
 	return idle(t, &syscall.SysProcAttr{
@@ -44,8 +44,8 @@ func idle(t testing.TB, attr *syscall.SysProcAttr) int {
 	return cmd.Process.Pid
 }
 
-// in runs a command in the network namespace of a process, and returns what it prints.
-func in(t testing.TB, pid int, args ...string) string {
+// inNetns runs a command in the network namespace of a process, and returns its output.
+func inNetns(t testing.TB, pid int, args ...string) string {
 	t.Helper()
 	return runs(t, append([]string{"nsenter", "--net=/proc/" + strconv.Itoa(pid) + "/ns/net"}, args...)...)
 }

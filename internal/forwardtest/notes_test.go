@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestNotes: what a user may not expect of a forward is said.
+// TestNotes: limitations of a forward are reported.
 func TestNotes(t *testing.T) {
 	asCaller(t, func(t *testing.T) {
 		const noAnswer = "will not answer clients on this host's 127.0.0.1"

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestOutput: what the forward commands print.
+// TestOutput checks the output of the forward commands.
 func TestOutput(t *testing.T) {
 	asCaller(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -45,7 +45,7 @@ func TestOutput(t *testing.T) {
 	})
 }
 
-// TestStuckInstance: a supervisor that does not answer ends in a deadline.
+// TestStuckInstance: commands time out if a supervisor does not answer.
 func TestStuckInstance(t *testing.T) {
 	asCaller(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -6,14 +6,14 @@ import (
 	"testing"
 )
 
-// TestPortsAreReused: with the direct handler, the namespace does not run out of ports where a
-// service gets many short connections; a setting made by hand stays.
+// TestPortsAreReused: with the direct handler, the namespace does not run out of ports if a service
+// gets many short connections; a sysctl set by the user is kept.
 func TestPortsAreReused(t *testing.T) {
 	asEverybody(t, func(t *testing.T) {
 		const setting = "/proc/sys/net/ipv4/tcp_tw_reuse"
 		w := newWorld(t)
 		w.must("up", "-d", "--name", "r", "--port-handler", "direct", "-p", "127.0.0.1::80", "--", bin(t, "idle"))
-		eventually(t, func() error { // it is set with the first sockets, which are made in the background
+		eventually(t, func() error { // it is set with the first sockets, which are created in the background
 			if got := w.must("exec", "r", "--", "cat", setting); got != "1\n" {
 				return fmt.Errorf("tcp_tw_reuse is %q", got)
 			}

@@ -14,8 +14,8 @@ import (
 
 const rootlessKit = "github.com/rootless-containers/rootlesskit/v3"
 
-// rootlessTools puts rootlesskit and rootlessctl, of the version in go.mod, beside the other
-// programs. They are built once a machine.
+// rootlessTools adds rootlesskit and rootlessctl, of the version in go.mod, to the other
+// programs. They are built once for each machine.
 func rootlessTools(t testing.TB) {
 	t.Helper()
 	if _, err := os.Stat(bin(t, "rootlesskit")); err == nil {
@@ -41,7 +41,7 @@ func rootlessTools(t testing.TB) {
 		if out, err := install.CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		if err := os.Rename(tmp, dir); err != nil && !os.IsExist(err) { // somebody else was quicker
+		if err := os.Rename(tmp, dir); err != nil && !os.IsExist(err) { // another process was quicker
 			t.Fatal(err)
 		}
 	}
@@ -57,7 +57,7 @@ func rootlessTools(t testing.TB) {
 }
 
 // TestRootlessctl: RootlessKit's client gets the same answers from slirpctl as from RootlessKit.
-// That runs as an ordinary user, because RootlessKit does.
+// It runs as an ordinary user, because RootlessKit does.
 func TestRootlessctl(t *testing.T) {
 	rootlessTools(t)
 	asUser(t, func(t *testing.T) {
@@ -80,7 +80,7 @@ func TestRootlessctl(t *testing.T) {
 	})
 }
 
-// exchanged is one command line of rootlessctl and what it printed.
+// exchanged is one command line of rootlessctl and its output.
 type exchanged struct{ command, answer string }
 
 // session talks to a RootlessKit API.
@@ -127,7 +127,7 @@ func session(t *testing.T, socket, driver string, first int) []exchanged {
 	return out
 }
 
-// rootlesskitSession has the session with rootlesskit itself.
+// rootlesskitSession runs the session with rootlesskit itself.
 func rootlesskitSession(t *testing.T, driver, flag string, first int) []exchanged {
 	t.Helper()
 	dir := tempDir(t)
@@ -166,7 +166,7 @@ func compareSessions(t *testing.T, handler string, got, want []exchanged) {
 		}
 		same := g == wanted
 		if first, rest, _ := strings.Cut(wanted, "\n"); !same && strings.HasPrefix(first, "error: ") {
-			// After RootlessKit's words we may say more. Through slirp4netns it says next to
+			// slirpctl may add to RootlessKit's message. Through slirp4netns RootlessKit says almost
 			// nothing.
 			same = strings.HasPrefix(g, first) && strings.HasSuffix(g, "\n"+rest) ||
 				handler == "slirp4netns" && strings.HasPrefix(g, "error: ") && strings.HasSuffix(g, "\n"+rest)
@@ -180,7 +180,7 @@ func compareSessions(t *testing.T, handler string, got, want []exchanged) {
 	}
 }
 
-// normal leaves out what must differ, and sorts lists: RootlessKit's are in no order.
+// normal removes expected differences, and sorts lists: RootlessKit's have no order.
 func normal(answer string) string {
 	answer = different.ReplaceAllString(answer, "$1…")
 	lines := strings.Split(answer, "\n")

@@ -19,7 +19,7 @@ import (
 )
 
 // TestAttackShortage: clients of one forward use up the descriptors of an instance that has few. Another
-// forward works meanwhile; afterwards all do, by themselves.
+// forward works meanwhile; afterwards all recover by themselves.
 func TestAttackShortage(t *testing.T) {
 	asEverybody(t, func(t *testing.T) {
 		for _, handler := range []string{"direct", "rootlesskit"} {
@@ -27,7 +27,7 @@ func TestAttackShortage(t *testing.T) {
 				t.Run(fmt.Sprintf("%s %d", handler, limit), func(t *testing.T) {
 					w := newWorld(t)
 					g := w.up("g", "--port-handler", handler)
-					// Before the first forward, with which the handler and the helper start.
+					// Before the first forward, which starts the handler and the helper.
 					few := unix.Rlimit{Cur: limit, Max: limit}
 					if err := unix.Prlimit(g.cmd.Process.Pid, unix.RLIMIT_NOFILE, &few, nil); err != nil {
 						t.Fatal(err)
@@ -88,7 +88,7 @@ func TestAttackShortage(t *testing.T) {
 	})
 }
 
-// TestFamilies: an IPv4 address means IPv4, none means 0.0.0.0, [::] both families; from a command and
+// TestFamilies: an IPv4 address means IPv4, no address 0.0.0.0, [::] both families; from a command and
 // through RootlessKit's API.
 func TestFamilies(t *testing.T) {
 	asCaller(t, func(t *testing.T) {
@@ -160,8 +160,8 @@ func addByAPI(t *testing.T, socket, body string) {
 	}
 }
 
-// TestFailedForward: a forward whose port somebody takes while slirp4netns is down is listed as failed,
-// with the reason, and comes back by itself.
+// TestFailedForward: a forward whose port another process takes while slirp4netns is down is listed as
+// failed, with the reason, and is restored automatically.
 func TestFailedForward(t *testing.T) {
 	asCaller(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// sources reads the table of source addresses from the documentation: handler, then protocol,
-// then what a program inside sees of a client on the host itself and of one on another host.
+// sources parses the table of source addresses in the documentation: by handler and protocol, the
+// address that a program inside sees of a client on the host itself and of one on another host.
 func sources(t *testing.T) map[string][2]string {
 	t.Helper()
 	_, self, _, _ := runtime.Caller(0)
@@ -39,11 +39,11 @@ func sources(t *testing.T) map[string][2]string {
 	return table
 }
 
-// TestSourceAddress has a client on another host: a network namespace of its own, joined to the
+// TestSourceAddress uses a client on another host: a network namespace of its own, joined to the
 // one that stands for this host by a pair of interfaces.
 func TestSourceAddress(t *testing.T) {
 	if os.Geteuid() != 0 {
-		return // needs interfaces; root's run has it
+		return // needs interfaces; covered by root's run
 	}
 	asCaller(t, testSourceAddress)
 }
@@ -54,8 +54,8 @@ func testSourceAddress(t *testing.T) {
 	runs(t, "ip", "link", "add", "host0", "type", "veth", "peer", "name", "client0", "netns", strconv.Itoa(other))
 	runs(t, "ip", "addr", "add", host+"/24", "dev", "host0")
 	runs(t, "ip", "link", "set", "host0", "up")
-	in(t, other, "ip", "addr", "add", client+"/24", "dev", "client0")
-	in(t, other, "ip", "link", "set", "client0", "up")
+	inNetns(t, other, "ip", "addr", "add", client+"/24", "dev", "client0")
+	inNetns(t, other, "ip", "link", "set", "client0", "up")
 
 	table := sources(t)
 	for _, c := range []struct {
@@ -82,7 +82,7 @@ func testSourceAddress(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-				far := in(t, other, bin(t, "ask"), proto, fmt.Sprintf("%s:%d", host, f.HostPort))
+				far := inNetns(t, other, bin(t, "ask"), proto, fmt.Sprintf("%s:%d", host, f.HostPort))
 				for i, got := range []string{local, far} {
 					if wanted := map[string]string{"the client's": client, "": "?"}[want[i]]; want[i] == "" || (wanted != got && want[i] != got) {
 						t.Errorf("%s: client %d: a program inside sees %s, the docs say %q", proto, i+1, got, want[i])

@@ -19,13 +19,13 @@ import (
 // handlers are the values of --port-handler.
 var handlers = []string{"rootlesskit", "slirp4netns", "direct"}
 
-// TestHandlers is the one suite that every port handler has to pass, as root and as an ordinary
+// TestHandlers is the suite that every port handler has to pass, as root and as an ordinary
 // user.
 func TestHandlers(t *testing.T) {
 	asEverybody(t, func(t *testing.T) {
 		for _, h := range handlers {
 			t.Run(h, func(t *testing.T) {
-				// --allow-host-loopback: else slirp4netns answers no UDP client on 127.0.0.1.
+				// --allow-host-loopback: otherwise slirp4netns answers no UDP client on 127.0.0.1.
 				w := newWorld(t)
 				g := w.up("g", "--port-handler", h, "--allow-host-loopback")
 				for _, c := range []struct {
@@ -77,8 +77,8 @@ func dial(t testing.TB, addr string) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-// checkListens fails if a port of the host takes no connections. That one which is taken is
-// reset at once, because nobody listens inside, is fine.
+// checkListens fails if a host port accepts no connections. A connection may be reset at once,
+// because no program listens inside.
 func checkListens(t testing.TB, addr string) {
 	t.Helper()
 	c, err := net.DialTimeout("tcp", addr, testTimeout)
@@ -134,7 +134,7 @@ func testEcho(t *testing.T, g *guest) {
 func testBulk(t *testing.T, g *guest) {
 	f := g.forward("127.0.0.1", g.listen("tcp4", "0.0.0.0:0", "exchange"), "tcp")
 	c := dial(t, local(f.HostPort))
-	// exchange checks nothing by itself: each side tells what it got.
+	// exchange does not compare the hashes: each side returns the other's.
 	ours, theirs := sha256.New(), sha256.New()
 	if _, err := io.Copy(ours, bulkData(2)); err != nil {
 		t.Fatal(err)
@@ -203,8 +203,8 @@ func testParallel(t *testing.T, g *guest) {
 	var wg sync.WaitGroup
 	errs := make([]error, 200)
 	conns := make([]net.Conn, len(errs))
-	// slirp4netns has a listen queue of one connection: of clients that come at the same
-	// moment, most are put off for a second, then three, then seven, and so on.
+	// slirp4netns has a listen queue of one connection: of clients that connect at the same
+	// moment, most are delayed for a second, then three, then seven, and so on.
 	atOnce := make(chan struct{}, len(errs))
 	if handlerOf(g) == "slirp4netns" {
 		atOnce = make(chan struct{}, 1)
@@ -237,7 +237,7 @@ func testParallel(t *testing.T, g *guest) {
 	}
 }
 
-// testNobodyListens: a closed port inside gives the client an end, not a wait.
+// testNobodyListens: a closed port inside ends the client's connection instead of making it wait.
 func testNobodyListens(t *testing.T, g *guest) {
 	port := g.listen("tcp4", "0.0.0.0:0", "echo")
 	f := g.forward("127.0.0.1", port, "tcp")
@@ -247,7 +247,7 @@ func testNobodyListens(t *testing.T, g *guest) {
 		if os.IsTimeout(err) {
 			t.Error(err)
 		}
-		return // the end came even before
+		return // closed even earlier
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(testTimeout))
@@ -277,7 +277,7 @@ func testIPv6(t *testing.T, g *guest) {
 	echoUDP(t, fmt.Sprintf("[::1]:%d", f.HostPort), "x")
 }
 
-// testLoopbackGuest: a program on the namespace's own 127.0.0.1 is reached if that is asked for.
+// testLoopbackGuest: a program on the namespace's own 127.0.0.1 is reached if requested.
 func testLoopbackGuest(t *testing.T, g *guest) {
 	port := g.listen("tcp4", "127.0.0.1:0", "echo")
 	spec := fmt.Sprintf("127.0.0.1:0:127.0.0.1:%d", port)

@@ -9,7 +9,7 @@ import (
 )
 
 // TestTransparent: --source-ip-transparent works for an ordinary user too.
-// What the client's address looks like then is TestSourceAddress's business.
+// TestSourceAddress checks the client's address.
 func TestTransparent(t *testing.T) {
 	asEverybody(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -21,10 +21,10 @@ func TestTransparent(t *testing.T) {
 	})
 }
 
-// TestTransparentMissing: without the programs it needs, --source-ip-transparent is an error.
+// TestTransparentMissing: --source-ip-transparent is an error without the programs it needs.
 func TestTransparentMissing(t *testing.T) {
 	if os.Geteuid() != 0 {
-		return // hiding programs needs root; root's run has it
+		return // hiding programs needs root; covered by root's run
 	}
 	asCaller(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -32,7 +32,7 @@ func TestTransparentMissing(t *testing.T) {
 		for _, dir := range strings.Split(os.Getenv("PATH"), ":") {
 			for _, tool := range []string{"nft", "iptables", "ip6tables"} {
 				if _, err := os.Stat(dir + "/" + tool); err == nil {
-					// No program any more.
+					// No program can be found.
 					hide += " && mount --bind /dev/null " + dir + "/" + tool
 				}
 			}

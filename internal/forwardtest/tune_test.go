@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestCongestionControl: where the host's TCP paces itself, a namespace's does not, whoever made
-// it; elsewhere it is as it was.
+// TestCongestionControl: if the host's TCP uses pacing, a namespace's does not, whoever made the
+// namespace; otherwise it is unchanged.
 func TestCongestionControl(t *testing.T) {
 	asEverybody(t, func(t *testing.T) {
 		const setting = "/proc/sys/net/ipv4/tcp_congestion_control"

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestUpPublish: ready means listening, with any network, and one port that can't be had leaves
-// nothing.
+// TestUpPublish: ready means listening, with any network, and a port that can't be opened leaves
+// nothing behind.
 func TestUpPublish(t *testing.T) {
 	asEverybody(t, func(t *testing.T) {
 		for _, h := range handlers {
@@ -21,7 +21,7 @@ func TestUpPublish(t *testing.T) {
 				publish := fmt.Sprintf("127.0.0.1:%d-%d:7001-7003", first, first+2)
 				g := w.up("g", "--port-handler", h, "--cidr", "10.99.32.0/24", "-p", publish)
 				for p := first; p <= first+2; p++ {
-					checkListens(t, local(p)) // once, without a second try
+					checkListens(t, local(p)) // a single attempt
 				}
 				g.listen("tcp4", "10.99.32.100:7002", "echo")
 				if err := echo(dial(t, local(first+1)), "x"); err != nil {
@@ -49,7 +49,7 @@ func TestUpPublish(t *testing.T) {
 	})
 }
 
-// TestDetachedPublish: `up -d --json` tells the ports that were picked.
+// TestDetachedPublish: `up -d --json` prints the ports that were picked.
 func TestDetachedPublish(t *testing.T) { asCaller(t, testDetachedPublish) }
 
 func testDetachedPublish(t *testing.T) {
@@ -72,7 +72,7 @@ func testDetachedPublish(t *testing.T) {
 	}
 }
 
-// TestHelperKilled: forwards go on when the helper in the namespace is killed.
+// TestHelperKilled: forwards keep working when the helper in the namespace is killed.
 func TestHelperKilled(t *testing.T) { asCaller(t, testHelperKilled) }
 
 func testHelperKilled(t *testing.T) {
@@ -90,7 +90,7 @@ func testHelperKilled(t *testing.T) {
 			if err := syscall.Kill(helper, syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
-			// All sockets that were ready beforehand are used up on the way.
+			// This uses up all sockets that were created ahead of time.
 			for range 150 {
 				eventually(t, func() error {
 					c := dial(t, local(f.HostPort))

@@ -26,11 +26,11 @@ func TestSetChangesOnlyWhatDiffers(t *testing.T) {
 	h.takeLog()
 	wantLines(t, set(t, m, "82", "0.0.0.0:8080:10.0.2.100:80/tcp", "9090:90"),
 		"3 0.0.0.0:40001:10.0.2.100:82/tcp", "1 0.0.0.0:8080:10.0.2.100:80/tcp", "4 0.0.0.0:9090:10.0.2.100:90/tcp")
-	wantLog(t, h, "+9090", "-8081") // new ones first, and nothing that stays
+	wantLog(t, h, "+9090", "-8081") // new ones first; forwards that remain are not touched
 	wantLines(t, set(t, m, "82", "8080:80", "9090:90"),
 		"3 0.0.0.0:40001:10.0.2.100:82/tcp", "1 0.0.0.0:8080:10.0.2.100:80/tcp", "4 0.0.0.0:9090:10.0.2.100:90/tcp")
 	wantLog(t, h)
-	// The picked port, given as a number, stays too, and so does a second free one come new.
+	// The picked port, given as a number, remains too, and so does the other one when added as a free port.
 	wantLines(t, set(t, m, "40001:82", "82"), "3 0.0.0.0:40001:10.0.2.100:82/tcp", "5 0.0.0.0:40002:10.0.2.100:82/tcp")
 	h.takeLog()
 	set(t, m)
@@ -86,7 +86,7 @@ func TestSetFails(t *testing.T) {
 			wantLog(t, h, tt.log...)
 			wantLines(t, m.List(), lines(before)...)
 			h.refuse = nil
-			set(t, m, "7070:70", "8080:81") // the books are right: the ports can be had
+			set(t, m, "7070:70", "8080:81") // the host ports are recorded correctly: these are free
 		})
 	}
 }
@@ -105,7 +105,7 @@ func TestSetCannotRestore(t *testing.T) {
 	wantLines(t, m.List(), down, "2 0.0.0.0:9090:10.0.2.100:90/tcp")
 	wantLines(t, m.Down(), down)
 	h.refuse = nil
-	// Asking for it again brings it back with its id.
+	// Requesting it again reopens it with its id.
 	wantLines(t, set(t, m, "8080:80"), "1 0.0.0.0:8080:10.0.2.100:80/tcp")
 	wantLines(t, m.Down())
 }
@@ -165,7 +165,7 @@ func TestReopen(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	wantLines(t, m.List(), append(lines(before[:2]), lines(before[2:])[0]+": 0.0.0.0:8082/tcp is in use by nginx (pid 7)")...)
-	// It is still known: its port can't be given away, it can be removed, it can come back.
+	// It is still known: its port is reserved, it can be removed, and it can be reopened.
 	_, err := m.Add(t.Context(), forwards(t, "8082:1"))
 	wantAddError(t, err, 0, inUse)
 	h.refuse = nil
@@ -179,7 +179,7 @@ func TestReopen(t *testing.T) {
 	if err := m.Reopen(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	wantLines(t, m.List(), lines(before)...) // refused before anything was touched
+	wantLines(t, m.List(), lines(before)...) // rejected before any change
 }
 
 func TestRemoveKeepsWhatCannotBeClosed(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// fakeHandler listens on nothing. It refuses host ports that are taken, and what refuse says.
+// fakeHandler opens no sockets. It refuses host ports that are taken, and those that refuse rejects.
 type fakeHandler struct {
 	mu       sync.Mutex
 	open     map[string]*fakeListener // by host side
@@ -89,7 +89,7 @@ func (l *fakeListener) Close() error {
 	return nil
 }
 
-// takeLog returns what was opened and closed since the last call.
+// takeLog returns the openings and closings since the last call.
 func (h *fakeHandler) takeLog() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -98,7 +98,7 @@ func (h *fakeHandler) takeLog() []string {
 	return log
 }
 
-// guests returns "host side > guest" of all that listens, sorted.
+// guests returns "host side > guest" of all listeners, sorted.
 func (h *fakeHandler) guests() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -110,7 +110,7 @@ func (h *fakeHandler) guests() []string {
 	return list
 }
 
-// loseAll is slirp4netns dying.
+// loseAll simulates the death of slirp4netns.
 func (h *fakeHandler) loseAll() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -153,7 +153,7 @@ func mustAdd(t *testing.T, m *Manager, specs ...string) []Status {
 	return list
 }
 
-// lines prints statuses as "1 0.0.0.0:8080:10.0.2.100:80/tcp".
+// lines formats statuses as "1 0.0.0.0:8080:10.0.2.100:80/tcp".
 func lines(list []Status) []string {
 	out := []string{}
 	for _, s := range list {

@@ -160,7 +160,7 @@ func TestPortZero(t *testing.T) {
 	if list[2].HostPort == list[3].HostPort || list[2].HostPort == 0 {
 		t.Errorf("two specs: %q", lines(list))
 	}
-	// The first pick is taken for udp: both move on.
+	// The first pick is taken for udp: both get another one.
 	h.refuse = func(f Forward) error {
 		if f.Proto == UDP && f.HostPort%2 == 1 {
 			return portInUse(f, Process{}, holdsOpen)
@@ -187,7 +187,7 @@ func TestPortZero(t *testing.T) {
 	if list[0].HostPort == 0 {
 		t.Errorf("got %q", lines(list))
 	}
-	// An error of another kind is not tried again.
+	// An error of another kind ends the attempts.
 	boom := errors.New("boom")
 	tries := 0
 	h.refuse = func(Forward) error { tries++; return boom }
@@ -273,8 +273,8 @@ func TestConcurrentUse(t *testing.T) {
 	}
 }
 
-// Adding, listing, setting and removing grow with n log n: with anything quadratic, 10,000
-// forwards would take minutes and the test's own limit would end it.
+// Adding, listing, setting and removing take n log n time: with a quadratic step, 10,000
+// forwards would take minutes and exceed the test's own limit.
 func TestTenThousand(t *testing.T) {
 	h := newFake()
 	m := newTestManager(t, h)

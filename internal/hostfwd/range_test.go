@@ -11,7 +11,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
-// rangeManager does not ask this host which ports are taken.
+// rangeManager does not check which ports of this host are taken.
 func rangeManager(t *testing.T) (*Manager, *fakeHandler) {
 	h := newFake()
 	m := newTestManager(t, h)
@@ -19,15 +19,15 @@ func rangeManager(t *testing.T) (*Manager, *fakeHandler) {
 	return m, h
 }
 
-// A range of host ports for one guest port takes the first free one: free of this instance's
-// forwards, of the batch's other ports, and of other programs.
+// A range of host ports for one guest port uses the first free one: not used by this instance's
+// forwards, the batch's other ports, or other programs.
 func TestRange(t *testing.T) {
 	m, h := rangeManager(t)
 	h.refuse = refusePort(8001)
 	wantLines(t, mustAdd(t, m, "8000-8010:80", "8000:81", "8000-8010:80"),
 		"1 0.0.0.0:8002:10.0.2.100:80/tcp", "2 0.0.0.0:8000:10.0.2.100:81/tcp", "3 0.0.0.0:8003:10.0.2.100:80/tcp")
 	wantLines(t, mustAdd(t, m, "127.9.0.1:8000-8010:80/tcp,udp"), "4 127.9.0.1:8004:10.0.2.100:80/tcp", "5 127.9.0.1:8004:10.0.2.100:80/udp")
-	// The same number for both protocols, or else each the first of its own.
+	// The same number for both protocols, or else the first free one for each.
 	wantLines(t, mustAdd(t, m, "8004-8005:90/tcp,udp"), "6 0.0.0.0:8005:10.0.2.100:90/tcp", "7 0.0.0.0:8005:10.0.2.100:90/udp")
 	wantLines(t, mustAdd(t, m, "8005-8006:91", "8007-8009:91/udp", "8008-8008:92"), "8 0.0.0.0:8006:10.0.2.100:91/tcp", "9 0.0.0.0:8007:10.0.2.100:91/udp", "10 0.0.0.0:8008:10.0.2.100:92/tcp")
 }
@@ -44,7 +44,7 @@ func TestRangeFull(t *testing.T) {
 		}
 	}
 	wantLog(t, h, "+9000", "-9000") // all or nothing
-	// Another reason than a taken port ends the search.
+	// An error other than a taken port ends the search.
 	h.refuse = func(f Forward) error { return PrivilegedPort(f, 9000) }
 	_, err = m.Add(t.Context(), forwards(t, "8500-8600:80"))
 	if !errors.Is(err, syscall.EACCES) || !strings.Contains(err.Error(), ":8500/") {
@@ -57,7 +57,7 @@ func TestRangeFull(t *testing.T) {
 	}
 }
 
-// Set with a range keeps what is in the range, and takes the port of what goes if there is no other.
+// Set with a range keeps a port within the range, and takes the port of a removed forward if no other is free.
 func TestRangeSet(t *testing.T) {
 	m, h := rangeManager(t)
 	mustAdd(t, m, "8001:80", "8000-8001:80")
@@ -74,7 +74,7 @@ func TestRangeSet(t *testing.T) {
 	wantLog(t, h)
 	wantLines(t, set("8000-8001:81", "8000-8001:81"), "3 0.0.0.0:8000:10.0.2.100:81/tcp", "4 0.0.0.0:8001:10.0.2.100:81/tcp")
 	wantLines(t, set("8000-8001:81", "8001-8002:82"), "3 0.0.0.0:8000:10.0.2.100:81/tcp", "5 0.0.0.0:8001:10.0.2.100:82/tcp")
-	// A picked port of a range is none of those that 0 means.
+	// A port picked from a range does not match host port 0.
 	wantLines(t, set("81"), "6 0.0.0.0:40001:10.0.2.100:81/tcp")
 	if _, err := m.Set(t.Context(), forwards(t, "40001-40001:81", "40001-40001:82")); !errors.Is(err, inUse) {
 		t.Errorf("a range that stays taken: %v", err)
@@ -96,7 +96,7 @@ func TestRangeMatch(t *testing.T) {
 	}
 }
 
-// A real port that is taken is passed over.
+// A real port that is taken is skipped.
 func TestRangeOfThisHost(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.9.0.1:0")
 	if err != nil {
@@ -113,7 +113,7 @@ func TestRangeOfThisHost(t *testing.T) {
 	}
 }
 
-// The books are bounded, whichever way they are filled.
+// The number of forwards is bounded, for every method that adds some.
 func TestMaxForwards(t *testing.T) {
 	m, _ := rangeManager(t)
 	for i := range 64 {

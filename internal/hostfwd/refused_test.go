@@ -52,7 +52,7 @@ func TestDiagnosePortInUse(t *testing.T) {
 	if err := Diagnose(Forward{Proto: TCP, HostIP: ip("127.0.0.2"), HostPort: tcpPort}); err != nil {
 		t.Errorf("another address: %v", err)
 	}
-	// Without a process to show, it says so.
+	// Without a visible process, the message says so.
 	e := portInUse(Forward{Proto: TCP, HostIP: ip("127.0.0.1"), HostPort: 80}, Process{}, holdsOpen)
 	if want := "127.0.0.1:80/tcp is in use by a process that you can't see"; e.Error() != want {
 		t.Errorf("got %q", e)
@@ -63,7 +63,7 @@ func inUseByUs(err error) bool {
 	return errors.Is(err, syscall.EADDRINUSE) && strings.Contains(err.Error(), fmt.Sprintf("(pid %d)", os.Getpid()))
 }
 
-// A handler that returns the system's error gets it explained by the manager.
+// The manager explains a handler's system error.
 func TestManagerExplains(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -131,8 +131,8 @@ func TestFreePort(t *testing.T) {
 	}
 }
 
-// The privileged port needs a process without privilege, and the missing IPv6 a network
-// namespace without any: this test binary, started again as such.
+// The privileged port needs an unprivileged process, and the missing IPv6 a network namespace
+// without it: this test binary, started again.
 func TestDiagnoseInOtherProcess(t *testing.T) {
 	if what := os.Getenv("HOSTFWD_TEST_DIAGNOSE"); what != "" {
 		err := Diagnose(forwards(t, what)[0])
@@ -153,7 +153,7 @@ func TestDiagnoseInOtherProcess(t *testing.T) {
 	port := netip.MustParseAddrPort(udp.LocalAddr().String()).Port()
 	nobody := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	netns := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	// Where no port is taken, and the first unprivileged one is the kernel's own.
+	// Where no port is taken, and the first unprivileged port is the kernel's default.
 	nobodyAlone := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Credential: nobody.Credential}
 	for _, tt := range []struct {
 		spec string
@@ -165,7 +165,7 @@ func TestDiagnoseInOtherProcess(t *testing.T) {
 		{"[::1]:8080:80", netns, "can't listen on [::1]: this host has no IPv6"},
 		{"8080:80", nobodyAlone, "nothing wrong"},
 	} {
-		// The binary's own directory is closed to nobody; /proc/self/exe of the parent is not.
+		// The user nobody can't enter the binary's directory, but can execute an open file.
 		exe, err := os.Open("/proc/self/exe")
 		if err != nil {
 			t.Fatal(err)

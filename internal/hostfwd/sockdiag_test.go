@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestListening looks for sockets of its own.
+// TestListening looks for its own sockets.
 func TestListening(t *testing.T) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
@@ -66,7 +66,7 @@ func TestListening(t *testing.T) {
 	}
 }
 
-// A dump that the kernel has no handler for ends with an error number, not with an empty list.
+// A dump without a handler in the kernel ends with an error number, not with an empty list.
 func TestDumpError(t *testing.T) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
@@ -89,7 +89,7 @@ func TestParseDiag(t *testing.T) {
 		}
 	}
 	data := make([]byte, diagMessageLen+3)
-	data[0], data[4], data[diagMessageLen] = unix.AF_INET6, 1, 200 // an attribute that is cut off
+	data[0], data[4], data[diagMessageLen] = unix.AF_INET6, 1, 200 // a truncated attribute
 	if s, ok := parseDiag(data, "tcp"); !ok || s.V6Only || s.Local.Port() != 256 {
 		t.Errorf("%+v, %t", s, ok)
 	}
@@ -120,7 +120,7 @@ func TestBlocks(t *testing.T) {
 	}
 }
 
-// TestWhoHoldsThePort: every way in which a socket can have a port is named for what it is.
+// TestWhoHoldsThePort checks the description of every way in which a socket can occupy a port.
 func TestWhoHoldsThePort(t *testing.T) {
 	server, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -198,7 +198,7 @@ func TestWhoHoldsThePort(t *testing.T) {
 		f.HostPort = endedPort
 		want(f, "is in use by a connection that has just ended")
 		f.HostPort = port(six)
-		want(f, "is in use by "+hostname(t)+by) // 0.0.0.0 too, where a handler takes both families
+		want(f, "is in use by "+hostname(t)+by) // 0.0.0.0 too, if a handler uses both families
 		f.HostPort = port(idle)
 		want(f, "is in use by "+hostname(t)+by)
 	}

@@ -23,7 +23,7 @@ func setup(flags ...string) Setup {
 	}
 }
 
-// bundle makes a bundle whose config.json has that text.
+// bundle makes a bundle with this text as config.json.
 func bundle(t *testing.T, text string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -52,7 +52,7 @@ func apply(t *testing.T, dir string, s Setup) string {
 	return string(text)
 }
 
-// document is what a config.json says, with numbers as they were written.
+// document is the content of a config.json, with numbers as written.
 func document(t *testing.T, text string) map[string]any {
 	t.Helper()
 	dec := json.NewDecoder(strings.NewReader(text))
@@ -70,7 +70,7 @@ func hookCount(doc map[string]any, kind string) int {
 	return len(list)
 }
 
-// TestApply: what real tools wrote keeps everything but what is added, and doing it again
+// TestApply: files written by real tools keep everything but what is added, and applying again
 // changes nothing.
 func TestApply(t *testing.T) {
 	files, err := filepath.Glob("testdata/config/*.json")
@@ -99,7 +99,7 @@ func TestApply(t *testing.T) {
 			if d := cmp.Diff(before, doc); d != "" {
 				t.Errorf("the rest: -before +after:\n%s", d)
 			}
-			// Line by line, nothing that was there has gone, but for a comma more.
+			// Line by line, nothing is removed, except that a comma is added.
 			left := once
 			if strings.Count(string(data), "\n") == 1 {
 				left = string(data) // no lines to compare
@@ -114,7 +114,7 @@ func TestApply(t *testing.T) {
 			if again := apply(t, dir, setup("--publish=8080:80")); again != once {
 				t.Errorf("the second time changed something: %s", cmp.Diff(once, again))
 			}
-			// Other flags take the place of the old ones.
+			// Other flags replace the old ones.
 			other := document(t, apply(t, dir, setup("--publish=9090:90")))
 			if hookCount(other, CreateRuntime) != hookCount(document(t, once), CreateRuntime) {
 				t.Errorf("hooks: %v", other["hooks"])
@@ -290,7 +290,7 @@ func TestOpenBundleRefusals(t *testing.T) {
 	}
 }
 
-// FuzzConfig: whatever is in a config.json, editing keeps it valid and all else as it was, and is done once.
+// FuzzConfig: editing any config.json keeps it valid and everything else unchanged, and is idempotent.
 func FuzzConfig(f *testing.F) {
 	f.Add([]byte(`{}`))
 	f.Add([]byte("{\n\t\"linux\": {\n\t},\n\t\"mounts\": [ ]\n}\n"))

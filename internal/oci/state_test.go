@@ -17,7 +17,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
-// testdata/state holds what runc 1.1.5 and crun 1.8.1 gave to hooks.
+// testdata/state has states that runc 1.1.5 and crun 1.8.1 passed to hooks.
 func TestParseState(t *testing.T) {
 	for file, want := range map[string]specs.State{
 		"runc-createRuntime.json": {Version: "1.0.2-dev", ID: "t1", Status: "creating", Pid: 13516, Bundle: "/tmp/bundle"},
@@ -86,7 +86,7 @@ func TestReadStateBounds(t *testing.T) {
 }
 
 func TestInstanceName(t *testing.T) {
-	long := strings.Repeat("0123456789abcdef", 4) // as Docker's and Podman's ids
+	long := strings.Repeat("0123456789abcdef", 4) // like Docker's and Podman's ids
 	for _, c := range []struct{ id, want string }{
 		{"web", "web"},
 		{long, long},

@@ -40,7 +40,7 @@ func TestAnnotationOptions(t *testing.T) {
 	}
 }
 
-// TestAnnotationPrecedence: above the environment, below Podman's strings and plain flags.
+// TestAnnotationPrecedence: annotations override the environment; Podman's strings and plain flags override annotations.
 func TestAnnotationPrecedence(t *testing.T) {
 	w := newWorld(t).env("SLIRPCTL_MTU=1300", "SLIRPCTL_TAP_NAME=env0").annotate(AnnotationOptions, "mtu=1400,cidr=10.9.0.0/24,tap-name=ann0")
 	m := w.mustLoad("-o", "cidr=10.8.0.0/24", "--tap-name=flag0")
@@ -85,7 +85,7 @@ func TestAnnotationPublish(t *testing.T) {
 	}
 }
 
-// TestAttackAnnotations: whoever writes annotations gets no hold of the host.
+// TestAttackAnnotations: the author of annotations gets no access to the host.
 func TestAttackAnnotations(t *testing.T) {
 	for _, c := range []struct{ annotation, text, want, hint string }{
 		{AnnotationOptions, "allow_host_loopback=true", "opens the host's own services", "hook's args"},
@@ -122,18 +122,18 @@ func TestAttackAnnotations(t *testing.T) {
 			}
 		})
 	}
-	// Each key is either allowed or has its reason.
+	// Each key is either allowed or has a reason for its refusal.
 	for _, k := range table {
 		if k.Scope == ScopeUp && k.Name != "publish" && annotationKey(k) == (annotationRefusals[k.Name] != "") {
 			t.Errorf("%s: neither allowed nor refused", k.Name)
 		}
 	}
-	// Somebody else's annotations are none of ours.
+	// Annotations of other programs are ignored.
 	newWorld(t).annotate("io.slirpctlx.publish", "x", "org.example", "y").mustLoad()
 }
 
-// TestAttackAnnotatedPorts: annotations publish few ports, unprivileged ones, and only those of the
-// hook's --annotation-ports, whoever runs the hook and however they are written.
+// TestAttackAnnotatedPorts: annotations publish few ports, only unprivileged ones, and only those of the
+// hook's --annotation-ports, for any user of the hook and in any spelling.
 func TestAttackAnnotatedPorts(t *testing.T) {
 	everything := strings.Repeat("127.0.0.1:1025-65535:1025-65535/tcp,udp,", 1000)
 	for _, c := range []struct{ text, ports, want string }{
@@ -181,7 +181,7 @@ func TestAttackAnnotatedPorts(t *testing.T) {
 	}
 }
 
-// published is what is published, or the error.
+// published returns the published ports, or the error.
 func published(m Merged, err error) string {
 	if err != nil {
 		return err.Error()

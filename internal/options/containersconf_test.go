@@ -15,7 +15,7 @@ func TestContainersConfIsReadOnlyOnRequest(t *testing.T) {
 	w.env("SLIRPCTL_CONTAINERS_CONF=false").mustLoad()
 }
 
-// The search order is Podman's: each file here hides the ones before it.
+// The search order is Podman's: each file here overrides the ones before it.
 func TestContainersConfOrder(t *testing.T) {
 	w := newWorld(t).env("SLIRPCTL_CONTAINERS_CONF=true")
 	for i, path := range []string{
@@ -76,7 +76,7 @@ func TestContainersConfAppend(t *testing.T) {
 	}
 }
 
-// TestContainersConfNoPivotRoot: Podman leaves the sandbox out then; so do we, with a warning.
+// TestContainersConfNoPivotRoot: Podman then omits the sandbox; slirpctl does too, with a warning.
 func TestContainersConfNoPivotRoot(t *testing.T) {
 	w := newWorld(t).env("SLIRPCTL_CONTAINERS_CONF=/c.conf").file("/c.conf", "[engine]\nno_pivot_root = true\n")
 	warned := []string{"/c.conf: no_pivot_root: slirp4netns runs without its sandbox"}
@@ -95,7 +95,7 @@ func TestContainersConfNoPivotRoot(t *testing.T) {
 	}
 }
 
-// TestContainersConfHelperBinaries: slirp4netns is looked for in helper_binaries_dir, unless
+// TestContainersConfHelperBinaries: slirp4netns is searched in helper_binaries_dir, unless
 // network_cmd_path names it.
 func TestContainersConfHelperBinaries(t *testing.T) {
 	w := newWorld(t).env("SLIRPCTL_CONTAINERS_CONF=/c.conf").

@@ -101,7 +101,7 @@ func TestFileErrors(t *testing.T) {
 		w := newWorld(t).file("/c."+tc.file, tc.content)
 		w.fails("/"+tc.want, tc.hint, "--config", "/c."+tc.file)
 	}
-	// The words are the decoders' own; the format and the line are named.
+	// The messages are the decoders' own; the format and the line are added.
 	for file, want := range map[string][]string{"yaml": {"/c.yaml: not YAML: ", "line 2"}, "toml": {"/c.toml:2: not TOML: "}} {
 		_, err := newWorld(t).file("/c."+file, "mtu = 1500\n[: = : :").load("--config", "/c."+file)
 		for _, part := range want {
@@ -139,10 +139,10 @@ func TestUnreadableFiles(t *testing.T) {
 	}
 	w.fails(userDir+"config.yaml: can't be read: is a named pipe", "")
 
-	// Something in the directory's place is the same as no directory.
+	// A file in place of the directory is the same as no directory.
 	newWorld(t).file("/etc/slirpctl", "").file("/home/me/.config", "").mustLoad()
 
-	// A link to nowhere was meant to be a file.
+	// A dangling link was meant to be a file.
 	w = newWorld(t).file(userDir+"x", "")
 	if err := os.Symlink("gone", filepath.Join(w.src.Root, userDir, "config.yaml")); err != nil {
 		t.Fatal(err)

@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// sound is what holds for every input: an *Error of one line that names its source, or options within
-// their ranges that say the same when they are given again as flags.
+// sound checks what holds for every input: an *Error of one line that names its source, or options
+// within their ranges that have the same values when given again as flags.
 func sound(t *testing.T, m Merged, err error) {
 	t.Helper()
 	if err != nil {
@@ -105,7 +105,7 @@ func FuzzContainersConf(f *testing.F) {
 	})
 }
 
-// Every fuzz target has checked-in seeds beside the ones above.
+// Every fuzz target has checked-in seeds in addition to the ones above.
 func TestSeeds(t *testing.T) {
 	for _, target := range []string{"FuzzPodmanStrings", "FuzzConfigYAML", "FuzzConfigTOML", "FuzzConfigJSON", "FuzzContainersConf"} {
 		seeds, err := os.ReadDir(filepath.Join("testdata/fuzz", target))

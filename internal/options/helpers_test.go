@@ -56,7 +56,7 @@ func (w *world) mustLoad(args ...string) Merged {
 	return m
 }
 
-// fails wants an *Error with exactly this text and hint.
+// fails expects an *Error with exactly this text and hint.
 func (w *world) fails(wantText, wantHint string, args ...string) {
 	w.t.Helper()
 	_, err := w.load(args...)

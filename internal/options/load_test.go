@@ -16,8 +16,8 @@ import (
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
-// samples has two values that differ from each other and, where that is possible, from the default, for
-// every key. Source pairs are tested with both, so that neither order of values decides.
+// samples has two values for every key that differ from each other and, if possible, from the default.
+// Pairs of sources are tested with both, so that the order of values doesn't matter.
 var samples = map[string][2]string{
 	"name":                  {"web", "db-1"},
 	"detach":                {"true", "false"},
@@ -53,7 +53,7 @@ var samples = map[string][2]string{
 	"state-dir":             {"/run/a", "/run/b"},
 }
 
-// ways lists every source, the lowest first, and how key gets text from it.
+// ways lists every source, the lowest first, and how key is set in it.
 var ways = []struct {
 	name   string
 	has    func(k Key) bool
@@ -123,8 +123,8 @@ var ways = []struct {
 
 func inFiles(k Key) bool { return k.Scope != ScopeFlagOnly }
 
-// Every key, through every pair of sources that both know it, with both samples: the higher wins, also when
-// its value is the default.
+// Every key, in every pair of sources that support it, with both samples: the higher source wins, even
+// if its value is the default.
 func TestPrecedence(t *testing.T) {
 	pairs := 0
 	for _, k := range Keys() {
@@ -285,8 +285,8 @@ func TestEnvironment(t *testing.T) {
 	newWorld(t).env("SLIRPCTL_MTU=x").fails(`environment SLIRPCTL_MTU: "x": not a whole number`, "")
 }
 
-// TestUnknownVariables: what no key is named is a warning with the nearest key, never an error: people
-// name variables of their own so.
+// TestUnknownVariables: a variable that names no key is a warning with the nearest key, never an error,
+// because users have variables of their own with such names.
 func TestUnknownVariables(t *testing.T) {
 	for variable, want := range map[string]string{
 		"SANDBX=true":     "unknown key; did you mean SLIRPCTL_SANDBOX?",
@@ -317,7 +317,7 @@ func TestUnknownVariables(t *testing.T) {
 	}
 }
 
-// TestDryRunIsAKey like every other flag.
+// TestDryRunIsAKey: dry-run is a key like every other flag.
 func TestDryRunIsAKey(t *testing.T) {
 	if m := newWorld(t).env("SLIRPCTL_DRY_RUN=true").mustLoad(); !m.DryRun {
 		t.Error("the variable is ignored")
@@ -331,8 +331,8 @@ func TestDryRunIsAKey(t *testing.T) {
 	newWorld(t).env("SLIRPCTL_DRY_RUN=yes").fails(`environment SLIRPCTL_DRY_RUN: "yes": neither true nor false`, "")
 }
 
-// TestPipeIsReadOnce: what has been read is gone from a pipe, and a second Load of the same
-// sources (a container's, after its annotations are known) says the same.
+// TestPipeIsReadOnce: a pipe can be read only once, and a second Load of the same sources (for a
+// container, after its annotations are known) has the same result.
 func TestPipeIsReadOnce(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -358,7 +358,7 @@ func TestPipeIsReadOnce(t *testing.T) {
 	}
 }
 
-// A command with flags of its own kind, or none, still gets the rest.
+// A command with other flags of its own, or none, still gets the rest.
 func TestForeignFlagSet(t *testing.T) {
 	w := newWorld(t).env("SLIRPCTL_LOG_FORMAT=json").file("/c.yaml", "mtu: 1400")
 	fs := pflag.NewFlagSet("list", pflag.ContinueOnError)

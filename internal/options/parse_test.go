@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Values that are refused whatever their source, each by its flag.
+// Values that every source refuses, each tested by its flag.
 func TestBadValues(t *testing.T) {
 	for _, tc := range []struct{ flag, text, want, hint string }{
 		{"name", ".x", `".x": does not begin with a letter or digit`, ""},
@@ -58,7 +58,7 @@ func TestBadValues(t *testing.T) {
 	newWorld(t).fails(`flag --exit-fd: "3": also the file descriptor of ready-fd, which is closed when ready`, "", "--ready-fd=3", "--exit-fd=3")
 }
 
-// A spec or network is refused in the words of its own package.
+// A refused spec or network has the message of its own package.
 func TestBorrowedErrors(t *testing.T) {
 	for _, tc := range []struct{ flag, text, in string }{
 		{"publish", "8080:80:90:100:5", "flag --publish: "},
@@ -73,7 +73,7 @@ func TestBorrowedErrors(t *testing.T) {
 	}
 }
 
-// A lower source's bad value is refused even where a higher one hides it.
+// An invalid value in a lower source is an error even if a higher one overrides it.
 func TestHiddenBadValue(t *testing.T) {
 	newWorld(t).file("/etc/slirpctl/config.yaml", "mtu: 5").
 		fails(`/etc/slirpctl/config.yaml:1: mtu: "5": less than 68`, "", "--mtu=1500")

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// The options of Podman's table, line by line: what it took is taken, with the same meaning.
+// The options of Podman's table, line by line: what Podman accepted is accepted, with the same meaning.
 func TestPodmanOptions(t *testing.T) {
 	for _, tc := range []struct {
 		name string

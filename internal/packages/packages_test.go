@@ -51,7 +51,7 @@ const (
 
 var arches = []string{"amd64", "arm64"}
 
-// makePackages is `make packages` in a copy of the checkout, with another umask and time zone each time.
+// makePackages runs `make packages` in a copy of the checkout, with another umask and time zone each time.
 func makePackages(t *testing.T, checkout, umask, zone string) (dist string) {
 	t.Helper()
 	script := fmt.Sprintf("umask %s; TZ=%s exec make -s packages VERSION=%s SOURCE_DATE_EPOCH=1700000000", umask, zone, version)
@@ -59,7 +59,7 @@ func makePackages(t *testing.T, checkout, umask, zone string) (dist string) {
 	return filepath.Join(checkout, "dist")
 }
 
-// copyCheckout copies what somebody wrote to another place, new times included.
+// copyCheckout copies the source files to another place, with new times.
 func copyCheckout(t *testing.T, root string) string {
 	t.Helper()
 	to := t.TempDir()
@@ -96,7 +96,7 @@ func copyCheckout(t *testing.T, root string) string {
 	return to
 }
 
-// TestPackages makes all packages twice, from two places, and looks at every one of them.
+// TestPackages builds all packages twice, in two places, and checks each.
 func TestPackages(t *testing.T) {
 	need(t, "make", "dpkg", "dpkg-deb", "rpm", "qemu-aarch64-static", "sha256sum")
 	root, err := filepath.Abs("../..")
@@ -128,7 +128,7 @@ func TestPackages(t *testing.T) {
 	t.Run("deb", func(t *testing.T) { checkInstall(t, filepath.Join(dist, base+"amd64.deb")) })
 }
 
-// mustHave are files that every package has.
+// mustHave are files that every package contains.
 var mustHave = []string{
 	"bin/slirpctl", "share/man/man1/slirpctl.1.gz", "share/man/man1/slirpctl-up.1.gz", "share/man/man5/slirpctl.conf.5.gz",
 	"share/bash-completion/completions/slirpctl", "share/fish/vendor_completions.d/slirpctl.fish",
@@ -219,7 +219,7 @@ func checkSBOM(t *testing.T, path, program string) {
 	}
 }
 
-// checkInstall installs the deb into a directory, runs what came, and removes it without a trace.
+// checkInstall installs the deb into a directory, runs the program, and removes the package without a trace.
 func checkInstall(t *testing.T, deb string) {
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") != "" {
@@ -237,7 +237,7 @@ func checkInstall(t *testing.T, deb string) {
 		t.Fatal(err)
 	}
 	dpkg := func(args ...string) string {
-		// slirp4netns is in the machine, not in that directory.
+		// slirp4netns is installed on the machine, not in that directory.
 		return output(t, root, append([]string{"dpkg", "--root=" + root, "--force-depends", "--log=/dev/null"}, args...)...)
 	}
 	dpkg("-i", deb)

@@ -7,12 +7,12 @@ import (
 	"testing"
 )
 
-// Both states of what the kernel can be asked, in worlds made for the purpose.
+// Both results of the kernel's checks, in environments made for the purpose.
 func TestChecksInMadeWorlds(t *testing.T) {
 	const devNet = `unshare -m sh -euc 'mount -t tmpfs x /dev/net; %s' x`
 	userDevNet := strings.Replace(devNet, "unshare -m", "unshare -Urm", 1)
 	in := func(world, do string) string { return strings.Replace(world, "%s", do, 1) }
-	// A root without /tmp, which the sandbox can't be made in.
+	// A root without /tmp, where the sandbox can't be made.
 	const noTmp = `exec unshare -Urm sh -euc '
 		mount -t tmpfs x /mnt; cd /mnt; mkdir old
 		for d in bin sbin lib lib64 usr dev proc etc run; do
@@ -23,7 +23,7 @@ func TestChecksInMadeWorlds(t *testing.T) {
 		pivot_root . old; umount -l /old; exec $PROBE'`
 	for _, tc := range []struct {
 		name, check, script string
-		root                bool // only root can make this world
+		root                bool // only root can make this environment
 		status              Status
 		reason, remedy      string // parts
 	}{
@@ -97,7 +97,7 @@ func TestChecksInMadeWorlds(t *testing.T) {
 	}
 }
 
-// ranges is a world in which nobody has ranges.
+// ranges is an environment in which no user has ranges.
 func ranges(do string) string {
 	return `exec unshare -m sh -euc 'mount -t tmpfs x /mnt; echo nobody:200000:65536 >/mnt/ids
 		mount --bind /mnt/ids /etc/subuid; mount --bind /mnt/ids /etc/subgid; ` + do + `'`
@@ -105,7 +105,7 @@ func ranges(do string) string {
 
 func TestRuntimeDirectory(t *testing.T) {
 	dir := t.TempDir()
-	// t.TempDir can be long; a short one leaves the lengths to the test.
+	// t.TempDir can be long; a short one leaves the length to the test.
 	short, err := os.MkdirTemp("/tmp", "p-")
 	if err != nil {
 		t.Fatal(err)

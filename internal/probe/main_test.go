@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	askCheck = "PROBE_TEST_CHECK" // makes this binary print one check's result
+	askCheck = "PROBE_TEST_CHECK" // if set, this binary prints one check's result
 	askDir   = "PROBE_TEST_STATE_DIR"
 )
 
@@ -33,8 +33,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// ask runs a shell script that makes a world of its own (with unshare and the like) and then
-// has `exec $PROBE`, which runs one check there.
+// ask runs a shell script that makes an environment (with unshare and the like) and then has
+// `exec $PROBE`, which runs one check there.
 func ask(t *testing.T, check, script string, more ...string) Result {
 	t.Helper()
 	// Passed as a descriptor: another user could not walk to the path.
@@ -45,7 +45,7 @@ func ask(t *testing.T, check, script string, more ...string) Result {
 	defer self.Close()
 	cmd := exec.Command("sh", "-euc", script)
 	cmd.Env = append(os.Environ(), askCheck+"="+check, askDir+"=/run/slirpctl", "PROBE=/proc/self/fd/3", "LC_ALL=C",
-		"GORACE=atexit_sleep_ms=0") // else a second for each process
+		"GORACE=atexit_sleep_ms=0") // otherwise a second for each process
 	cmd.Env = append(cmd.Env, more...)
 	cmd.Dir = "/"
 	cmd.ExtraFiles = []*os.File{self}
@@ -64,7 +64,7 @@ func ask(t *testing.T, check, script string, more ...string) Result {
 	return r
 }
 
-// needRoot is for worlds that only root can make.
+// needRoot is for environments that only root can make.
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -72,7 +72,7 @@ func needRoot(t *testing.T) {
 	}
 }
 
-// needUserns is for worlds in a user namespace.
+// needUserns is for environments in a user namespace.
 func needUserns(t *testing.T) {
 	t.Helper()
 	if out, err := exec.Command("unshare", "-Urmn", "true").CombinedOutput(); err != nil {
@@ -88,11 +88,11 @@ func missing(t *testing.T, what string) {
 	t.Skip(what)
 }
 
-// asNobody is a shell prefix that gives up root for good.
+// asNobody is a shell prefix that drops root permanently.
 const asNobody = "setpriv --reuid=65534 --regid=65534 --clear-groups "
 
-// asUser is a shell prefix that makes a user namespace whose uid is not 0, with all
-// capabilities kept, for this test's user or, as root, for nobody.
+// asUser is a shell prefix that makes a user namespace whose uid is not 0, keeping all
+// capabilities, for this test's user or, as root, for nobody.
 func asUser() string {
 	prefix := "unshare --user --map-current-user --keep-caps "
 	if os.Geteuid() == 0 {
@@ -101,5 +101,5 @@ func asUser() string {
 	return prefix
 }
 
-// dropCaps is a shell prefix that gives all capabilities up.
+// dropCaps is a shell prefix that drops all capabilities.
 const dropCaps = "setpriv --ambient-caps=-all --inh-caps=-all "

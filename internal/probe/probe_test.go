@@ -81,7 +81,7 @@ func TestHostWithNothing(t *testing.T) {
 	env.TryChild = func(context.Context, ChildKind) (Trial, error) { return Trial{}, unix.ENOSYS }
 	env.TryCalls = func(context.Context) ([]Denied, error) { return nil, unix.ENOSYS }
 	for _, r := range Host(t.Context(), env) {
-		if r.Reason == "" || r.Status == OK && r.Name != "proc" { // which is really there
+		if r.Reason == "" || r.Status == OK && r.Name != "proc" { // which exists on the real host
 			t.Errorf("%+v", r)
 		}
 	}
@@ -106,7 +106,7 @@ func TestRunSurvivesAPanic(t *testing.T) {
 	}
 }
 
-// What this kernel can't be made to do.
+// Cases that this kernel can't be made to show.
 func TestChecksOnOtherHosts(t *testing.T) {
 	fails := func(errno error) func(*Env) {
 		return func(e *Env) {
@@ -343,7 +343,7 @@ func TestFollow(t *testing.T) {
 		b.old, _ = c.BreaksSandboxDNS(old)
 		b.fixed, _ = c.BreaksSandboxDNS(fixed)
 		b.odd, b.known = c.BreaksSandboxDNS(odd)
-		// The version was not asked for, but a feature shows that it is late enough.
+		// The version was not given, but a feature shows that it is recent enough.
 		if breaks, known := c.BreaksSandboxDNS(newer); tc.err == nil && (breaks != tc.broken.fixed || !known) {
 			t.Errorf("%q: broken %v, %v with 1.3.0's features", tc.to, breaks, known)
 		}

@@ -86,7 +86,7 @@ func TestSummary(t *testing.T) {
 	}
 }
 
-// A failed step of the self-test is what to fix, unless something else comes first.
+// A failed step of the self-test is the first thing to fix, unless a check has failed.
 func TestAddSelfTest(t *testing.T) {
 	steps := []Step{{Name: "a", Status: OK}, {Name: "b", Status: Unknown, Reason: "x"}, {Name: "c", Status: Failed, Reason: "because"}, {Name: "d", Status: Failed, Reason: "y"}}
 	for _, tc := range []struct {

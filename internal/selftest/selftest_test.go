@@ -15,7 +15,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/probe"
 )
 
-// What concerns one instance alone is not taken over; everything else is.
+// Options of a single instance are ignored; all others are used.
 func TestOptions(t *testing.T) {
 	mine := options.Options{
 		Name: "mine", Detach: true, PIDFile: "/pid", ReadyFD: 5, ExitFD: 6, MapUsers: true, PublishAuto: options.AutoPublish{HostIP: netip.IPv4Unspecified()}, IPv6: true,
@@ -67,7 +67,7 @@ func TestSteps(t *testing.T) {
 	}
 }
 
-// A step that failed is a plain failure, or this host can't do it.
+// A failed step is a plain failure, or this host can't do it.
 func TestStepError(t *testing.T) {
 	for _, tc := range []struct {
 		err  error
@@ -84,7 +84,7 @@ func TestStepError(t *testing.T) {
 	}
 }
 
-// Of an old slirp4netns nobody expects forwards.
+// Forwards are not expected of an old slirp4netns.
 func TestWithoutAPISocket(t *testing.T) {
 	tt := &test{cfg: Config{Binary: launcher.Binary{Features: launcher.ParseFeatures("-c, --configure\n")}}}
 	tt.slirp4netns(t.Context())

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// within is the deadline of exchanges that succeed; they don't come near it.
+// within is the deadline of exchanges that succeed; they take much less.
 func within(t *testing.T, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
@@ -34,7 +34,7 @@ func TestExchange(t *testing.T) {
 	}
 }
 
-// What comes back wrong, or not at all, is not taken for an answer.
+// A wrong reply, or none, is not accepted as an answer.
 func TestExchangeFails(t *testing.T) {
 	garbling, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -48,7 +48,7 @@ func TestExchangeFails(t *testing.T) {
 				return
 			}
 			got := make([]byte, streamSize)
-			_, _ = io.ReadFull(conn, got) // what is left unread would make the close a reset
+			_, _ = io.ReadFull(conn, got) // unread data would make the close a reset
 			got[0]++
 			_, _ = conn.Write(got)
 			_ = conn.Close()
@@ -74,7 +74,7 @@ func TestExchangeFails(t *testing.T) {
 	for _, tc := range []struct {
 		name, addr string
 		kind       kind
-		want       string // "no answer in time" takes the time that there is
+		want       string // "no answer in time" takes the whole time
 	}{
 		{"nobody listens", "127.0.0.1:1", tcp, "connection refused"},
 		{"garbled stream", garbling.Addr().String(), tcp, "other ones came back"},
@@ -98,14 +98,14 @@ func TestExchangeFails(t *testing.T) {
 			}
 		})
 	}
-	// A refusal is an answer, to who asks whether there is anybody.
+	// A refusal is an answer, for a check whether any server is there.
 	refusing := answering(func(b []byte) []byte { b = answer(b)[:dnsHeader]; b[3] |= 5; return b })
 	if err := exchange(within(t, time.Minute), anyDNS, refusing); err != nil {
 		t.Error(err)
 	}
 }
 
-// The end of the context ends an exchange whatever it waits for.
+// The end of the context ends an exchange at any point.
 func TestExchangeCancelled(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

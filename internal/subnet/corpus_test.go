@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// corpus returns networks, good and bad, for the comparison with slirp4netns: the edges of
-// every prefix length, every one-character slip in a good network, and odd spellings.
+// corpus returns networks, valid and invalid, for the comparison with slirp4netns: the edges of
+// every prefix length, every one-character error in a valid network, and unusual spellings.
 func corpus() []string {
 	var c []string
 	for bits := range 33 {
@@ -57,7 +57,7 @@ func corpus() []string {
 	return slices.Compact(c)
 }
 
-// highestHostBit returns the address of p with only its first host bit set, or p's own where
+// highestHostBit returns the address of p with only its highest host bit set, or p's own if
 // it has none.
 func highestHostBit(p netip.Prefix) netip.Addr {
 	if p.Bits() == 32 {

@@ -11,9 +11,9 @@ import (
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
-// accepted describes what slirp4netns takes, in another way than the package does: the
-// pattern that its binary holds, then a plain IPv4 address, 1 to 25 bits, no host bits.
-// zeroPadded says that the prefix length has a leading zero.
+// accepted describes what slirp4netns accepts, independently of the package: the pattern in its
+// binary, then a plain IPv4 address, 1 to 25 bits, no host bits. zeroPadded says that the prefix
+// length has a leading zero.
 func accepted(cidr string) (p netip.Prefix, zeroPadded, ok bool) {
 	m := regexp.MustCompile(`^(([0-9]{1,3}\.){3}[0-9]{1,3})/([0-9]{1,2})$`).FindStringSubmatch(cidr)
 	if m == nil {
@@ -31,7 +31,7 @@ func accepted(cidr string) (p netip.Prefix, zeroPadded, ok bool) {
 	return p, m[3][0] == '0', p.Masked() == p
 }
 
-// refusedOnPurpose reports whether p, which slirp4netns takes, has addresses that no interface can have.
+// refusedOnPurpose reports whether p, which slirp4netns accepts, has addresses that no interface can have.
 func refusedOnPurpose(p netip.Prefix) bool {
 	first := p.Addr().As4()[0]
 	return first == 0 || first == 127 || first >= 224 && first < 240
@@ -42,7 +42,7 @@ func FuzzParse(f *testing.F) {
 		n, err := subnet.Parse(cidr)
 		want, zeroPadded, ok := accepted(cidr)
 		if ok && (zeroPadded || refusedOnPurpose(want)) {
-			ok = false // the allowed differences
+			ok = false // the intended differences
 		}
 		if (err == nil) != ok {
 			t.Fatalf("Parse(%q): got %v, %v; want acceptance %v", cidr, n, err, ok)

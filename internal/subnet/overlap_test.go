@@ -24,7 +24,7 @@ func TestOverlaps(t *testing.T) {
 		{"10.0.2.0/24", "192.168.0.0/16 10.0.2.0/24 10.0.2.128/25", "10.0.2.0/24 10.0.2.128/25"},
 		{"10.0.2.0/24", "10.0.2.77/32", "10.0.2.77/32"},
 		{"10.0.2.0/24", "10.0.0.0/8", "10.0.0.0/8"},
-		// Default routes in all their forms, and another family, are no clash.
+		// Default routes in all their forms, and another family, don't overlap.
 		{"10.0.2.0/24", "0.0.0.0/0 0.0.0.0/1 8.0.0.0/7 ::/0 fd00::/64", ""},
 		{"128.0.0.0/1", "192.168.1.0/24", "192.168.1.0/24"},
 	} {

@@ -22,23 +22,22 @@ import (
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
-// How the real slirp4netns is made to tell its addresses, and to end, within a few
-// milliseconds: it prints them when it has got its packet device, just before it enters its
-// main loop, and the main loop ends at once because its exit fd has been hung up from the
-// start.
+// An oracle returns what slirp4netns prints about cidr, and false if it refuses it.
+//
+// The real slirp4netns can be made to print its addresses and exit within a few milliseconds: it
+// prints them when it has its packet device, just before its main loop, which ends at once
+// because its exit fd was hung up from the start.
 //
 //   - With --target-type=bess (since 1.2.0) the packet device is a UNIX socket that the test
 //     connects to. That needs no namespace, no /dev/net/tun and no privileges.
-//   - Otherwise it is a tap in a throw-away user and network namespace, which needs the right
+//   - Otherwise it is a tap in a temporary user and network namespace, which needs the right
 //     to make one and a /dev/net/tun that the caller can open. It takes 17 ms instead of 3.
-//
-// An oracle returns what slirp4netns prints about cidr, and false if it refuses it.
 type oracle func(t *testing.T, cidr string) (stdout string, ok bool)
 
-// testTimeout bounds one run of slirp4netns. It is generous: nothing is measured by it.
+// testTimeout bounds one run of slirp4netns. It is generous, and not a measurement.
 const testTimeout = 30 * time.Second
 
-// lacking ends the test because the machine lacks something: in CI that is a failure.
+// lacking ends the test because the machine lacks something; in CI that is a failure.
 func lacking(t *testing.T, format string, a ...any) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
@@ -78,13 +77,13 @@ func slirp4netns(ctx context.Context, path string, exit *os.File, args ...string
 	stdout, stderr = new(bytes.Buffer), new(bytes.Buffer)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.ExtraFiles = []*os.File{exit}
-	// It forks: where it has to be killed, its child is too.
+	// It forks: if it has to be killed, so does its child.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	return cmd, stdout, stderr
 }
 
-// verdict tells a refusal of the CIDR from every other failure, which ends the test.
+// verdict distinguishes a refusal of the CIDR from every other failure, which ends the test.
 func verdict(t *testing.T, cidr, stdout, stderr string, err error) (string, bool) {
 	t.Helper()
 	if err == nil {
@@ -104,7 +103,7 @@ func verdict(t *testing.T, cidr, stdout, stderr string, err error) (string, bool
 
 func bessOracle(t *testing.T, path string) oracle {
 	exit := hungUp(t)
-	// Not t.TempDir: the path of a socket is short, the names of tests aren't.
+	// Not t.TempDir: a socket's path must be short, and names of tests are long.
 	dir, err := os.MkdirTemp("", "subnet")
 	if err != nil {
 		t.Fatal(err)
@@ -123,8 +122,7 @@ func bessOracle(t *testing.T, path string) oracle {
 		go func() {
 			defer close(connected)
 			for ctx.Err() == nil {
-				// It listens when it has found the CIDR good, and if it hasn't, it ends, which
-				// ends this too.
+				// It listens if it accepts the CIDR, and otherwise exits, which ends this loop too.
 				if c, err := net.Dial("unixpacket", socket); err == nil {
 					connected <- c
 					return
@@ -153,8 +151,8 @@ func tapOracle(t *testing.T, path string) oracle {
 	}
 }
 
-// newNamespace returns the PID of a process that holds a user and network namespace of its
-// own until the test ends.
+// newNamespace returns the PID of a process that holds a user and network namespace until the
+// test ends.
 func newNamespace(t *testing.T) int {
 	t.Helper()
 	tun, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
@@ -187,7 +185,7 @@ func newNamespace(t *testing.T) int {
 
 var printedLine = regexp.MustCompile(`(?m)^\* ([A-Za-z ]+): +(\S+)$`)
 
-// compare asks both sides about cidr, and returns whether slirp4netns accepts it.
+// compare asks both about cidr, and returns whether slirp4netns accepts it.
 func compare(t *testing.T, o oracle, cidr string) bool {
 	t.Helper()
 	n, err := subnet.Parse(cidr)
@@ -200,7 +198,7 @@ func compare(t *testing.T, o oracle, cidr string) bool {
 	case !ok:
 		return false
 	case err != nil && (zeroPadded || p.IsValid() && refusedOnPurpose(p)):
-		return true // the allowed differences
+		return true // the intended differences
 	case err != nil:
 		t.Errorf("%q: slirp4netns accepts it, Parse says: %v", cidr, err)
 		return true
@@ -220,8 +218,8 @@ func compare(t *testing.T, o oracle, cidr string) bool {
 	return true
 }
 
-// TestAgainstSlirp4netns holds Parse and the addresses to the installed binary over more than
-// 500 networks. It runs as root and as an ordinary user; see oracle for what it needs.
+// TestAgainstSlirp4netns compares Parse and the addresses with the installed binary for more than
+// 500 networks. It runs as root and as an ordinary user; see oracle for its requirements.
 func TestAgainstSlirp4netns(t *testing.T) {
 	path, help := findSlirp4netns(t)
 	ask := tapOracle
@@ -245,8 +243,8 @@ func TestAgainstSlirp4netns(t *testing.T) {
 	}
 }
 
-// TestAgainstSlirp4netnsTap asks through a real tap about a few networks, so that the quick
-// way above is known to give the same answers. It needs a /dev/net/tun that can be opened.
+// TestAgainstSlirp4netnsTap checks a few networks with a real tap, to show that the faster way
+// above gives the same results. It needs a /dev/net/tun that can be opened.
 func TestAgainstSlirp4netnsTap(t *testing.T) {
 	path, _ := findSlirp4netns(t)
 	o := tapOracle(t, path)

@@ -79,7 +79,7 @@ func TestZeroNetwork(t *testing.T) {
 
 func TestParseErrors(t *testing.T) {
 	for _, tc := range []struct {
-		cidr, reason, meant string // meant is "" where nothing is proposed
+		cidr, reason, meant string // meant is "" if nothing is proposed
 	}{
 		{"", "empty", ""},
 		{" ", "white space is not allowed", ""},

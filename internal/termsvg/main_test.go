@@ -24,7 +24,7 @@ func TestRender(t *testing.T) {
 	if strings.Contains(svg, "\x1b") {
 		t.Error("a control sequence is left")
 	}
-	// A viewer that plays no animation shows everything, with its columns.
+	// A viewer without animation shows everything, with its columns.
 	if still, _, _ := strings.Cut(svg, "@keyframes"); strings.Contains(still, "opacity") || !strings.Contains(still, `xml:space="preserve"`) {
 		t.Errorf("a still picture is empty, or its columns are gone:\n%s", still)
 	}
@@ -43,7 +43,7 @@ func wellFormed(t *testing.T, svg string) {
 	}
 }
 
-// TestPicture: the picture that is checked in shows the session that is checked in.
+// TestPicture: the checked-in picture shows the checked-in session.
 func TestPicture(t *testing.T) {
 	svg, err := os.ReadFile("../../docs/demo.svg")
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 
 var guest = netip.MustParseAddr("10.0.2.100")
 
-// manager keeps forwards without opening anything.
+// manager keeps a list of forwards without opening anything.
 type manager struct {
 	list   []hostfwd.Status
 	lastID int
@@ -66,7 +66,7 @@ func (m *manager) String() string {
 	return strings.TrimSpace(b.String())
 }
 
-// inside is what listens inside, as "tcp 0.0.0.0:80".
+// inside has the sockets that listen inside, such as "tcp 0.0.0.0:80".
 type inside []hostfwd.Socket
 
 func (in *inside) set(lines ...string) {
@@ -77,7 +77,7 @@ func (in *inside) set(lines ...string) {
 	}
 }
 
-// follow returns a Follower of in whose forwards are m's.
+// follow returns a Follower of in that adds its forwards to m.
 func follow(m *manager, in *inside, hostIP string) *Follower {
 	return New(Config{
 		Manager: m, HostIP: netip.MustParseAddr(hostIP), Max: 1000,
@@ -123,7 +123,7 @@ func TestFollow(t *testing.T) {
 	look("1=0.0.0.0:80:10.0.2.100:80/tcp 2=0.0.0.0:53:10.0.2.100:53/udp")
 	look("1=0.0.0.0:80:10.0.2.100:80/tcp 2=0.0.0.0:53:10.0.2.100:53/udp")
 
-	// What reaches most counts, in whatever order; what was local stays local.
+	// The socket with the most addresses counts, in any order; a local one stays local.
 	in.set("tcp 127.0.0.1:80")
 	look("3=127.0.0.1:80:127.0.0.1:80/tcp")
 	in.set("tcp 127.0.0.1:80", "tcp 172.17.0.1:80")
@@ -131,7 +131,7 @@ func TestFollow(t *testing.T) {
 	in.set("tcp 172.17.0.1:80", "tcp 0.0.0.0:80", "tcp 127.0.0.1:80")
 	look("5=0.0.0.0:80:10.0.2.100:80/tcp")
 
-	// By hand wins, on the guest's side and on the host's.
+	// The user's forwards win, on the guest's side and on the host's.
 	m.list = append(m.list, hostfwd.Status{ID: 100, Forward: hostfwd.Forward{Proto: hostfwd.TCP, HostPort: 8080, GuestIP: guest, GuestPort: 80}})
 	look("100=8080:10.0.2.100:80/tcp")
 	in.set("tcp 0.0.0.0:8080")
@@ -139,7 +139,7 @@ func TestFollow(t *testing.T) {
 	m.list = nil
 	look("6=0.0.0.0:8080:10.0.2.100:8080/tcp")
 
-	// Removed by hand: not again until the program stops and starts.
+	// Removed by the user: not forwarded again until the program stops and starts.
 	m.list = nil
 	look("")
 	in.set()
@@ -150,7 +150,7 @@ func TestFollow(t *testing.T) {
 	in.set()
 	look("")
 
-	// Refused: said once, tried again after a while; the others are there.
+	// Refused: logged once, tried again after a while; the others are forwarded.
 	refused = errors.New("taken")
 	for range 3 {
 		in.set()
@@ -176,8 +176,8 @@ func TestFollow(t *testing.T) {
 	look("13=0.0.0.0:21:10.0.2.100:21/tcp 14=0.0.0.0:23:10.0.2.100:23/tcp 15=0.0.0.0:22:10.0.2.100:22/tcp")
 }
 
-// What listens on the namespace's loopback only is forwarded from the host's, also where another
-// address was asked for.
+// A socket on the namespace's loopback only is forwarded from the host's, even if another
+// address is configured.
 func TestHostIP(t *testing.T) {
 	for hostIP, want := range map[string]string{
 		"127.0.0.1": "127.0.0.1 127.0.0.1", "0.0.0.0": "0.0.0.0 127.0.0.1", "192.0.2.1": "192.0.2.1 127.0.0.1", "::": ":: 127.0.0.1", "::1": "::1 ::1",
@@ -193,7 +193,7 @@ func TestHostIP(t *testing.T) {
 	}
 }
 
-// Hundreds of ports that open and close are a few changes, and a bounded log.
+// Hundreds of ports that open and close cause few changes, and a bounded log.
 func TestAttackManyPorts(t *testing.T) {
 	m, in := &manager{}, &inside{}
 	f := follow(m, in, "127.0.0.1")
@@ -230,7 +230,7 @@ func TestAttackManyPorts(t *testing.T) {
 	}
 }
 
-// A look that takes long is followed by a long pause.
+// A long poll is followed by a long pause.
 func TestRest(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	m, in := &manager{}, &inside{}

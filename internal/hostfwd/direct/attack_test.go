@@ -18,7 +18,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
-// logged collects what a handler says.
+// logged collects a handler's log.
 type logged struct {
 	mu    sync.Mutex
 	lines []string
@@ -30,7 +30,7 @@ func (l *logged) add(format string, args ...any) {
 	l.lines = append(l.lines, fmt.Sprintf(format, args...))
 }
 
-// count returns how many lines have text in them.
+// count returns how many lines contain text.
 func (l *logged) count(text string) (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -43,7 +43,7 @@ func (l *logged) count(text string) (n int) {
 }
 
 // TestAttackDescriptors: a flood on one forward gets no more than its share of the descriptors; another
-// forward works, those who wait are served when there is room, and the log says it once.
+// forward works, waiting clients are served when there is room, and the limit is logged once.
 func TestAttackDescriptors(t *testing.T) {
 	ns := newNetns(t)
 	guest := ns.listen(t, "10.0.2.100:0")
@@ -67,7 +67,7 @@ func TestAttackDescriptors(t *testing.T) {
 		say(t, c, "another forward works")
 		c.Close()
 	}
-	h.quota.most.Store(1 << 20) // relief
+	h.quota.most.Store(1 << 20) // raise the limit
 	for _, c := range flood {
 		say(t, c, "those who waited are served")
 	}
@@ -76,7 +76,7 @@ func TestAttackDescriptors(t *testing.T) {
 	}
 }
 
-// TestAttackDatagrams: clients of one UDP forward, however many, end no session of another.
+// TestAttackDatagrams: many clients of one UDP forward end no session of another.
 func TestAttackDatagrams(t *testing.T) {
 	ns := newNetns(t)
 	guest := ns.listenUDP(t, "10.0.2.100:0")
@@ -106,12 +106,12 @@ func TestAttackDatagrams(t *testing.T) {
 	if said.count("had to make room") == 0 {
 		t.Error("the log does not say that sessions were ended")
 	}
-	// Nor does a new client of the other forward, which the flooded one has to make room for.
+	// A new client of the other forward gets a session too, at the expense of the flooded one.
 	sayUDP(t, dialUDP(t, hostAddr(other)), []byte("new"))
 	if session(kept, "after") != first {
 		t.Error("the other forward's session was ended by a client of its own forward")
 	}
-	// The same by descriptors.
+	// The same for descriptors.
 	h.quota.most.Store(h.quota.used.Load() + 2)
 	for i := range 20 {
 		sayUDP(t, dialUDP(t, hostAddr(flooded)), []byte{byte(i)})
@@ -121,8 +121,8 @@ func TestAttackDatagrams(t *testing.T) {
 	}
 }
 
-// TestAttackSlowReaders: of answers that nobody reads, the kernel keeps no more than the share of
-// each connection.
+// TestAttackSlowReaders: the kernel buffers no more unread answers than the share of each
+// connection.
 func TestAttackSlowReaders(t *testing.T) {
 	ns := newNetns(t)
 	guest := ns.listen(t, "10.0.2.100:0")
@@ -150,7 +150,7 @@ func TestAttackSlowReaders(t *testing.T) {
 						}
 					}
 					total += n
-					// The pipes are bounded together, and a buffer may be over its limit by a segment.
+					// The pipes are bounded together, and a buffer may exceed its limit by a segment.
 					if most := int(memoryShare/c.order) + pipeSize + 4*pieceSize; c.order > freeConns && n > most {
 						worst = fmt.Sprintf("connection %d holds %d bytes, most is %d", c.order, n, most)
 					}
@@ -159,7 +159,7 @@ func TestAttackSlowReaders(t *testing.T) {
 		}
 		return total, worst
 	}
-	// All are stuck when nothing changes any more.
+	// All connections are stuck when nothing changes any more.
 	last := -1
 	eventually(t, "nothing moves any more", func() bool {
 		time.Sleep(50 * time.Millisecond)
@@ -184,7 +184,7 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
-// inKernel is what a socket's buffers take, bytes (SO_MEMINFO, socket(7)).
+// inKernel returns what a socket's buffers use, bytes (SO_MEMINFO, socket(7)).
 func inKernel(t testing.TB, fd int) int {
 	const rmemAlloc, wmemQueued = 0, 5
 	var info [9]uint32
@@ -195,7 +195,7 @@ func inKernel(t testing.TB, fd int) int {
 	return int(info[rmemAlloc] + info[wmemQueued])
 }
 
-// TestTurns: one job of a forward is done while another has thousands.
+// TestTurns: a forward's single job is done while another has thousands.
 func TestTurns(t *testing.T) {
 	l := &loop{}
 	var crowd, alone lane
@@ -226,7 +226,7 @@ func (j *countedJob) work(*loop) (int, bool) {
 	return 1, false
 }
 
-// TestShortage: a namespace that can give few sockets at once gives those.
+// TestShortage: a namespace that can provide only a few sockets at once provides those.
 func TestShortage(t *testing.T) {
 	ns := newNetns(t)
 	guest := ns.listen(t, "10.0.2.100:0")
@@ -248,8 +248,8 @@ func (f *fewSockets) Sockets(ctx context.Context, family, typ, n int) ([]int, er
 	return f.testNetns.Sockets(ctx, family, typ, n)
 }
 
-// TestDialer: a guest that never answers holds up its own forward only, and a client that waits ends
-// with the handler.
+// TestDialer: a guest that never answers delays its own forward only, and a waiting client's connection
+// is closed with the handler.
 func TestDialer(t *testing.T) {
 	guest, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -302,7 +302,7 @@ func TestDialer(t *testing.T) {
 	if n := said.count("test: nothing listens on 127.0.0.1:2/tcp inside"); n != 1 {
 		t.Errorf("the log says %d times that nothing listens", n)
 	}
-	// The end of a forward is that of its connections here.
+	// Closing a forward closes its connections here.
 	c := dial(t, ln)
 	say(t, c, "open")
 	if err := ln.Close(); err != nil {

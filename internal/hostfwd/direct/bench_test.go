@@ -11,7 +11,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
-// BenchmarkOpen opens and closes 1,000 forwards an iteration.
+// BenchmarkOpen opens and closes 1,000 forwards in each iteration.
 func BenchmarkOpen(b *testing.B) {
 	h := newHandler(b, newNetns(b))
 	f := hostfwd.Forward{Proto: hostfwd.TCP, HostIP: netip.MustParseAddr("127.0.0.1"), GuestIP: guestIP, GuestPort: 80}
@@ -67,7 +67,7 @@ func fourBytes(addr string) error {
 		return err
 	}
 	defer c.Close()
-	// A reset leaves no port in TIME_WAIT, of which a long run would run out.
+	// A reset leaves no port in TIME_WAIT, so that a long run has enough ports.
 	_ = c.(*net.TCPConn).SetLinger(0)
 	p := []byte("ping")
 	if _, err := c.Write(p); err != nil {
@@ -77,7 +77,7 @@ func fourBytes(addr string) error {
 	return err
 }
 
-// BenchmarkRoundTrip is one byte there and back, with and without a forward between.
+// BenchmarkRoundTrip sends one byte there and back, with and without a forward.
 func BenchmarkRoundTrip(b *testing.B) {
 	ns := newNetns(b)
 	guest := ns.listen(b, "10.0.2.100:0")
@@ -112,7 +112,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 	}
 }
 
-// BenchmarkThroughput sends 128 KiB an iteration, one way.
+// BenchmarkThroughput sends 128 KiB in each iteration, one way.
 func BenchmarkThroughput(b *testing.B) {
 	for _, way := range []string{"in", "out"} {
 		b.Run(way, func(b *testing.B) {

@@ -20,7 +20,7 @@ func congestion(t *testing.T, fd int) string {
 	return name
 }
 
-// TestCongestion takes cubic for the algorithm to be replaced, because every kernel has it.
+// TestCongestion uses cubic as the algorithm to replace, because every kernel has it.
 func TestCongestion(t *testing.T) {
 	needRoot(t)
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -60,7 +60,7 @@ func TestCongestion(t *testing.T) {
 	}
 }
 
-// TestCongestionInUse looks at the listeners: BBR is gone, and comes back for clients elsewhere.
+// TestCongestionInUse checks that listeners don't use BBR, and restore it for clients elsewhere.
 func TestCongestionInUse(t *testing.T) {
 	ns := newNetns(t)
 	guest := ns.listen(t, "10.0.2.100:0")

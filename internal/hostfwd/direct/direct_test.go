@@ -13,11 +13,11 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
-// testTimeout bounds what should take no time at all; it is no measure.
+// testTimeout bounds waits that should be short; it is not a measurement.
 const testTimeout = time.Minute
 
-// newHandler returns a handler into ns; at the end of the test it is closed, and nothing of
-// it may be left.
+// newHandler returns a handler into ns; at the end of the test it is closed, and must leave
+// nothing behind.
 func newHandler(t testing.TB, ns *testNetns, change ...func(*Config)) *Handler {
 	t.Helper()
 	cfg := Config{Sockets: ns, Log: t.Logf}
@@ -34,8 +34,8 @@ func newHandler(t testing.TB, ns *testNetns, change ...func(*Config)) *Handler {
 	return h
 }
 
-// noneLeft fails when a goroutine of this package's loops or pools stays. Close waits until
-// they are over, but the scheduler may list one that is on its last instruction.
+// noneLeft fails if a goroutine of this package's loops or pools remains. Close waits for them,
+// but the scheduler may list one that is about to end.
 func noneLeft(t testing.TB) {
 	t.Helper()
 	eventually(t, "no goroutine of a loop or a pool is left", func() bool {
@@ -45,7 +45,7 @@ func noneLeft(t testing.TB) {
 	})
 }
 
-// open opens proto from 127.0.0.1 and a free port to where guest listens.
+// open opens a forward for proto from a free port of 127.0.0.1 to guest's address.
 func open(t testing.TB, h *Handler, proto hostfwd.Proto, guest net.Addr) hostfwd.Listener {
 	t.Helper()
 	return openAt(t, h, proto, "127.0.0.1", guest)
@@ -64,7 +64,7 @@ func openAt(t testing.TB, h *Handler, proto hostfwd.Proto, host string, guest ne
 	return ln
 }
 
-// hostAddr is where a client reaches ln.
+// hostAddr returns the address for clients of ln.
 func hostAddr(ln hostfwd.Listener) string {
 	f := ln.Forward()
 	return netip.AddrPortFrom(f.HostIP, f.HostPort).String()
@@ -88,7 +88,7 @@ func deadline(t testing.TB, c net.Conn) {
 	}
 }
 
-// eventually waits until ok says so.
+// eventually waits until ok returns true.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(testTimeout); !ok(); time.Sleep(2 * time.Millisecond) {
@@ -114,7 +114,7 @@ func TestNothingBeforeFirstForward(t *testing.T) {
 }
 
 // TestCloseLeavesNothing has connections, sessions, full pipes and waiting sockets in every
-// state, closes, and compares descriptors.
+// state, closes the handler, and compares descriptors.
 func TestCloseLeavesNothing(t *testing.T) {
 	ns := newNetns(t)
 	guest := ns.listen(t, "10.0.2.100:0")
@@ -143,7 +143,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		mine = append(mine, c, <-accepted)
-		if i%2 == 0 { // fill everything on the way: the guest does not read
+		if i%2 == 0 { // fill all buffers: the guest does not read
 			_ = c.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
 			_, _ = c.Write(make([]byte, 64<<20))
 		}

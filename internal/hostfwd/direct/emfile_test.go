@@ -12,7 +12,7 @@ import (
 )
 
 // TestOutOfDescriptors fills the descriptor table: connections that can't be accepted must
-// wait without the loop spinning, and be carried once there is room.
+// wait without the loop spinning, and be carried once descriptors are free.
 func TestOutOfDescriptors(t *testing.T) {
 	ns := newNetns(t)
 	guest := ns.listen(t, "10.0.2.100:0")
@@ -27,7 +27,7 @@ func TestOutOfDescriptors(t *testing.T) {
 		return !h.tcp4.filling && len(h.tcp4.free) > 0
 	})
 
-	// Made beforehand, connected when no descriptor is left.
+	// Created before, connected when no descriptor is left.
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +68,7 @@ func TestOutOfDescriptors(t *testing.T) {
 	eventually(t, "the listener is paused", func() (paused bool) {
 		for _, l := range h.loops {
 			l.do(func() {
-				if len(l.paused) > 0 { // which it is with pauses in between
+				if len(l.paused) > 0 { // paused from time to time
 					paused, ms = true, l.timeout()
 				}
 			})

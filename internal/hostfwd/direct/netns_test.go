@@ -15,11 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// guestIP is the address of the test's namespace; it also has 127.0.0.1 and ::1.
+// guestIP is the address of the test's namespace, which also has 127.0.0.1 and ::1.
 var guestIP = netip.MustParseAddr("10.0.2.100")
 
-// testNetns is a network namespace that lives on a thread of its own, which is thrown away at
-// the end. Sockets made by do belong to it.
+// testNetns is a network namespace on a thread of its own, which ends with the test. Sockets
+// made by do belong to it.
 type testNetns struct {
 	work  chan func()
 	asked atomic.Int32 // calls of Sockets
@@ -109,7 +109,7 @@ func (ns *testNetns) Sockets(_ context.Context, family, typ, n int) (fds []int, 
 	return fds, err
 }
 
-// listen listens inside on addr ("10.0.2.100:0"); the listener ends with the test.
+// listen listens inside on addr ("10.0.2.100:0"); the listener is closed at the end of the test.
 func (ns *testNetns) listen(t testing.TB, addr string) *net.TCPListener {
 	t.Helper()
 	var ln net.Listener
@@ -134,8 +134,8 @@ func (ns *testNetns) listenUDP(t testing.TB, addr string) *net.UDPConn {
 	return pc.(*net.UDPConn)
 }
 
-// newFDs lists descriptors that were not open before. Of those that were, an earlier test's may have
-// been closed since.
+// newFDs lists descriptors that were not open before. Those of earlier tests may have been closed
+// since.
 func newFDs(t testing.TB, before map[string]string) map[string]string {
 	t.Helper()
 	now := openFDs(t)
@@ -143,7 +143,7 @@ func newFDs(t testing.TB, before map[string]string) map[string]string {
 	return now
 }
 
-// openFDs lists this process's descriptors and what they are, for comparing.
+// openFDs lists this process's descriptors and their targets, for comparison.
 func openFDs(t testing.TB) map[string]string {
 	t.Helper()
 	dir, err := os.ReadDir("/proc/self/fd")

@@ -34,7 +34,7 @@ func TestHalfClose(t *testing.T) {
 			if got, err := io.ReadAll(b); string(got) != "question" || err != nil {
 				t.Fatalf("read %q, %v", got, err)
 			}
-			// The other way still works, for a while and in bulk.
+			// The other direction still works, for a while and in bulk.
 			answer := bytes.Repeat([]byte("answer "), 1<<20)
 			go func() {
 				_, _ = b.Write(answer)
@@ -47,7 +47,7 @@ func TestHalfClose(t *testing.T) {
 	}
 }
 
-// TestCloseAtOnce ends the client's side before the guest is connected.
+// TestCloseAtOnce closes the client's side before the guest is connected.
 func TestCloseAtOnce(t *testing.T) {
 	ns := newNetns(t)
 	guest := ns.listen(t, "10.0.2.100:0")
@@ -89,8 +89,8 @@ func TestReset(t *testing.T) {
 	}
 }
 
-// TestCutAnswer: what a server sends before it resets arrives, and so does the reset: a cut answer does
-// not look whole. The same from the client's side.
+// TestCutAnswer: data that a server sends before a reset arrives, and so does the reset, so that a cut
+// answer does not look complete. The same from the client's side.
 func TestCutAnswer(t *testing.T) {
 	for _, who := range []string{"client", "guest"} {
 		t.Run(who, func(t *testing.T) {
@@ -118,7 +118,7 @@ func TestCutAnswer(t *testing.T) {
 	}
 }
 
-// TestResetAfterHalfClose: a reset passes though the other direction has ended already.
+// TestResetAfterHalfClose: a reset is forwarded after the other direction has ended.
 func TestResetAfterHalfClose(t *testing.T) {
 	for _, who := range []string{"client", "guest"} {
 		t.Run(who, func(t *testing.T) {
@@ -143,7 +143,7 @@ func TestResetAfterHalfClose(t *testing.T) {
 	}
 }
 
-// TestResetPassesAReaderThatWaits: a reset does not wait until what was sent before is read.
+// TestResetPassesAReaderThatWaits: a reset does not wait until the data before it has been read.
 func TestResetPassesAReaderThatWaits(t *testing.T) {
 	for _, who := range []string{"client", "guest"} {
 		t.Run(who, func(t *testing.T) {
@@ -156,7 +156,7 @@ func TestResetPassesAReaderThatWaits(t *testing.T) {
 				a, b = b, a
 			}
 			_ = b.SetReadBuffer(4096)
-			_ = a.SetWriteDeadline(time.Now().Add(300 * time.Millisecond)) // everything on the way is full then
+			_ = a.SetWriteDeadline(time.Now().Add(300 * time.Millisecond)) // all buffers are full then
 			if n, err := io.Copy(onlyWriter{a}, zeros{}); !os.IsTimeout(err) {
 				t.Fatalf("%d bytes, %v", n, err)
 			}
@@ -170,7 +170,7 @@ func TestResetPassesAReaderThatWaits(t *testing.T) {
 	}
 }
 
-// TestNothingListens: the log says once where nothing listens, and again if that comes again.
+// TestNothingListens: it is logged once if nothing listens inside, and again if that recurs.
 func TestNothingListens(t *testing.T) {
 	ns := newNetns(t)
 	guest := ns.listen(t, "10.0.2.100:0")
@@ -206,7 +206,7 @@ func TestNothingListens(t *testing.T) {
 }
 
 // TestAnswerBeforeReset: a server that answers and closes without reading everything resets;
-// what it said still arrives.
+// its answer still arrives.
 func TestAnswerBeforeReset(t *testing.T) {
 	ns := newNetns(t)
 	guest := ns.listen(t, "10.0.2.100:0")
@@ -228,8 +228,7 @@ func TestAnswerBeforeReset(t *testing.T) {
 	}
 }
 
-// wantReset connects and wants the connection reset at once: on the first read, or in the
-// middle of connecting.
+// wantReset connects and expects a reset at once: on the first read, or while connecting.
 func wantReset(t testing.TB, ln hostfwd.Listener) {
 	t.Helper()
 	c, err := net.DialTimeout("tcp", hostAddr(ln), testTimeout)
@@ -269,7 +268,7 @@ func TestNoSockets(t *testing.T) {
 	say(t, dial(t, ln), "works again")
 }
 
-// TestSocketsAtTheEnd: that there are no sockets any more, because their maker has ended first, is not told.
+// TestSocketsAtTheEnd: it is not logged if there are no more sockets because their source has ended.
 func TestSocketsAtTheEnd(t *testing.T) {
 	for _, failure := range []error{ErrClosed, errors.New("another")} {
 		asked, told := make(chan struct{}, 64), make(chan struct{}, 64)
@@ -284,7 +283,7 @@ func TestSocketsAtTheEnd(t *testing.T) {
 			h.Close()
 			continue
 		}
-		wantReset(t, ln) // another attempt, which comes after what the first one has told
+		wantReset(t, ln) // a second attempt, so that the log of the first one is complete
 		<-asked
 		h.Close()
 		if len(told) > 0 {

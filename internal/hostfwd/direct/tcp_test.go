@@ -20,8 +20,8 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
-// echo answers every connection with what it sends. It does without splice(2), whose pipes Go would
-// keep until some later time.
+// echo answers every connection with what it receives. It does not use splice(2), whose pipes Go
+// would keep open for a while.
 func echo(ln net.Listener) {
 	go func() {
 		for {
@@ -49,7 +49,7 @@ func accept1(t testing.TB, ln *net.TCPListener) *net.TCPConn {
 	return c
 }
 
-// say sends text and wants it back.
+// say sends text and expects it back.
 func say(t testing.TB, c net.Conn, text string) {
 	t.Helper()
 	if _, err := io.WriteString(c, text); err != nil {
@@ -89,7 +89,7 @@ func TestTCPEcho(t *testing.T) {
 	}
 }
 
-// TestSixtyFourMiB sends random bytes both ways at once and compares checksums.
+// TestSixtyFourMiB sends random bytes both ways concurrently and compares checksums.
 func TestSixtyFourMiB(t *testing.T) {
 	const size = 64 << 20
 	ns := newNetns(t)
@@ -130,8 +130,8 @@ func TestSixtyFourMiB(t *testing.T) {
 
 type onlyWriter struct{ io.Writer }
 
-// TestMixedSizes goes back and forth between small pieces and bulk, with pauses in which the
-// bytes on the way must all arrive.
+// TestMixedSizes alternates between small pieces and bulk, with pauses in which all bytes must
+// arrive.
 func TestMixedSizes(t *testing.T) {
 	ns := newNetns(t)
 	guest := ns.listen(t, "10.0.2.100:0")
@@ -159,7 +159,7 @@ func TestMixedSizes(t *testing.T) {
 	}
 }
 
-// TestSlowAccept has more connections than the guest's backlog takes, all of which say
+// TestSlowAccept opens more connections than the guest's backlog holds, all of which send
 // something before the guest accepts the first.
 func TestSlowAccept(t *testing.T) {
 	ns := newNetns(t)
@@ -310,7 +310,7 @@ func TestPortTaken(t *testing.T) {
 	}
 }
 
-// TestFamilies: which of the host's loopback addresses a forward answers on.
+// TestFamilies checks on which of the host's loopback addresses a forward answers.
 func TestFamilies(t *testing.T) {
 	ns := newNetns(t)
 	guest := ns.listen(t, "10.0.2.100:0")

@@ -16,7 +16,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
-// udpEcho answers every datagram with itself and reports where each came from.
+// udpEcho echoes every datagram and reports its source.
 func udpEcho(pc *net.UDPConn) *sync.Map {
 	var from sync.Map
 	go func() {
@@ -46,7 +46,7 @@ func dialUDP(t testing.TB, addr string) *net.UDPConn {
 	return c.(*net.UDPConn)
 }
 
-// sayUDP sends p and wants it back.
+// sayUDP sends p and expects it back.
 func sayUDP(t testing.TB, c net.Conn, p []byte) {
 	t.Helper()
 	if _, err := c.Write(p); err != nil {
@@ -110,8 +110,8 @@ func TestUDPPortTaken(t *testing.T) {
 	}
 }
 
-// TestUDPBursts sends many datagrams of changing sizes at once from several clients, with
-// segmentation by the sender (UDP_SEGMENT) for some, and wants each back, in order.
+// TestUDPBursts sends many datagrams of changing sizes from several clients at once, some with
+// segmentation by the sender (UDP_SEGMENT), and expects each back, in order.
 func TestUDPBursts(t *testing.T) {
 	ns := newNetns(t)
 	guest := ns.listenUDP(t, "10.0.2.100:0")
@@ -178,7 +178,7 @@ func TestUDPBursts(t *testing.T) {
 	}
 }
 
-// TestUDPWithoutGSO is what a kernel or device that can't cut datagrams makes of it.
+// TestUDPWithoutGSO runs as if the kernel or device couldn't segment datagrams.
 func TestUDPWithoutGSO(t *testing.T) {
 	b, err := newBatch()
 	if err != nil {
@@ -221,7 +221,7 @@ func TestUDPWithoutGSO(t *testing.T) {
 			t.Errorf("gso became %v", gso)
 		}
 	}
-	// A message that was to be cut by the kernel goes out in pieces by hand.
+	// A message that the kernel should have segmented is sent in pieces.
 	if err := raw.Control(func(fd uintptr) {
 		gso := true
 		b.begin(int(fd), nil, nil, &gso)
@@ -258,8 +258,8 @@ func TestUDPSessionsExpire(t *testing.T) {
 	}
 }
 
-// TestUDPLateAnswer: an answer arrives however long the client has been silent, as long as the session
-// lives, and a client that goes on sending keeps it though the guest is silent.
+// TestUDPLateAnswer: an answer arrives no matter how long the client has been silent, as long as the
+// session exists, and a client that keeps sending keeps it even if the guest is silent.
 func TestUDPLateAnswer(t *testing.T) {
 	if DefaultUDPIdle < 2*time.Minute {
 		t.Errorf("sessions live for %s; RFC 4787 wants two minutes at least", DefaultUDPIdle)
@@ -270,7 +270,7 @@ func TestUDPLateAnswer(t *testing.T) {
 	const idle = 2 * time.Second
 	h := newHandler(t, ns, func(c *Config) { c.UDPIdle = idle })
 	ln := openAt(t, h, hostfwd.UDP, "0.0.0.0", guest.LocalAddr())
-	// From a second address of the host, where the answer must come from too.
+	// From a second address of the host, from which the answer must come too.
 	c := dialUDP(t, fmt.Sprintf("127.0.0.2:%d", ln.Forward().HostPort))
 	var from netip.AddrPort
 	buf := make([]byte, 10)
@@ -288,7 +288,7 @@ func TestUDPLateAnswer(t *testing.T) {
 		from = a
 	}
 	time.Sleep(idle / 2)
-	for _, p := range [][]byte{[]byte("late"), {}, []byte("!")} { // an empty datagram is one
+	for _, p := range [][]byte{[]byte("late"), {}, []byte("!")} { // empty datagrams count
 		if _, err := guest.WriteToUDPAddrPort(p, from); err != nil {
 			t.Fatal(err)
 		}
@@ -372,7 +372,7 @@ func TestUDPGuestComesLater(t *testing.T) {
 	if _, err := c.Write([]byte("late")); err != nil {
 		t.Fatal(err)
 	}
-	for got := make([]byte, 10); ; { // some of the early ones may have waited long enough
+	for got := make([]byte, 10); ; { // early ones may be delivered now
 		n, err := c.Read(got)
 		if err != nil {
 			t.Fatal(err)
@@ -383,7 +383,7 @@ func TestUDPGuestComesLater(t *testing.T) {
 	}
 }
 
-// TestUDPNoSockets: datagrams come before the namespace gives sockets, or it gives none.
+// TestUDPNoSockets: datagrams arrive before the namespace provides sockets, or it provides none.
 func TestUDPNoSockets(t *testing.T) {
 	ns := newNetns(t)
 	ns.gate = make(chan struct{})

@@ -22,7 +22,7 @@ import (
 
 const testTimeout = time.Minute
 
-// world is a handler with RootlessKit's own child half, which runs in this process.
+// world is a handler with RootlessKit's own child half, running in this process.
 type world struct {
 	*Handler
 	dir string
@@ -61,7 +61,7 @@ func (w *world) run(_ context.Context, opaque map[string]string) (<-chan struct{
 	w.starts++
 	w.stop = make(chan struct{})
 	go func(quit chan struct{}) { _ = child.NewDriver(io.Discard).RunChildDriver(opaque, quit, "") }(w.stop)
-	return make(chan struct{}), nil // its process lives, whatever becomes of the half
+	return make(chan struct{}), nil // the process outlives the child half
 }
 
 // end ends the child half.
@@ -152,7 +152,7 @@ func TestForward(t *testing.T) {
 	u := w.forward(t, hostfwd.UDP, "0.0.0.0", pc.LocalAddr())
 	say(t, dial(t, u))
 	say(t, dial(t, u))
-	// As in RootlessKit, connections end with their forward.
+	// As in RootlessKit, closing a forward closes its connections.
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func TestForward(t *testing.T) {
 	}
 }
 
-// TestIPv4Only: an IPv4 address means IPv4.
+// TestIPv4Only: an IPv4 address means IPv4 only.
 func TestIPv4Only(t *testing.T) {
 	w := newWorld(t)
 	l := w.forward(t, hostfwd.TCP, "0.0.0.0", echo(t).Addr())
@@ -172,7 +172,7 @@ func TestIPv4Only(t *testing.T) {
 	say(t, dial(t, l))
 }
 
-// TestChildHalfGone: it ends, as it does when it can't accept, and its process lives on.
+// TestChildHalfGone: the child half ends, as after a failed accept, but its process continues.
 func TestChildHalfGone(t *testing.T) {
 	w := newWorld(t)
 	l := w.forward(t, hostfwd.TCP, "127.0.0.1", echo(t).Addr())

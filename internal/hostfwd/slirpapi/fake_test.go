@@ -28,8 +28,8 @@ func isReply(err error) bool {
 	return err != nil && (strings.HasPrefix(err.Error(), "no reply from slirp4netns") || strings.HasPrefix(err.Error(), "unexpected reply, is it slirp4netns?"))
 }
 
-// fakeServer answers each connection with serve, for what the real slirp4netns can't be made
-// to do. It returns the socket's path.
+// fakeServer answers each connection with serve, for behaviour that the real slirp4netns can't be
+// made to show. It returns the socket's path.
 func fakeServer(t *testing.T, serve func(c *net.UnixConn)) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
@@ -145,8 +145,8 @@ func TestNeverAnswers(t *testing.T) {
 	}
 }
 
-// slirp4netns stops answering in the middle of a batch: the rollback does not wait for every
-// single one.
+// slirp4netns stops answering in the middle of a batch: the rollback does not wait for each
+// forward.
 func TestStopsAnswering(t *testing.T) {
 	end := make(chan struct{})
 	defer close(end)
@@ -216,7 +216,7 @@ func TestBadReplies(t *testing.T) {
 }
 
 func TestClosesEarly(t *testing.T) {
-	path := fakeServer(t, func(c *net.UnixConn) {}) // unread data: the client sees a reset or an end
+	path := fakeServer(t, func(c *net.UnixConn) {}) // unread data: the client sees a reset or end of file
 	for range 20 {
 		if _, err := (&Client{Path: path}).List(t.Context()); !isReply(err) {
 			t.Fatalf("got %v", err)
@@ -229,7 +229,7 @@ func TestHugeReply(t *testing.T) {
 		chunk := bytes.Repeat([]byte(" "), 1<<20)
 		for {
 			if _, err := c.Write(chunk); err != nil {
-				return // the client has had enough
+				return // the client has closed the connection
 			}
 		}
 	})
@@ -253,7 +253,7 @@ func TestLongList(t *testing.T) {
 	if err != nil || len(list) != 1100 || list[1099].HostPort != 21099 {
 		t.Errorf("%d, %v", len(list), err)
 	}
-	// The process behind it is not slirp4netns: its network can't be told.
+	// The process behind it is not slirp4netns: its network is unknown.
 	if _, err := f.Set(t.Context(), nil); !errors.Is(err, ErrNetworkUnknown) {
 		t.Errorf("set: %v", err)
 	}
@@ -268,7 +268,7 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
-// A refusal that no trial bind explains: privilege that slirp4netns lacks, or else its words.
+// A refusal that no trial bind explains: a privilege that slirp4netns lacks, or else its own text.
 func TestRefusedWithoutReason(t *testing.T) {
 	path := fakeServer(t, func(c *net.UnixConn) {
 		if b, _ := io.ReadAll(c); bytes.Contains(b, []byte("add")) {
@@ -288,7 +288,7 @@ func TestRefusedWithoutReason(t *testing.T) {
 	}
 }
 
-// With the network unknown, the default guest is left to slirp4netns.
+// If the network is unknown, the default guest is left to slirp4netns.
 func TestForeignUnknownNetwork(t *testing.T) {
 	var mu sync.Mutex
 	added := ""

@@ -48,7 +48,7 @@ func TestRealClient(t *testing.T) {
 	}
 }
 
-// Nothing of this may reach slirp4netns: at its end, its log has no add request.
+// None of these may reach slirp4netns: at its end, its log has no add request.
 func TestRealNeverSent(t *testing.T) {
 	s := startReal(t)
 	c := &Client{Path: s.path}
@@ -112,7 +112,7 @@ func TestRealHandler(t *testing.T) {
 	}
 	before := entryLines(t, s.path)
 
-	// slirp4netns dies and is started again: same ids, same ports. Its own ids differ.
+	// slirp4netns dies and is restarted: same ids, same ports. slirp4netns's own ids differ.
 	if err := m.Remove(t.Context(), []int{1}); err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestRealHandler(t *testing.T) {
 	s.kill()
 	h.Reset()
 	s.start(t)
-	if err := m.Remove(t.Context(), []int{2}); err != nil { // gone already
+	if err := m.Remove(t.Context(), []int{2}); err != nil { // removed already
 		t.Error(err)
 	}
 	if err := m.Reopen(t.Context()); err != nil {
@@ -139,7 +139,7 @@ func TestRealHandler(t *testing.T) {
 		t.Errorf("removed: %v, listens %v", err, listens(list[2].Forward))
 	}
 	s.kill()
-	if err := m.Remove(t.Context(), []int{4}); err != nil { // without slirp4netns, it is gone
+	if err := m.Remove(t.Context(), []int{4}); err != nil { // without slirp4netns, it is closed already
 		t.Error(err)
 	}
 }
@@ -172,7 +172,7 @@ func TestRealReasons(t *testing.T) {
 			t.Errorf("%s: %v", spec, err)
 		}
 	}
-	// The port that the same slirp4netns has: it is the process that is named.
+	// A port of the same slirp4netns: the error names that process.
 	if _, err := m.Add(t.Context(), forwards(t, fmt.Sprintf("127.0.0.1:%d:80", port))); err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func TestRealReasons(t *testing.T) {
 	}
 }
 
-// With few files left to slirp4netns, the reason is its limit.
+// If slirp4netns has few descriptors left, the error names its limit.
 func TestRealOpenFileLimit(t *testing.T) {
 	s := startReal(t)
 	_, m := s.newManager(t)
@@ -234,7 +234,7 @@ func TestRealForeign(t *testing.T) {
 	if err := f.Remove(ctx, nil, []hostfwd.Spec{udp}); err != nil {
 		t.Fatal(err)
 	}
-	// 1 stays, 3 stays as a free port, one is new on another port, and the rest goes.
+	// 1 remains, 3 remains as a free port, one is new on another port, and the rest is removed.
 	after, err := f.Set(ctx, forwards(t, spec("127.0.0.1:%d:80", 0), "127.0.0.1::82", spec("127.0.0.1:%d:83", 3)))
 	if err != nil || after[0] != list[0] || after[1] != list[2] || after[2].ID != 4 {
 		t.Errorf("set: %v, %v", after, err)
@@ -250,7 +250,7 @@ func TestRealForeign(t *testing.T) {
 	}
 }
 
-// What careless clients added is shown as what it does, and can be removed.
+// A forward that another client added with odd values is listed as what it does, and can be removed.
 func TestRealForeignOddPorts(t *testing.T) {
 	s := startReal(t)
 	port := uint16(freePort(t))

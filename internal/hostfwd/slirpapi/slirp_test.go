@@ -88,7 +88,7 @@ func (s *realSlirp) start(t testing.TB) {
 	}
 }
 
-// stop ends slirp4netns and returns how it ended.
+// stop ends slirp4netns and returns how it exited.
 func (s *realSlirp) stop() error {
 	if s.exitFD == nil {
 		return nil
@@ -129,8 +129,8 @@ func forwards(t testing.TB, specs ...string) []hostfwd.Forward {
 	return fs
 }
 
-// freePort returns a free TCP and UDP port of 127.0.0.1, outside the range from which the
-// kernel picks, so that nobody gets it by chance.
+// freePort returns a free TCP and UDP port of 127.0.0.1 outside the kernel's ephemeral range, so that
+// no other process gets it by chance.
 func freePort(t testing.TB) int {
 	t.Helper()
 	for port := 20000 + os.Getpid()%5000; port < 32000; port++ {
@@ -146,7 +146,7 @@ func freePort(t testing.TB) int {
 	return 0
 }
 
-// ownLoopback is a loopback address that other runs of the tests don't use now.
+// ownLoopback returns a loopback address that other runs of the tests don't use now.
 func ownLoopback() string {
 	pid := os.Getpid()
 	return netip.AddrFrom4([4]byte{127, byte(64 | pid>>16&63), byte(pid >> 8), byte(pid)}).String()
@@ -160,7 +160,7 @@ func listens(f hostfwd.Forward) bool {
 	return err == nil
 }
 
-// entryLines prints what slirp4netns lists, without ids, sorted.
+// entryLines formats the forwards that slirp4netns lists, without ids, sorted.
 func entryLines(t *testing.T, path string) []string {
 	t.Helper()
 	entries, err := (&Client{Path: path}).List(t.Context())
@@ -175,7 +175,7 @@ func entryLines(t *testing.T, path string) []string {
 	return out
 }
 
-// raiseFiles lets slirp4netns have n files.
+// raiseFiles sets slirp4netns's descriptor limit to n.
 func (s *realSlirp) raiseFiles(t testing.TB, n int) {
 	t.Helper()
 	_, err := exec.LookPath("prlimit")
