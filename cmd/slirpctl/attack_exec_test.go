@@ -19,11 +19,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The attacks on `exec`: root runs a command among the processes of somebody else, whose programs it
-// executes. They must not get anything by it that the target doesn't have.
+// The attacks on `exec`: root runs a command among another user's processes, and executes that user's
+// programs. These must not gain anything that the target doesn't have.
 
-// rootLab is a lab of root's, with an ordinary user to be attacked by. What that user needs lies in a
-// directory that everybody can enter.
+// rootLab is a lab of root's, with an ordinary user as the attacker. That user's files are in a
+// directory that every user can enter.
 func rootLab(t *testing.T) (l *lab, uid int, dir string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -41,7 +41,7 @@ func rootLab(t *testing.T) (l *lab, uid int, dir string) {
 	return l, uid, dir
 }
 
-// evil writes a program that tells who it is and reads root's secret.
+// evil writes a program that prints its ids and reads root's secret.
 func evil(t *testing.T, dir string) string {
 	t.Helper()
 	path := dir + "/evil"
@@ -50,7 +50,7 @@ func evil(t *testing.T, dir string) string {
 	return path
 }
 
-// hostile starts a process of the user's by a shell script, and returns once that says "ready".
+// hostile starts a process of the user's by a shell script, and returns once that prints "ready".
 func (l *lab) hostile(uid int, script string) *exec.Cmd {
 	l.t.Helper()
 	cmd := exec.Command("sh", "-c", script)
@@ -69,7 +69,7 @@ func (l *lab) hostile(uid int, script string) *exec.Cmd {
 	return cmd
 }
 
-// runsEvil runs the program by exec and returns what it said; it must have run.
+// runsEvil runs the program by exec and returns its output; it must have run.
 func (l *lab) runsEvil(argv ...string) string {
 	l.t.Helper()
 	r := l.run(append([]string{"exec"}, argv...)...)
@@ -95,8 +95,8 @@ func TestAttackExecWithoutRootInside(t *testing.T) {
 	}
 }
 
-// TestAttackExecUnsharedSince: a process whose network root made, and which has become an ordinary user's
-// with mounts of its own since, gets that user's rights.
+// TestAttackExecUnsharedSince: if root made a process's network, and the process has since become an
+// ordinary user's with its own mounts, exec uses that user's rights.
 func TestAttackExecUnsharedSince(t *testing.T) {
 	t.Parallel()
 	l, uid, dir := rootLab(t)
@@ -122,7 +122,7 @@ func TestAttackExecContainer(t *testing.T) {
 		setpriv --no-new-privs --bounding-set -all,+%s --inh-caps -all \
 		sh -c 'echo ready; exec sleep 1000'`, strings.ReplaceAll(caps, ",", ",+")))
 	pid := childOf(t, tgt.Process.Pid)
-	l.up("--name", "x", "--disable-dns", strconv.Itoa(pid)) // else the mounts are the target's but for one
+	l.up("--name", "x", "--disable-dns", strconv.Itoa(pid)) // otherwise one mount differs from the target's
 	out := l.run("exec", "x", "--", evil(t, dir)).out
 	const three = "0000000020000420"
 	for _, want := range []string{"CapPrm:\t" + three, "CapEff:\t" + three, "CapBnd:\t" + three, "CapAmb:\t0000000000000000", "NoNewPrivs:\t1"} {
@@ -157,8 +157,8 @@ func childOf(t *testing.T, pid int) (child int) {
 	return child
 }
 
-// TestAttackExecGroups: where the target's user namespace denies setgroups(2), the caller's
-// groups stay out all the same.
+// TestAttackExecGroups: if the target's user namespace denies setgroups(2), the caller's groups are
+// dropped even so.
 func TestAttackExecGroups(t *testing.T) {
 	t.Parallel()
 	l, uid, dir := rootLab(t)
@@ -178,8 +178,8 @@ func TestAttackExecGroups(t *testing.T) {
 	}
 }
 
-// TestAttackExecRefused: root runs nothing in a user namespace that has no number for the target's user, where
-// the command would be root of the host.
+// TestAttackExecRefused: root runs nothing in a user namespace without a mapping for the target's user,
+// where the command would be root of the host.
 func TestAttackExecRefused(t *testing.T) {
 	t.Parallel()
 	l, uid, dir := rootLab(t)
@@ -232,8 +232,8 @@ func TestAttackExecControlGroups(t *testing.T) {
 	}
 }
 
-// TestAttackExecDescriptors: what the caller has open beyond its standard streams stays out, and none of
-// those is a directory.
+// TestAttackExecDescriptors: the caller's open files beyond its standard streams are not inherited, and
+// none of those is a directory.
 func TestAttackExecDescriptors(t *testing.T) {
 	t.Parallel()
 	l, uid, dir := rootLab(t)
@@ -257,8 +257,8 @@ func TestAttackExecDescriptors(t *testing.T) {
 	}
 }
 
-// TestAttackExecTerminal: what runs inside can't type into the caller's terminal, through none of its
-// files and not through /dev/tty.
+// TestAttackExecTerminal: programs inside can't type into the caller's terminal, neither through an
+// inherited file nor through /dev/tty.
 func TestAttackExecTerminal(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -273,7 +273,7 @@ func TestAttackExecTerminal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Nothing reads the terminal but the attacked: what is typed stays.
+		// Only the victim reads the terminal, so that typed input stays.
 		modes, err := unix.IoctlGetTermios(int(line.Fd()), unix.TCGETS)
 		if err != nil {
 			t.Fatal(err)
@@ -297,8 +297,8 @@ func TestAttackExecTerminal(t *testing.T) {
 	}
 }
 
-// stalled runs `exec x -- FILE` of a file that its owner holds a lease of, so that the execve(2)
-// inside waits, and returns the process that waits.
+// stalled runs `exec x -- FILE` of a file whose owner holds a lease of it, so that the execve(2)
+// inside waits, and returns the waiting process.
 func stalled(t *testing.T, l *lab, file string) int {
 	t.Helper()
 	cmd := l.command("exec", "x", "--", file)
@@ -337,8 +337,8 @@ func descends(pid, of int) bool {
 	return false
 }
 
-// TestAttackExecTraced: while exec is on its way into a namespace, its root can neither trace what
-// comes in nor look into it.
+// TestAttackExecTraced: while exec enters a namespace, the namespace's root can neither trace the
+// entering process nor inspect it.
 func TestAttackExecTraced(t *testing.T) {
 	t.Parallel()
 	l, uid, dir := rootLab(t)
@@ -380,14 +380,14 @@ func TestAttackExecTraced(t *testing.T) {
 	}
 }
 
-// TestAttackExecInterpreter: a command that is a script for /proc/self/exe gets hold of a copy of
-// slirpctl that nobody can change, not of its file.
+// TestAttackExecInterpreter: a command that is a script for /proc/self/exe gets a copy of slirpctl
+// that no process can change, not its file.
 func TestAttackExecInterpreter(t *testing.T) {
 	t.Parallel()
 	l, _, dir := rootLab(t)
 	script := dir + "/script"
 	must(t, noForks(func() error { return os.WriteFile(script, []byte("#!/proc/self/exe __complete\n"), 0o755) }))
-	// It waits for somebody to read what it says.
+	// It waits until its output is read.
 	r, w, err := os.Pipe()
 	must(t, err)
 	defer r.Close()

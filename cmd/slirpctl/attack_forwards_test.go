@@ -29,8 +29,8 @@ func (l *lab) ociState(pid int, annotations map[string]string) string {
 	return file
 }
 
-// TestAttackAnnotatedMemory: a few KB of annotations that stand for millions of forwards cost
-// their reader nothing.
+// TestAttackAnnotatedMemory: a few KB of annotations that expand to millions of forwards don't exhaust
+// the reader's memory.
 func TestAttackAnnotatedMemory(t *testing.T) {
 	t.Parallel()
 	l := newUserLab(t)
@@ -54,7 +54,7 @@ func TestAttackAnnotatedMemory(t *testing.T) {
 }
 
 // TestAttackAnnotatedPorts: root's hook publishes no privileged port for an annotation, none outside
-// --annotation-ports, and takes free ones from there.
+// --annotation-ports, and takes free ports from that range.
 func TestAttackAnnotatedPorts(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -89,7 +89,7 @@ func privilegedBelow(t *testing.T) int {
 }
 
 // attacker returns a function that runs a shell script as an ordinary user in a directory of that
-// user's own, which it also returns.
+// user's, and the directory.
 func attacker(t *testing.T) (dir string, run func(script string) *exec.Cmd) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -113,8 +113,8 @@ func mustRun(t *testing.T, cmd *exec.Cmd) {
 	}
 }
 
-// TestAttackBundleLinks: another user's links don't make root's `hook` write root's files, wherever on
-// the way they are, and whenever they are laid.
+// TestAttackBundleLinks: another user's links don't make root's `hook` write root's files, anywhere in
+// the path and at any time.
 func TestAttackBundleLinks(t *testing.T) {
 	t.Parallel()
 	dir, as := attacker(t)
@@ -155,13 +155,13 @@ mkfifo pipe.json; mkdir pipe; mv pipe.json pipe/config.json`, victim)))
 	// The user's own files are still the user's.
 	l.must("hook", "--bundle", dir+"/own")
 	mustRun(t, as(`grep -q createRuntime own/config.json && echo '{}' >own/config.json && test -O own/config.json && test -O own/slirpctl-resolv.conf`))
-	// Root's own links lead on.
+	// Root's own links are followed.
 	must(t, os.Symlink(victim, filepath.Dir(victim)+"/link"))
 	if r := l.run("hook", "--bundle", filepath.Dir(victim)+"/link", "--print"); r.code != 0 || !strings.Contains(r.out, "createRuntime") {
 		t.Errorf("root's own link: exit status %d: %s", r.code, r.err)
 	}
 
-	// Swapped all the time, while root works on it.
+	// Swapped all the time, while root uses it.
 	swap := as(fmt.Sprintf(`
 mkdir swap; echo '{}' >swap/config.json; ln -s %s/config.json evil; cp swap/config.json good; ln -s %[1]s swapdir.evil; cp -r swap swapdir
 while :; do
@@ -180,8 +180,8 @@ done`, victim))
 	t.Logf("exit statuses during the race: %v", seen)
 }
 
-// TestAttackGroupRenames: a member of the group that may write above root's state directory could
-// rename it, so it isn't used.
+// TestAttackGroupRenames: a member of the group that may write to the parent of root's state directory
+// could rename it, so it isn't used.
 func TestAttackGroupRenames(t *testing.T) {
 	t.Parallel()
 	dir, as := attacker(t)
@@ -198,8 +198,8 @@ func TestAttackGroupRenames(t *testing.T) {
 	}
 }
 
-// TestAttackCompletion: the command lines and names of other users' processes neither steer the terminal of
-// who completes, nor forge completions.
+// TestAttackCompletion: the command lines and names of other users' processes can neither control the
+// terminal of a completing user nor forge completions.
 func TestAttackCompletion(t *testing.T) {
 	t.Parallel()
 	l := newUserLab(t)
@@ -210,7 +210,7 @@ func TestAttackCompletion(t *testing.T) {
 		return strings.HasPrefix(string(line), "evil")
 	})
 	r := l.run("__complete", "up", "")
-	if os.Geteuid() == 0 { // as the attacked, too
+	if os.Geteuid() == 0 { // as the victim, too
 		root := newLab(t)
 		own := root.run("__complete", "up", "")
 		r.out += own.out
@@ -221,7 +221,7 @@ func TestAttackCompletion(t *testing.T) {
 	}
 }
 
-// flap PORT N ROUNDS FILE listens on N ports from PORT on and closes them again, without end; after
+// flap PORT N ROUNDS FILE listens on N ports from PORT on and closes them again, repeatedly; after
 // ROUNDS times it makes FILE.
 func flap(args []string) int {
 	first, _ := strconv.Atoi(args[0])
@@ -248,7 +248,7 @@ func flap(args []string) int {
 	}
 }
 
-// TestAttackFlappingPorts: a program inside that opens and closes 900 ports all the time costs the
+// TestAttackFlappingPorts: a program inside that constantly opens and closes 900 ports costs the
 // supervisor less than a tenth of a core, with -p auto.
 func TestAttackFlappingPorts(t *testing.T) {
 	self, err := os.Executable()

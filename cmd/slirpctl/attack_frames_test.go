@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What a frame is made of. A zero EtherType is that of the addresses' family; VLAN tags go before it.
+// testFrame describes an Ethernet frame. A zero EtherType means that of the addresses' family; VLAN tags precede it.
 type testFrame struct {
 	src, dst  string
 	proto     byte // IPPROTO_UDP or IPPROTO_TCP; a SYN
@@ -97,9 +97,9 @@ func onesSum(b []byte) uint16 {
 	return uint16(sum)
 }
 
-// frames sends frames through tap0, and then asks for the gateway's hardware address: with the
-// answer, slirp4netns has looked at all that came before. With "-dev NAME" it takes another interface. With
-// "-flood" it sends them again and again, through every tap0 that comes, until it is killed.
+// frames sends frames through tap0, and then requests the gateway's hardware address: with the
+// reply, slirp4netns has processed all frames before. "-dev NAME" selects another interface. With
+// "-flood" it sends them repeatedly, through every tap0 that appears, until it is killed.
 func frames(args []string) int {
 	dev := "tap0"
 	if args[0] == "-dev" {

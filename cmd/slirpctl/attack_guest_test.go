@@ -32,9 +32,9 @@ func init() {
 	}
 }
 
-// attackProcess tries what a tracer can do to a process, and prints what worked.
+// attackProcess tries what a tracer can do to a process, and prints what succeeded.
 func attackProcess(args []string) int {
-	runtime.LockOSThread() // ptrace(2) is a thread's
+	runtime.LockOSThread() // ptrace(2) applies to a thread
 	pid, err := strconv.Atoi(args[0])
 	if err != nil {
 		return failed("%v", err)
@@ -72,7 +72,7 @@ func attackProcess(args []string) int {
 			local := []unix.Iovec{{Base: &buf[0], Len: 8}}
 			_, err := unix.ProcessVMReadv(pid, local, []unix.RemoteIovec{{Base: uintptr(unsafe.Pointer(&buf)) &^ 4095, Len: 8}}, 0)
 			if errors.Is(err, unix.EFAULT) {
-				err = nil // it may look, and there is nothing
+				err = nil // it may look, but there is nothing
 			}
 			return err
 		},
@@ -92,7 +92,7 @@ func attackProcess(args []string) int {
 	return 0
 }
 
-// attackAny says "ready" and seizes every process of the host's root that it can, until its standard
+// attackAny prints "ready" and seizes every process of the host's root that it can, until its standard
 // input ends. It prints their names.
 func attackAny([]string) int {
 	runtime.LockOSThread()
@@ -113,7 +113,7 @@ func attackAny([]string) int {
 		for _, de := range slices.Backward(des) {
 			pid, err := strconv.Atoi(de.Name())
 			if err != nil || pid <= own {
-				continue // only those that come and go
+				continue // only short-lived ones
 			}
 			status, err := os.ReadFile("/proc/" + de.Name() + "/status")
 			if err != nil || !strings.Contains(string(status), "\nUid:\t65534\t65534\t") {
@@ -131,8 +131,8 @@ func attackAny([]string) int {
 	}
 }
 
-// inside returns a command in the user namespace of a process, as the user who made it and
-// is root in there; as root, the command becomes root in there.
+// inside returns a command in the user namespace of a process, as the user who made it and is
+// root inside; run by root, the command becomes root inside.
 func inside(t *testing.T, l *lab, pid int, program string, args ...string) *exec.Cmd {
 	t.Helper()
 	nsenter := []string{"--user", "--target", strconv.Itoa(pid)}
@@ -147,7 +147,7 @@ func inside(t *testing.T, l *lab, pid int, program string, args ...string) *exec
 	return cmd
 }
 
-// attack tries to get hold of a process from inside the user namespace of another, and returns what worked.
+// attack tries to get access to a process from inside the user namespace of another, and returns what succeeded.
 func attack(t *testing.T, l *lab, from, victim int) []string {
 	t.Helper()
 	out, err := inside(t, l, from, "attack-process", strconv.Itoa(victim)).CombinedOutput()
@@ -160,8 +160,8 @@ func attack(t *testing.T, l *lab, from, victim int) []string {
 	return strings.Fields(string(out))
 }
 
-// owned is a process in user and network namespaces of its own, made and owned by root, whose ids begin at
-// first on the host: as a container has them.
+// owned is a process in user and network namespaces of its own, made and owned by root, whose ids start at
+// first on the host, like a container's.
 func owned(t *testing.T, l *lab, first int) int {
 	t.Helper()
 	cmd := exec.Command("socat", "TCP-LISTEN:80,fork,reuseaddr", "EXEC:cat")
@@ -174,9 +174,8 @@ func owned(t *testing.T, l *lab, first int) int {
 	return cmd.Process.Pid
 }
 
-// TestAttackHelper: root gives the namespace of an ordinary user, or of a container, a network. Whoever is
-// root in there can't trace the helper, nor look into it, in any of its roles, not after it was healed
-// either.
+// TestAttackHelper: root gives the namespace of an ordinary user, or of a container, a network. Root
+// inside can't trace or inspect the helper, in any of its roles, not even after it was restarted.
 func TestAttackHelper(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -236,7 +235,7 @@ func TestAttackHelper(t *testing.T) {
 			if worked := attack(t, theirs, pid, l.state("x").SlirpPID); len(worked) > 0 {
 				t.Errorf("on slirp4netns %q works", worked)
 			}
-			if name != "ipv6" && name != "auto" { // there nobody needs it any more
+			if name != "ipv6" && name != "auto" { // there it is no longer needed
 				_ = syscall.Kill(helper, syscall.SIGKILL)
 				eventually(t, "there is another helper", func() bool {
 					for pid, what := range l.processes() {
@@ -261,9 +260,9 @@ func TestAttackHelper(t *testing.T) {
 	}
 }
 
-// TestAttackHelperOfUser: the kernel lets root of a namespace trace what its owner starts in there. Then
-// there is nothing to win: no file, no descriptor but the supervisor's socket and its words,
-// no capability, no user id that is not mapped inside; and who is root further in can't.
+// TestAttackHelperOfUser: the kernel lets root of a namespace trace what its owner starts inside. Then
+// there is nothing to gain: no file, no descriptor but the supervisor's socket and the log pipe,
+// no capability, no user id that is not mapped inside; and root of a nested namespace can't trace it.
 func TestAttackHelperOfUser(t *testing.T) {
 	t.Parallel()
 	for _, handler := range []string{"direct", "rootlesskit"} {
@@ -287,7 +286,7 @@ func TestAttackHelperOfUser(t *testing.T) {
 					runs(t, pid, "socat")
 				}
 				port := ownPort(t)
-				// Without the sandbox: in there an unmapped user can't make slirp4netns's API socket.
+				// Without the sandbox: inside it an unmapped user can't make slirp4netns's API socket.
 				st := l.up("--name", "x", "--sandbox", "false", "--port-handler", handler, "-p", fmt.Sprintf("127.0.0.1:%d:80", port), strconv.Itoa(pid))
 				echoes(t, port)
 				helper := l.children(st)["helper"]
@@ -300,7 +299,7 @@ func TestAttackHelperOfUser(t *testing.T) {
 						t.Errorf("the helper's %s is %q, want %q", field, is[field], want)
 					}
 				}
-				if os.Geteuid() == 0 { // who else may not look into a process that isn't dumpable
+				if os.Geteuid() == 0 { // others may not inspect a process that isn't dumpable
 					l.hasNothing(helper)
 				}
 				if worked := attack(t, l, pid, helper); kind == "nested" && len(worked) > 0 {
@@ -312,7 +311,7 @@ func TestAttackHelperOfUser(t *testing.T) {
 	}
 }
 
-// hasNothing checks what a helper has of files and descriptors.
+// hasNothing checks a helper's files and descriptors.
 func (l *lab) hasNothing(helper int) {
 	l.t.Helper()
 	dir := fmt.Sprintf("/proc/%d/", helper)
@@ -364,7 +363,7 @@ func (l *lab) unmappedTarget() (pid, root int) {
 	return pid, root
 }
 
-// runs waits until a process has become a program.
+// runs waits until a process executes a program.
 func runs(t testing.TB, pid int, program string) {
 	t.Helper()
 	eventually(t, program+" runs", func() bool {
@@ -383,8 +382,8 @@ func needs(t testing.TB, names ...string) {
 	}
 }
 
-// TestAttackHelperKilled: who kills the helper from inside as soon as it is there can't keep the supervisor
-// busy with starting it, and has it back when the killing ends.
+// TestAttackHelperKilled: a process inside that kills the helper whenever it starts can't keep the
+// supervisor busy restarting it, and the helper returns when the killing ends.
 func TestAttackHelperKilled(t *testing.T) {
 	t.Parallel()
 	for _, handler := range []string{"direct", "rootlesskit"} {
@@ -421,8 +420,8 @@ func TestAttackHelperKilled(t *testing.T) {
 	}
 }
 
-// TestAttackTargetMoves: root's slirp4netns serves the network namespace that was checked, also when the
-// process has moved to another one by the time it is started again.
+// TestAttackTargetMoves: root's slirp4netns serves the network namespace that was checked, even if the
+// process has moved to another one when slirp4netns is restarted.
 func TestAttackTargetMoves(t *testing.T) {
 	t.Parallel()
 	l, uid, dir := rootLab(t)

@@ -22,7 +22,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/instance"
 )
 
-// hostService is a TCP and a UDP service on an address of the host, which notes what comes.
+// hostService is a TCP and a UDP service on an address of the host that records what it receives.
 type hostService struct {
 	port int
 
@@ -74,8 +74,8 @@ func (s *hostService) hit(what string) {
 	s.hits[what]++
 }
 
-// heard returns what came since it was called last. What was sent to the service has come when it has
-// answered what is sent now.
+// heard returns what was received since the previous call. It sends to the service itself and waits
+// for the answer, so that everything sent before has arrived.
 func (s *hostService) heard(t *testing.T, addr string) []string {
 	t.Helper()
 	for _, network := range []string{"tcp", "udp"} {
@@ -83,7 +83,7 @@ func (s *hostService) heard(t *testing.T, addr string) []string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		answered := func() bool { // a datagram is lost where others flood the socket
+		answered := func() bool { // a datagram may be lost while the socket is flooded
 			_, _ = io.WriteString(c, "mark")
 			_ = c.SetReadDeadline(time.Now().Add(time.Second))
 			_, err = io.ReadFull(c, make([]byte, 5))
@@ -156,7 +156,7 @@ func TestAttackLoopbackFrames(t *testing.T) {
 		if got := append(lo4.heard(t, "127.0.0.1"), lo6.heard(t, "::1")...); len(got) > 0 {
 			t.Errorf("the host's loopback was reached: %q", got)
 		}
-		// The same, allowed: else the test would prove nothing.
+		// The same, allowed: otherwise the test would prove nothing.
 		run("--allow-host-loopback")
 		got4, got6 := strings.Join(lo4.heard(t, "127.0.0.1"), ", "), strings.Join(lo6.heard(t, "::1"), ", ")
 		for _, got := range []string{got4, got6} {
@@ -167,7 +167,7 @@ func TestAttackLoopbackFrames(t *testing.T) {
 	})
 }
 
-// TestAttackLoopbackRewritten has nftables rewrite addresses behind the guest's own network stack.
+// TestAttackLoopbackRewritten makes nftables rewrite addresses after the guest's own network stack.
 func TestAttackLoopbackRewritten(t *testing.T) {
 	labs(t, func(t *testing.T, l *lab) {
 		if _, err := exec.LookPath("nft"); err != nil {
@@ -204,8 +204,8 @@ func TestAttackLoopbackRewritten(t *testing.T) {
 	})
 }
 
-// TestAttackLoopbackWhileStarting floods every tap with such frames from the moment that it appears: while
-// slirp4netns starts, and while it is started again.
+// TestAttackLoopbackWhileStarting floods every tap with such frames from the moment it appears: while
+// slirp4netns starts, and while it restarts.
 func TestAttackLoopbackWhileStarting(t *testing.T) {
 	labs(t, func(t *testing.T, l *lab) {
 		lo := serveOn(t, "127.0.0.1")
@@ -237,7 +237,7 @@ func TestAttackLoopbackWhileStarting(t *testing.T) {
 	})
 }
 
-// TestAttackLoopbackFilter tries to get rid of the filter from inside.
+// TestAttackLoopbackFilter tries to remove the filter from inside.
 func TestAttackLoopbackFilter(t *testing.T) {
 	labs(t, func(t *testing.T, l *lab) {
 		lo := serveOn(t, "127.0.0.1")
@@ -271,7 +271,7 @@ func TestAttackLoopbackFilter(t *testing.T) {
 		if got := lo.heard(t, "127.0.0.1"); len(got) != 2 {
 			t.Errorf("allowed, but not reached: %q", got)
 		}
-		// A tap that was there before, and stays.
+		// A tap that existed before, and remains.
 		pid := strconv.Itoa(l.target())
 		in := func(args ...string) result {
 			cmd := exec.Command("nsenter", append([]string{"--preserve-credentials", "-U", "-n", "-t", pid}, args...)...)
@@ -295,14 +295,14 @@ func TestAttackLoopbackFilter(t *testing.T) {
 	})
 }
 
-// TestLoopbackBanImpossible: where slirp4netns can't be looked into, there is no filter. That is told, and is an error
-// where the ban was asked for.
+// TestLoopbackBanImpossible: if slirp4netns can't be inspected, there is no filter. That is a warning, or an
+// error if the ban was requested.
 func TestLoopbackBanImpossible(t *testing.T) {
 	t.Parallel()
 	l := newUserLab(t)
 	real, err := exec.LookPath("slirp4netns")
 	must(t, err)
-	// Who can't read a program can't look into its process either (execve(2)).
+	// A process that executes an unreadable program can't be inspected either (execve(2)).
 	blind := filepath.Join(filepath.Dir(l.base), "slirp4netns")
 	must(t, noForks(func() error { return copyFile(real, blind, 0o111) }))
 	if l.uid != 0 {
@@ -337,8 +337,8 @@ func TestLoopbackBanImpossible(t *testing.T) {
 	}
 }
 
-// TestAttackSlirpTraced: who may trace an ordinary user's slirp4netns can do as that user does. docs/security.md says
-// when that is.
+// TestAttackSlirpTraced: a process that may trace an ordinary user's slirp4netns can act as that user.
+// docs/security.md says when that is possible.
 func TestAttackSlirpTraced(t *testing.T) {
 	t.Parallel()
 	l := newUserLab(t)

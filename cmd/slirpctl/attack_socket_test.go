@@ -11,9 +11,9 @@ import (
 	"testing"
 )
 
-// TestAttackControlSocket: who is inside an instance's network can't change its forwards, end it or
-// ask for them, nor those of others, though the user id and the directory are its own; from
-// another user namespace or network namespace it is the same. From another PID namespace it works.
+// TestAttackControlSocket: a process inside an instance's network can't list or change its forwards or
+// end it, nor those of other instances, even with the same user id and directory; the same holds in
+// another user namespace or network namespace. From another PID namespace it works.
 func TestAttackControlSocket(t *testing.T) {
 	t.Parallel()
 	for name, newLab := range map[string]func(testing.TB) *lab{"root": newLab, "user": newUserLab} {
@@ -26,7 +26,7 @@ func TestAttackControlSocket(t *testing.T) {
 			l.copyBinary()
 			st := l.up("--name", "x", "-p", "127.0.0.1::80", strconv.Itoa(l.target()))
 			l.up("--name", "other", strconv.Itoa(l.target()))
-			// from runs slirpctl in other namespaces: words are the program, nsenter or unshare, that enters them.
+			// from runs slirpctl in other namespaces: words are the command, nsenter or unshare, that enters them.
 			from := func(words []string, args ...string) result {
 				t.Helper()
 				cmd := l.command(args...)
@@ -89,8 +89,8 @@ func TestAttackControlSocket(t *testing.T) {
 	}
 }
 
-// TestAttackFromCommand: COMMAND, which has the caller's user id and is root inside, finds the state directory
-// empty, and when it has taken away what hides it the socket refuses it.
+// TestAttackFromCommand: COMMAND, which has the caller's user id and is root inside, sees an empty state
+// directory; after it removes the mount that hides it, the socket refuses it.
 func TestAttackFromCommand(t *testing.T) {
 	t.Parallel()
 	labs(t, func(t *testing.T, l *lab) {
@@ -121,7 +121,7 @@ func TestAttackFromCommand(t *testing.T) {
 	})
 }
 
-// copyBinary gives slirpctl a path that means something in every namespace.
+// copyBinary copies slirpctl to a path that is valid in every namespace.
 func (l *lab) copyBinary() {
 	l.t.Helper()
 	path := filepath.Join(filepath.Dir(l.base), "slirpctl")
@@ -149,7 +149,7 @@ func TestSupervisorElsewhere(t *testing.T) {
 	l.noneLeft()
 }
 
-// TestStoppedSupervisorForgets: what was reported as timed out does not happen when the supervisor goes on.
+// TestStoppedSupervisorForgets: a request that timed out is not carried out when the supervisor continues.
 func TestStoppedSupervisorForgets(t *testing.T) {
 	t.Parallel()
 	for _, handler := range handlers {
@@ -171,7 +171,7 @@ func TestStoppedSupervisorForgets(t *testing.T) {
 				t.Errorf("up of the same name: exit status %d: %s", r.code, r.err)
 			}
 			must(t, syscall.Kill(st.SupervisorPID, syscall.SIGCONT))
-			// Requests are taken in their order, and this one behind those.
+			// Requests are processed in order, and this one after those.
 			l.must("forward", "add", "x", "127.0.0.1::82")
 			now := l.state("x").Ports
 			if len(now) != 2 || now[0] != st.Ports[0] || now[1].GuestPort != 82 {
@@ -182,8 +182,8 @@ func TestStoppedSupervisorForgets(t *testing.T) {
 	}
 }
 
-// TestFrozenSupervisor: `up` of the name of a supervisor in a frozen cgroup, which does nothing, does not wait for it.
-// One of version 1 can't be killed either, and that is said.
+// TestFrozenSupervisor: `up` with the name of a supervisor in a frozen cgroup does not wait for it.
+// In a cgroup of version 1 it can't be killed either, which is reported.
 func TestFrozenSupervisor(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {

@@ -8,15 +8,15 @@ import (
 	"testing"
 )
 
-// TestAttackForeignConfiguration: an ordinary user can't tell root's slirpctl what to do, or make it
-// run a program, through a file that root's environment (kept by sudo -E) or command line names: the
-// refusal names the file, nothing runs. The user's own slirpctl reads the same files.
+// TestAttackForeignConfiguration: an ordinary user can't configure root's slirpctl, or make it run a
+// program, through a file that root's environment (kept by sudo -E) or command line names: the
+// error names the file, and nothing runs. The user's own slirpctl reads the same files.
 func TestAttackForeignConfiguration(t *testing.T) {
 	if os.Geteuid() != 0 {
-		return // the attack is on root; root's run has it
+		return // root is the victim; covered by root's run
 	}
 	l, user := newLab(t), newUserLab(t)
-	if err := os.Chmod(filepath.Dir(l.base), 0o755); err != nil { // the user looks at a link in it
+	if err := os.Chmod(filepath.Dir(l.base), 0o755); err != nil { // the user reads a link in it
 		t.Fatal(err)
 	}
 	slirp4netns, err := exec.LookPath("slirp4netns")
@@ -52,7 +52,7 @@ func TestAttackForeignConfiguration(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	// A file of root's is no better in the user's directory.
+	// A file of root's in the user's directory is refused too.
 	roots := write("bin/roots", "#!/bin/sh\nexec "+slirp4netns+" \"$@\"\n", 0o755)
 	link := filepath.Join(filepath.Dir(l.base), "link")
 	if err := os.Symlink(evil, link); err != nil {
@@ -88,7 +88,7 @@ func TestAttackForeignConfiguration(t *testing.T) {
 			if _, err := os.Stat(proof); err == nil {
 				t.Fatal("root ran the user's program")
 			}
-			// The user may well use them.
+			// The user may use them.
 			u := *user
 			u.t, u.env = t, l.env
 			if r := u.run(append(append([]string{"up", "--dry-run"}, tc.args...), "--", "true")...); r.code != 0 {

@@ -17,7 +17,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
-// config runs runConfig with args, in a world with MTU and IPv6 set by files and the environment.
+// config runs runConfig with args, in an environment with MTU and IPv6 set by files and variables.
 func config(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	root := t.TempDir()
@@ -105,7 +105,7 @@ func TestConfigErrors(t *testing.T) {
 	}
 }
 
-// The command itself: its flags don't clash, and it completes values.
+// The command itself: its flags don't conflict, and it completes values.
 func TestConfigCommand(t *testing.T) {
 	t.Setenv("SLIRPCTL_CONFIG", os.DevNull)
 	var out bytes.Buffer

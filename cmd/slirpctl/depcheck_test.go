@@ -36,7 +36,7 @@ func (f goFile) imports(t *testing.T) []string {
 	return list
 }
 
-// goFiles parses every Go file below root that is no test, whatever system it is for.
+// goFiles parses every Go file below root except tests, for any system.
 func goFiles(t *testing.T, root string) []goFile {
 	t.Helper()
 	var files []goFile
@@ -74,8 +74,8 @@ func goFiles(t *testing.T, root string) []goFile {
 	return files
 }
 
-// layers says which packages of this module a package and those below it may import, besides
-// their own tree, fault, plaintext and atomicfile. A package that is not named may import any but main programs.
+// layers lists the packages of this module that a package and those below it may import, besides
+// their own tree, fault, plaintext and atomicfile. A package that is not listed may import any but main programs.
 var layers = map[string][]string{
 	"internal/subnet":   {},
 	"internal/hostfwd":  {},
@@ -90,7 +90,7 @@ var leaves = []string{"internal/fault", "internal/plaintext", "internal/atomicfi
 // within reports whether the package pkg is tree, or below it.
 func within(pkg, tree string) bool { return pkg == tree || strings.HasPrefix(pkg, tree+"/") }
 
-// wrongImport says what is wrong about pkg importing imported, both relative to the module;
+// wrongImport returns what is wrong with pkg importing imported, both relative to the module;
 // "" if nothing is.
 func wrongImport(pkg, imported string) string {
 	if within(imported, "cmd") {
@@ -150,7 +150,7 @@ func TestWrongImport(t *testing.T) {
 	}
 }
 
-// TestViperInOneFile holds viper, which knows no types, at the edge.
+// TestViperInOneFile checks that viper, which has no types, is used only where options are read.
 func TestViperInOneFile(t *testing.T) {
 	var users []string
 	for _, f := range goFiles(t, repoRoot(t)) {
@@ -163,15 +163,15 @@ func TestViperInOneFile(t *testing.T) {
 	}
 }
 
-// TestNoGlobals holds that commands, flags, configuration and loggers are made by
-// constructors: no package-level variable mentions their packages, and the command has no init.
+// TestNoGlobals checks that commands, flags, configuration and loggers are made by constructors: no
+// package-level variable uses their packages, and cmd has no init function.
 func TestNoGlobals(t *testing.T) {
 	forbidden := []string{
 		"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/spf13/viper",
 		"github.com/sirupsen/logrus", "flag", "log",
 	}
 	for _, f := range goFiles(t, repoRoot(t)) {
-		names := map[string]string{} // by which the file calls the forbidden packages
+		names := map[string]string{} // the file's names for the forbidden packages
 		for _, spec := range f.syntax.Imports {
 			p, _ := strconv.Unquote(spec.Path.Value)
 			if !slices.Contains(forbidden, p) {
@@ -193,14 +193,14 @@ func TestNoGlobals(t *testing.T) {
 			}
 			ast.Inspect(vars, func(n ast.Node) bool {
 				if _, ok := n.(*ast.FuncLit); ok {
-					return false // what a function does when it is called is no state
+					return false // a function body is no state
 				}
 				sel, ok := n.(*ast.SelectorExpr)
 				if !ok {
 					return true
 				}
 				if strings.HasSuffix(sel.Sel.Name, "Formatter") || strings.HasSuffix(sel.Sel.Name, "Level") {
-					return true // a logger's setting is no logger
+					return true // a logger's setting is not a logger
 				}
 				if id, ok := sel.X.(*ast.Ident); ok && names[id.Name] != "" {
 					t.Errorf("%s: a package-level variable of %s", f.fset.Position(sel.Pos()), names[id.Name])
@@ -211,7 +211,7 @@ func TestNoGlobals(t *testing.T) {
 	}
 }
 
-// TestPackageComments holds that each package says why it exists, once.
+// TestPackageComments checks that each package has one comment, which says why it exists.
 func TestPackageComments(t *testing.T) {
 	comments := map[string][]string{}
 	for _, f := range goFiles(t, repoRoot(t)) {

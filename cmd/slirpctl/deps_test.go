@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// depsMachine is a PATH on which .ci/deps finds its own tools and whatever else a test puts
-// there, and nothing of the machine that the test runs on.
+// depsMachine is a PATH on which .ci/deps finds its own tools and what a test adds, and nothing of
+// the machine that the test runs on.
 type depsMachine struct {
 	t   *testing.T
 	bin string
@@ -33,7 +33,7 @@ func newDepsMachine(t *testing.T) depsMachine {
 	return m
 }
 
-// has puts a shell script onto the machine.
+// has adds a shell script to the machine.
 func (m depsMachine) has(name, script string) {
 	m.t.Helper()
 	if err := writeProgram(filepath.Join(m.bin, name), []byte("#!/bin/sh\n"+script+"\n")); err != nil {
@@ -41,8 +41,8 @@ func (m depsMachine) has(name, script string) {
 	}
 }
 
-// installer puts a package manager onto the machine that notes how it is called and provides
-// a command named like each package it is given, except the one named `none`.
+// installer adds a package manager to the machine that logs its calls and provides a command named
+// like each package it is given, except the one named `none`.
 func (m depsMachine) installer(name string) {
 	m.has(name, `echo `+name+` "$@" >>'`+m.bin+`/calls'
 for p; do
@@ -61,7 +61,7 @@ func (m depsMachine) calls() string {
 	return string(text)
 }
 
-// deps runs the script and returns what it said and its exit status.
+// deps runs the script and returns its output and exit status.
 func (m depsMachine) deps(ci string, args ...string) (output string, status int) {
 	m.t.Helper()
 	cmd := exec.Command(filepath.Join(repoRoot(m.t), ".ci/deps"), args...)
@@ -95,7 +95,7 @@ func TestDepsInstall(t *testing.T) {
 			if !strings.Contains(out, "missing: slirp4netns (package slirp4netns): the program that slirpctl drives") {
 				t.Errorf("it does not say what is missing and why:\n%s", out)
 			}
-			// All is there now: silence, and no second call.
+			// All is installed now: no output, and no second call.
 			out, status = m.deps("", "demo")
 			if status != 0 || out != "" || m.calls() != c.want {
 				t.Errorf("second run: exit status %d, output %q, calls:\n%s", status, out, m.calls())

@@ -14,7 +14,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/supervisor"
 )
 
-// What `up -d` sends its supervisor arrives as it was, bytes that are no text too.
+// The order that `up -d` sends to its supervisor arrives unchanged, including bytes that are not valid text.
 func TestOrder(t *testing.T) {
 	spec, err := hostfwd.ParseSpec("127.0.0.1:8080-8089:80-89/tcp,udp")
 	if err != nil {

@@ -1,6 +1,6 @@
 //go:build !race
 
-// What is built here is not built with the race detector.
+// The binary built here does not use the race detector.
 
 package main
 
@@ -16,7 +16,7 @@ import (
 	"testing"
 )
 
-// docCommand is a command in a console block, and what the page says it prints.
+// docCommand is a command in a console block, and its output according to the page.
 type docCommand struct {
 	line   int
 	text   string
@@ -26,9 +26,9 @@ type docCommand struct {
 
 var fence = regexp.MustCompile("^```([a-z]*)$")
 
-// parseDoc takes the commands out of the ```console blocks of a page. What follows
-// "<!-- not run: why -->" is for reading only; any other block of shell is an error, so that
-// nothing is left untested by accident.
+// parseDoc extracts the commands from the ```console blocks of a page. A block after
+// "<!-- not run: why -->" is not run; any other block of shell is an error, so that nothing is left
+// untested by accident.
 func parseDoc(page string) (cmds []docCommand, err error) {
 	kind, skip, before := "", false, ""
 	for i, line := range strings.Split(page, "\n") {
@@ -70,11 +70,11 @@ func parseDoc(page string) (cmds []docCommand, err error) {
 	return cmds, nil
 }
 
-// evenly takes alignment away: how wide a column is depends on what else is in it.
+// evenly removes alignment: a column's width depends on its other cells.
 func evenly(line string) string { return strings.Join(strings.Fields(line), " ") }
 
-// matches reports whether got is want, in which "…" stands for anything in a line and, alone, for
-// any number of lines.
+// matches reports whether got matches want, in which "…" stands for any text within a line and, alone,
+// for any number of lines.
 func matches(want, got []string) bool {
 	for i, w := range want {
 		if w == "…" {
@@ -161,7 +161,7 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// docShell runs the commands and returns what each printed, and its status.
+// docShell runs the commands and returns the output of each, and its status.
 func docShell(t *testing.T, cmds []docCommand) (outs []string, statuses []int) {
 	t.Helper()
 	const mark = "\x1e"

@@ -15,7 +15,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/selftest"
 )
 
-// A program that we ran has its own exit status, which is never ours.
+// The exit status of a program that slirpctl runs never becomes slirpctl's own.
 func TestExitCodes(t *testing.T) {
 	exit5 := exec.Command("sh", "-c", "exit 5").Run()
 	if _, ok := errorAs[*exec.ExitError](exit5); !ok {
@@ -46,7 +46,7 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-// Each failure that the host can be the cause of has a check that is asked.
+// Each failure that the host can cause has a check that is run.
 func TestHostChecks(t *testing.T) {
 	start := func(p launcher.StartProblem) error {
 		return fmt.Errorf("outer: %w", &launcher.StartError{Problem: p})

@@ -10,10 +10,10 @@ import (
 	"github.com/slirpctl/slirpctl/internal/instance"
 )
 
-// TestClocksApart lets some commands run with the clocks since boot (CLOCK_MONOTONIC, CLOCK_BOOTTIME) 12 days
-// and more ahead, or behind, in a time namespace: start times of processes are others there
-// (time_namespaces(7)). An instance starts, is listed, heals, changes its forwards and is taken down
-// in there, and so it is from the other side.
+// TestClocksApart runs some commands with the clocks since boot (CLOCK_MONOTONIC, CLOCK_BOOTTIME) 12 days
+// and more ahead or behind, in a time namespace, where start times of processes differ
+// (time_namespaces(7)). An instance starts, is listed, is restored after a failure, changes its
+// forwards and is taken down there, and likewise from the other side.
 func TestClocksApart(t *testing.T) {
 	if os.Geteuid() != 0 {
 		lacking(t, "this test needs root, for a time namespace")
@@ -68,14 +68,14 @@ func TestClocksApart(t *testing.T) {
 			must(c.rest, "down", "x")
 			l.noneLeft()
 
-			// With nothing but the names of its processes to go by.
+			// With nothing but the names of its processes.
 			must(c.up, "up", "-d", "--name", "x", strconv.Itoa(l.target()))
 			st = l.state("x")
 			_ = syscall.Kill(st.SupervisorPID, syscall.SIGSTOP)
 			must(c.rest, "down", "x")
 			l.noneLeft()
 
-			// A dead one's name is free.
+			// A dead instance's name is free.
 			must(c.up, "up", "-d", "--name", "x", strconv.Itoa(l.target()))
 			_ = syscall.Kill(l.state("x").SupervisorPID, syscall.SIGKILL)
 			eventually(t, "it is gone", func() bool { return must(c.rest, "list") == "" })

@@ -15,8 +15,8 @@ import (
 )
 
 // TestKillAtEveryStep kills the supervisor after its first step, after its second, and so on
-// through start and stop, until it comes through. Each death must leave no process, and no
-// name that can't be used again.
+// through start and stop, until it finishes. No death may leave a process, or a name that
+// can't be used again.
 func TestKillAtEveryStep(t *testing.T) {
 	for name, args := range map[string][]string{
 		"pid":      {"-p", "127.0.0.1::80", "--port-handler", "slirp4netns"},
@@ -46,7 +46,7 @@ func TestKillAtEveryStep(t *testing.T) {
 						t.Errorf("step %d: exit status %d: %s", n, r.code, r.err)
 					}
 					l.noneLeft()
-					if n == 25 { // the other runs say how many there are: fewer
+					if n == 25 { // the other runs show that there are fewer
 						break
 					}
 					continue
@@ -86,14 +86,14 @@ func TestKillAtEveryStep(t *testing.T) {
 	}
 }
 
-// stuckSlirp are slirp4netns that stop at some point of their life.
+// stuckSlirp are slirp4netns that stop at some point.
 var stuckSlirp = map[string]string{
 	"at once":           `exec 9<><(:); read -u 9`,
 	"deaf to exit fd":   `trap '' TERM; printf 1 >&3; exec 3>&-; exec 9<><(:); read -u 9`,
 	"ready pipe closed": `exec 3>&-; exec 9<><(:); read -u 9`,
 }
 
-// TestKillSupervisorOfStuckSlirp: whatever slirp4netns is at, it ends with its supervisor.
+// TestKillSupervisorOfStuckSlirp: slirp4netns ends with its supervisor in every state.
 func TestKillSupervisorOfStuckSlirp(t *testing.T) {
 	for name, script := range stuckSlirp {
 		t.Run(name, func(t *testing.T) {
@@ -112,7 +112,7 @@ func TestKillSupervisorOfStuckSlirp(t *testing.T) {
 	}
 }
 
-// TestDownOfStuckSlirp: one that heeds neither its exit descriptor nor TERM is killed.
+// TestDownOfStuckSlirp: a slirp4netns that ignores its exit descriptor and TERM is killed.
 func TestDownOfStuckSlirp(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -122,7 +122,7 @@ func TestDownOfStuckSlirp(t *testing.T) {
 	l.noneLeft()
 }
 
-// TestKillClient kills the caller of `up -d` while the start is under way.
+// TestKillClient kills the caller of `up -d` during the start.
 func TestKillClient(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGINT} {
 		t.Run(sig.String(), func(t *testing.T) {
@@ -141,25 +141,25 @@ func TestKillClient(t *testing.T) {
 	}
 }
 
-// killTarget is for a fake slirp4netns: the target is dead behind it. A busy machine lets a killed
-// process live for a while.
+// killTarget is for a fake slirp4netns: it kills the target. On a busy machine, a killed process may live
+// for a while.
 const killTarget = `t=$(<$base/target); kill -9 $t; while [ -e /proc/$t/status ] && ! grep -q '^State:.[ZX]' /proc/$t/status; do :; done
 `
 
-// TestFailedStarts: what kills a start is named, and nothing is left.
+// TestFailedStarts: the cause of a failed start is named, and nothing is left behind.
 func TestFailedStarts(t *testing.T) {
 	for name, c := range map[string]struct {
 		script string
 		code   int
 		says   string
 	}{
-		// All but the one that has to run into it get more time than they need.
+		// All but the one that has to time out get more time than they need.
 		"dies before ready":  {`echo "no luck today" >&2; exit 9`, 1, "no luck today"},
 		"killed":             {`kill -9 $$`, 1, "signal: killed"},
 		"never ready":        {stuckSlirp["at once"], 6, "did not become ready"},
 		"nonsense for ready": {`printf 0 >&3; exec 3>&-; ` + stuckSlirp["at once"], 6, "did not become ready"},
 		"target gone before": {killTarget + `exec "$real" "$@"`, 4, "ended while the network was set up"},
-		"target gone after":  {killTarget + `printf 1 >&3; exec 3>&-; ` + stuckSlirp["at once"], -1, ""}, // either "ended", or up and down again: who is quicker wins
+		"target gone after":  {killTarget + `printf 1 >&3; exec 3>&-; ` + stuckSlirp["at once"], -1, ""}, // either "ended", or up and down again, depending on timing
 		"hostile words":      {`printf 'evil\033]0;title\007\033[31m\r\nslirpctl: error: forged\xff\xc2\x9b31m' >&2; exit 1`, 1, "evil"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -202,8 +202,8 @@ func TestTargetDiesWhileRunning(t *testing.T) {
 	l.noneLeft()
 }
 
-// TestForeignProcessSurvivesDown: a state file that names a process which started at another
-// time, because the PID is used again, costs that process nothing.
+// TestForeignProcessSurvivesDown: a process that has the PID of a state file, but another start
+// time, is not touched.
 func TestForeignProcessSurvivesDown(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -232,8 +232,8 @@ func TestForeignProcessSurvivesDown(t *testing.T) {
 	l.noneLeft()
 }
 
-// TestPIDReused lets a bystander really have the PID of a killed supervisor, in a PID namespace
-// where PIDs can be chosen (ns_last_pid, proc_sys_kernel(5)).
+// TestPIDReused gives a bystander the PID of a killed supervisor, in a PID namespace where PIDs can
+// be chosen (ns_last_pid, proc_sys_kernel(5)).
 func TestPIDReused(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -270,7 +270,7 @@ echo survived
 	}
 	cmd := exec.Command("unshare", args...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
-	// /proc/PID/fd of this process is not to be found in there.
+	// /proc/PID/fd of this process does not exist there.
 	private := filepath.Join(filepath.Dir(l.base), "slirpctl")
 	if err := copyFile(l.bin, private, 0o755); err != nil {
 		t.Fatal(err)

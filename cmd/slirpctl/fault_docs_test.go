@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestReliabilityPage holds that the pages about faults and security name tests that exist, that
-// each fault test is named, and each attack on the page about security; and that each claim there names a test.
+// TestReliabilityPage checks that the pages about faults and security name tests that exist, that each
+// fault test is named, and each attack on the page about security; and that each claim there names a test.
 func TestReliabilityPage(t *testing.T) {
 	exist := map[string]bool{}
 	var files []string
@@ -78,9 +78,9 @@ func TestReliabilityPage(t *testing.T) {
 	}
 }
 
-// TestClockOnlyShown holds that a jump of the clock changes nothing: Go's time.Since and timers
-// use the monotonic clock as long as nobody strips it from a time or compares times that were read
-// from elsewhere. Where that is done, it is for show or for identity.
+// TestClockOnlyShown checks that a jump of the clock changes nothing: Go's time.Since and timers
+// use the monotonic clock unless it is stripped from a time or times read from elsewhere are
+// compared. The exceptions are for display or for identity.
 func TestClockOnlyShown(t *testing.T) {
 	stripped := regexp.MustCompile(`\.(Unix|UnixNano|UnixMilli|UnixMicro)\(\)|\.Round\(0\)|\.ModTime\(\)|time\.Unix\(|time\.Parse\(|CLOCK_REALTIME`)
 	allowed := map[string]bool{
@@ -99,7 +99,7 @@ func TestClockOnlyShown(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i, line := range strings.Split(string(text), "\n") {
-			line = strings.ReplaceAll(line, "time.Unix(1, 0)", "") // long ago, whatever the clock says
+			line = strings.ReplaceAll(line, "time.Unix(1, 0)", "") // in the past for any clock
 			if stripped.MatchString(line) {
 				t.Errorf("%s:%d uses the wall clock: %s", file, i+1, strings.TrimSpace(line))
 			}

@@ -32,9 +32,9 @@ func crashBySocket(t *testing.T, st instance.State) {
 	}
 }
 
-// listenInode returns the inode of the socket that listens on a port of 127.0.0.1: another number
-// is another socket. The kernel writes its list in pieces and may leave one out where others come
-// and go in between.
+// listenInode returns the inode of the socket that listens on a port of 127.0.0.1; another number
+// is another socket. The kernel writes its list in pieces and may omit one if sockets are opened
+// and closed meanwhile.
 func listenInode(t *testing.T, port int) (inode string) {
 	t.Helper()
 	local := fmt.Sprintf("0100007F:%04X", port)
@@ -117,8 +117,8 @@ func TestSlirpDies(t *testing.T) {
 	}
 }
 
-// TestSlirpDiesAsUser is the same for an ordinary user, whose slirp4netns has to find its way
-// into a user namespace.
+// TestSlirpDiesAsUser is the same for an ordinary user, whose slirp4netns has to enter a user
+// namespace.
 func TestSlirpDiesAsUser(t *testing.T) {
 	for _, handler := range handlers {
 		t.Run(handler, func(t *testing.T) {
@@ -136,8 +136,8 @@ func TestSlirpDiesAsUser(t *testing.T) {
 	}
 }
 
-// TestSlirpStopped: who stops slirp4netns has a reason. It is left stopped, shown so, and ended when
-// the instance is.
+// TestSlirpStopped: a stopped slirp4netns is left stopped, since the user may have a reason; it is
+// shown as stopped, and ended with the instance.
 func TestSlirpStopped(t *testing.T) {
 	for _, handler := range handlers {
 		t.Run(handler, func(t *testing.T) {
@@ -161,7 +161,7 @@ func TestSlirpStopped(t *testing.T) {
 			eventually(t, "list says so", func() bool { return l.state("x").State == instance.Stopped })
 			l.must("down", "x")
 			l.noneLeft()
-			// The same, when the supervisor can end nothing any more.
+			// The same, if the supervisor can't end anything any more.
 			st = l.up("--name", "x", strconv.Itoa(l.target()))
 			_ = syscall.Kill(st.SlirpPID, syscall.SIGSTOP)
 			_ = syscall.Kill(st.SupervisorPID, syscall.SIGKILL)
@@ -170,7 +170,7 @@ func TestSlirpStopped(t *testing.T) {
 	}
 }
 
-// TestHelperDies kills what carries the connections inside the namespace.
+// TestHelperDies kills the process that carries the connections inside the namespace.
 func TestHelperDies(t *testing.T) {
 	for _, handler := range []string{"rootlesskit", "direct"} {
 		t.Run(handler, func(t *testing.T) {
@@ -193,7 +193,7 @@ func TestHelperDies(t *testing.T) {
 			}
 			_ = syscall.Kill(first, syscall.SIGKILL)
 			eventually(t, "another helper", func() bool { h := helper(); return h != 0 && h != first })
-			for range 12 { // more than waited in the direct handler's pool
+			for range 12 { // more than the direct handler's pool had
 				echoes(t, port)
 			}
 			if now := l.state("x"); fmt.Sprint(now.Ports) != fmt.Sprint(st.Ports) || now.Restarts != 0 {
@@ -203,7 +203,7 @@ func TestHelperDies(t *testing.T) {
 	}
 }
 
-// TestRestartLimit: a slirp4netns that can't live is given up, and scripts see it.
+// TestRestartLimit: slirpctl gives up restarting a slirp4netns that always fails, and scripts can detect it.
 func TestRestartLimit(t *testing.T) {
 	t.Run("never", func(t *testing.T) {
 		t.Parallel()
@@ -267,7 +267,7 @@ func TestRestartLimit(t *testing.T) {
 	})
 }
 
-// TestDownWhileHealing: a start that hangs does not keep an instance from ending.
+// TestDownWhileHealing: a hanging restart does not keep an instance from ending.
 func TestDownWhileHealing(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -282,13 +282,13 @@ func TestDownWhileHealing(t *testing.T) {
 	l.noneLeft()
 }
 
-// TestPortTakenWhileHealing: a host port that somebody else takes in the gap comes back when it
+// TestPortTakenWhileHealing: a host port that another process takes meanwhile is restored when it
 // is free again.
 func TestPortTakenWhileHealing(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	fake := l.fakeSlirp(`while [ -e $base/wait ]; do read -t 0.02 <> <(:); done; exec "$real" "$@"`)
-	// A port that the kernel gives to nobody else while it is free.
+	// A port that the kernel does not assign to other sockets while it is free.
 	port := ownPort(t)
 	st := l.up("--name", "x", "--port-handler", "slirp4netns", "--slirp4netns-path", fake, "-p", fmt.Sprintf("127.0.0.1:%d:80", port), "-p", fmt.Sprintf("127.0.0.1:%d:80", ownPort(t)), strconv.Itoa(l.target()))
 	wait := filepath.Join(filepath.Dir(l.base), "wait")
@@ -314,10 +314,10 @@ func TestPortTakenWhileHealing(t *testing.T) {
 		now := l.state("x")
 		return now.Restarts > 0 && len(now.Ports) == 2 && strings.Contains(now.Ports[0].Failed, "in use") && now.Ports[1] == st.Ports[1]
 	})
-	echoes(t, st.Ports[1].HostPort) // everything else came back
+	echoes(t, st.Ports[1].HostPort) // everything else was restored
 	ln.Close()
 	echoes(t, port)
-	// slirp4netns listens a moment before the supervisor knows.
+	// slirp4netns listens slightly before the supervisor knows.
 	eventually(t, "its forwards are what they were", func() bool { return slices.Equal(l.state("x").Ports, st.Ports) })
 }
 
@@ -327,7 +327,7 @@ func TestSlirpReplaced(t *testing.T) {
 	l := newLab(t)
 	fake := l.fakeSlirp(`exec "$real" "$@"`)
 	st := l.up("--name", "x", "-p", "127.0.0.1::80", "--slirp4netns-path", fake, strconv.Itoa(l.target()))
-	// One that knows less: no sandbox, no seccomp, and it says so if it gets them.
+	// A version with fewer features: no sandbox, no seccomp; it reports if it gets their flags.
 	text, err := os.ReadFile(fake)
 	if err != nil {
 		t.Fatal(err)
@@ -354,7 +354,7 @@ case "$*" in *sandbox*|*seccomp*) echo "unrecognized option" >&2; exit 1;; esac`
 }
 
 // BenchmarkHealing measures the time from slirp4netns's death to a working forward. Its
-// ms/median is of as many runs as -benchtime says (20x).
+// ms/median is over as many runs as -benchtime says (20x).
 func BenchmarkHealing(b *testing.B) {
 	for _, handler := range handlers {
 		b.Run(handler, func(b *testing.B) {
@@ -385,7 +385,7 @@ func BenchmarkHealing(b *testing.B) {
 	}
 }
 
-// reaches wants the tap back, and then an echo: some handlers' connections never leave the
+// reaches waits for the tap, and then for an echo: some handlers' connections never leave the
 // namespace, so that an echo alone says nothing about slirp4netns.
 func reaches(st instance.State, port int) error {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/fib_trie", st.Target.PID))

@@ -25,11 +25,11 @@ import (
 	"github.com/slirpctl/slirpctl/internal/instance"
 )
 
-// patience is how long a test waits for what must come; it is no measure of speed.
+// patience bounds a test's waits; it is not a measurement.
 const patience = time.Minute
 
-// armedBinary is slirpctl with crash points, for as long as this process lives: the file itself
-// is removed at once.
+// armedBinary is slirpctl with crash points, open as long as this process runs: the file itself is
+// removed at once.
 var armedBinary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "armed")
 	if err != nil {
@@ -56,13 +56,13 @@ var armedBinary = sync.OnceValues(func() (string, error) {
 // raceReports reports whether the slirpctl under test is to be built with the race detector.
 func raceReports() bool { return os.Getenv("SLIRPCTL_TEST_RACE") != "" }
 
-// lab is a place to break slirpctl in: a state directory and a binary of its own.
+// lab is an environment for breaking slirpctl: a state directory and a binary of its own.
 type lab struct {
 	t    testing.TB
 	bin  string
 	base string
-	env  []string // added to that of every command
-	// Who runs the commands and owns the targets; 0: whoever runs the test.
+	env  []string // added to the environment of every command
+	// The user who runs the commands and owns the targets; 0: the user who runs the test.
 	uid, gid int
 	targets  []int // PIDs
 }
@@ -82,7 +82,7 @@ func newLab(t testing.TB) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Short, because sockets live below it.
+	// Short, because of the paths of sockets.
 	base, err := os.MkdirTemp("", "lab")
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +97,7 @@ func newLab(t testing.TB) *lab {
 		}
 		left := l.processes()
 		for deadline := time.Now().Add(patience); len(left) > 0 && time.Now().Before(deadline); left = l.processes() {
-			time.Sleep(5 * time.Millisecond) // what ends by itself
+			time.Sleep(5 * time.Millisecond) // wait for processes that end by themselves
 		}
 		for pid, what := range left {
 			t.Errorf("left behind: %s", what)
@@ -110,7 +110,7 @@ func newLab(t testing.TB) *lab {
 	return l
 }
 
-// command is a slirpctl command line that has not been started.
+// command returns a slirpctl command that has not been started.
 func (l *lab) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(l.bin, append([]string{"--state-dir", l.base}, args...)...)
 	cmd.Args[0] = "slirpctl"
@@ -126,7 +126,7 @@ func (l *lab) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// result is what a finished command gave.
+// result is the result of a finished command.
 type result struct {
 	out, err string
 	code     int
@@ -177,7 +177,7 @@ func (l *lab) up(args ...string) instance.State {
 	return st
 }
 
-// list returns what `list` shows.
+// list returns the output of `list`.
 func (l *lab) list() []instance.State {
 	l.t.Helper()
 	var sts []instance.State
@@ -203,7 +203,7 @@ func (l *lab) log(name string) string {
 	return string(data)
 }
 
-// eventually waits until f holds.
+// eventually waits until f returns true.
 func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !f(); {
@@ -214,8 +214,8 @@ func eventually(t testing.TB, what string, f func() bool) {
 	}
 }
 
-// processes finds every living process that has to do with the lab: with the state directory in
-// its command line or among its open files. Zombies have neither.
+// processes finds every process that belongs to the lab: with the state directory in its command
+// line or among its open files. Zombies have neither.
 func (l *lab) processes() map[int]string {
 	return processesWith(l.base)
 }
@@ -245,9 +245,9 @@ func processesWith(base string) map[int]string {
 	return found
 }
 
-// noneLeft waits until no process of the lab is left, and no tap in its targets: a slirp4netns whose
-// end is under way has no descriptors to show any more, but still the tap. Then it wants no
-// instance on disk.
+// noneLeft waits until no process of the lab is left, and no tap in its targets: an exiting slirp4netns
+// has no descriptors any more, but still the tap. Then it checks that no instance is left on
+// disk.
 func (l *lab) noneLeft() {
 	l.t.Helper()
 	deadline := time.Now().Add(patience)
@@ -259,7 +259,7 @@ func (l *lab) noneLeft() {
 	}
 	for _, pid := range l.targets {
 		eventually(l.t, "the tap is gone", func() bool {
-			devices, _ := os.ReadFile(fmt.Sprintf("/proc/%d/net/dev", pid)) // nothing, of one that has ended
+			devices, _ := os.ReadFile(fmt.Sprintf("/proc/%d/net/dev", pid)) // empty for a target that has ended
 			return !strings.Contains(string(devices), "tap0:")
 		})
 	}
@@ -268,7 +268,7 @@ func (l *lab) noneLeft() {
 	}
 	des, _ := os.ReadDir(l.base)
 	for _, de := range des {
-		if de.IsDir() && de.Name() != ".cache" { // which stays, like .lock
+		if de.IsDir() && de.Name() != ".cache" { // which remains, like .lock
 			l.t.Errorf("file left: %s", de.Name())
 		}
 	}
@@ -289,7 +289,7 @@ func (l *lab) startTarget(name string, args ...string) *exec.Cmd {
 	t := l.t
 	t.Helper()
 	if l.uid != 0 {
-		// unshare(1), because the user can't have the process made in its namespaces.
+		// By unshare(1), because the user can't have the process made in its namespaces.
 		cmd := exec.Command("unshare", append([]string{"--map-root-user", "--net", name}, args...)...)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: &syscall.Credential{Uid: uint32(l.uid), Gid: uint32(l.gid)}}
 		cmd.Dir = "/"
@@ -300,7 +300,7 @@ func (l *lab) startTarget(name string, args ...string) *exec.Cmd {
 		}
 		eventually(t, "the target has its namespace, and ids in it", func() bool {
 			to, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid))
-			ids, _ := os.ReadFile(fmt.Sprintf("/proc/%d/gid_map", cmd.Process.Pid)) // written last
+			ids, _ := os.ReadFile(fmt.Sprintf("/proc/%d/gid_map", cmd.Process.Pid)) // the last one written
 			return err == nil && to != own && len(ids) > 0
 		})
 		l.targets = append(l.targets, cmd.Process.Pid)
@@ -318,7 +318,7 @@ func (l *lab) startTarget(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// keep starts a process for as long as the test lasts.
+// keep runs a process for the duration of the test.
 func (l *lab) keep(cmd *exec.Cmd) {
 	l.t.Helper()
 	if err := cmd.Start(); err != nil {
@@ -332,8 +332,8 @@ func (l *lab) keep(cmd *exec.Cmd) {
 
 var lastOwnPort atomic.Int32
 
-// ownPort returns a host port for one test alone: it is below those that the kernel hands out
-// (ip_local_port_range, ip(7)), so that nobody gets it by chance while slirp4netns is down.
+// ownPort returns a host port for one test alone, below the ephemeral range
+// (ip_local_port_range, ip(7)), so that no other socket gets it by chance while slirp4netns is down.
 func ownPort(t testing.TB) int {
 	t.Helper()
 	const first, count = 10000, 9000
@@ -349,7 +349,7 @@ func ownPort(t testing.TB) int {
 	return 0
 }
 
-// echo sends a line to a forward and wants it back; it tries once.
+// echo sends a line to a forward and expects it back, in one attempt.
 func echo[P int | uint16](port P) error {
 	c, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port))), time.Second)
 	if err != nil {
@@ -381,8 +381,8 @@ func echoes[P int | uint16](t testing.TB, port P) {
 	t.Fatalf("nothing comes back through port %d: %v", port, err)
 }
 
-// fakeSlirp writes a slirp4netns that answers as the real one what it is asked, and otherwise
-// runs a bash script, which finds the real one's path in $real. It returns its path.
+// fakeSlirp writes a slirp4netns that answers queries like the real one, and otherwise runs a
+// bash script, which finds the real one's path in $real. It returns its path.
 func (l *lab) fakeSlirp(script string) string {
 	l.t.Helper()
 	real, err := exec.LookPath("slirp4netns")
@@ -399,8 +399,8 @@ func (l *lab) fakeSlirp(script string) string {
 	return path
 }
 
-// noForks runs f, which writes a program, while no test forks: a child that has not executed its
-// program yet would hold the file open for writing, so that nobody could execute it ("text file busy").
+// noForks runs f, which writes a program, while no test forks: a child that has not called execve yet
+// would keep the file open for writing, so that executing it would fail ("text file busy").
 func noForks(f func() error) error {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
@@ -421,7 +421,7 @@ func waitDone(t testing.TB, cmd *exec.Cmd) {
 	}
 }
 
-// newUserLab is newLab as an ordinary user: the test environment's one if root runs the tests.
+// newUserLab is newLab as an ordinary user: the test environment's if root runs the tests.
 func newUserLab(t testing.TB) *lab {
 	t.Helper()
 	l := newLab(t)

@@ -18,7 +18,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/instance"
 )
 
-// limited runs slirpctl with a limit of the shell's ulimit.
+// limited runs slirpctl with a limit set by the shell's ulimit.
 func (l *lab) limited(limit string, args ...string) *exec.Cmd {
 	cmd := l.command(args...)
 	cmd.Args = append([]string{"bash", "-c", "ulimit " + limit + ` && exec "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
@@ -26,8 +26,8 @@ func (l *lab) limited(limit string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// TestFewDescriptors: with 64 of them an instance runs, heals and forwards; what needs more says
-// so and leaves what there is as it was.
+// TestFewDescriptors: with 64 descriptors an instance runs, recovers and forwards; a request for more
+// is an error and changes nothing.
 func TestFewDescriptors(t *testing.T) {
 	for _, handler := range handlers {
 		t.Run(handler, func(t *testing.T) {
@@ -56,7 +56,7 @@ func TestFewDescriptors(t *testing.T) {
 			echoes(t, st.Ports[0].HostPort)
 			l.must("down", "x")
 			l.noneLeft()
-			// Too few to start with.
+			// Too few to start.
 			for _, n := range []string{"6", "8", "12", "16", "20"} {
 				r := l.finish(l.limited("-n "+n, "up", "-d", "--name", "x", "--port-handler", handler, "-p", "127.0.0.1::80", pid))
 				if r.code == 0 {
@@ -68,7 +68,7 @@ func TestFewDescriptors(t *testing.T) {
 	}
 }
 
-// TestFewProcesses: with fewer and fewer processes allowed, a start works or fails; it leaves
+// TestFewProcesses: with fewer and fewer processes allowed, a start works or fails, and leaves
 // nothing half done.
 func TestFewProcesses(t *testing.T) {
 	t.Parallel()
@@ -92,13 +92,13 @@ func TestFewProcesses(t *testing.T) {
 	}
 }
 
-// usage is what one process has at a moment: descriptors, those of pipes apart, KiB of memory, threads.
+// usage is the resource usage of a process: descriptors, those of pipes separately, KiB of memory, threads.
 type usage struct{ fds, pipes, rss, threads int }
 
-// steady wants a process to stop growing: it does batches of work until each part of its usage has
-// come through one with a gain of most at most. What leaks grows with every batch. What is kept for
-// a while does not: Go's pipes for its next splice(2) until it collects its garbage, its heap, and
-// as many threads as the machine's processors could keep busy at once.
+// steady checks that a process stops growing: it does batches of work until each part of its usage
+// has grown by no more than most in one of them. A leak grows with every batch. Other growth ends: Go's
+// pipes for splice(2), kept until a garbage collection, its heap, and as many threads as the
+// machine's processors could run.
 func steady(t *testing.T, pid int, most usage, batch func()) {
 	t.Helper()
 	before := usageOf(t, pid)
@@ -107,7 +107,7 @@ func steady(t *testing.T, pid int, most usage, batch func()) {
 	for range 6 {
 		batch()
 		after := usageOf(t, pid)
-		// Connections may still be on their way out.
+		// Connections may still be closing.
 		for deadline := time.Now().Add(patience); after.fds > before.fds+most.fds && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 			after = usageOf(t, pid)
 		}
@@ -154,7 +154,7 @@ func usageOf(t *testing.T, pid int) usage {
 	return u
 }
 
-// TestCycles goes up and down 200 times beside an instance that stays, and adds and removes
+// TestCycles starts and stops an instance 200 times beside one that remains, and adds and removes
 // forwards of that one as often.
 func TestCycles(t *testing.T) {
 	const cycles = 200

@@ -14,7 +14,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/instance"
 )
 
-// mapLab is a lab of an ordinary user with ranges of ids, where one of newuidmap(1) and newgidmap(1) is a
+// mapLab is a lab of an ordinary user with ranges of ids, where newuidmap(1) or newgidmap(1) is a
 // bash script, which finds the real one's path in $real.
 func mapLab(t *testing.T, tool, script string) *lab {
 	t.Helper()
@@ -26,7 +26,7 @@ func mapLab(t *testing.T, tool, script string) *lab {
 	if ranges, err := os.ReadFile("/etc/subuid"); err != nil || len(ranges) == 0 {
 		lacking(t, "this test needs ranges in /etc/subuid: %v", err)
 	}
-	bin := l.base + "-bin" // so that the lab finds what runs from there
+	bin := l.base + "-bin" // so that the lab finds processes started from there
 	base := filepath.Dir(l.base)
 	text := fmt.Sprintf("#!/bin/bash\nreal=%s\ntouch %s/asked\n%s\n", real, base, script)
 	must(t, os.Mkdir(bin, 0o755), os.Chmod(bin, 0o755), noForks(func() error { return os.WriteFile(filepath.Join(bin, tool), []byte(text), 0o755) }))
@@ -34,11 +34,11 @@ func mapLab(t *testing.T, tool, script string) *lab {
 	return l
 }
 
-// hangs is a script that neither ends nor lets go of its output.
+// hangs is a script that neither exits nor closes its output.
 const hangs = `trap '' TERM INT HUP PIPE; exec 9<><(:); read -u 9`
 
-// TestMapToolFails: a newuidmap or newgidmap that fails, is killed, does nothing, or hangs ends the start with one
-// line that quotes it, and the status of slirpctl's own failures.
+// TestMapToolFails: if newuidmap or newgidmap fails, is killed, does nothing, or hangs, the start fails with
+// one line that quotes it, and the exit status of slirpctl's own failures.
 func TestMapToolFails(t *testing.T) {
 	for _, tool := range []string{"newuidmap", "newgidmap"} {
 		for name, c := range map[string]struct{ script, says string }{
@@ -53,7 +53,7 @@ func TestMapToolFails(t *testing.T) {
 				t.Parallel()
 				l := mapLab(t, tool, c.script)
 				for _, detach := range []string{"--detach=true", "--detach=false"} {
-					// Time enough for what does not hang, on a busy machine.
+					// Enough time for a tool that does not hang, on a busy machine.
 					timeout := "15s"
 					if name == "hangs" {
 						timeout = "5s"
@@ -66,7 +66,7 @@ func TestMapToolFails(t *testing.T) {
 						if r.code != 0 {
 							t.Errorf("%s: exit status %d: %s", detach, r.code, r.err)
 						}
-						l.run("down", "x") // true may have ended
+						l.run("down", "x") // the command may have ended
 						l.noneLeft()
 						continue
 					}
@@ -93,8 +93,8 @@ func TestMapToolFails(t *testing.T) {
 	}
 }
 
-// TestMapToolHangs: whoever waits for a newuidmap that hangs can be killed or interrupted, and nothing is
-// left: no tool, no namespace, no instance.
+// TestMapToolHangs: `up` can be killed or interrupted while it waits for a newuidmap that hangs, and leaves
+// no tool, no namespace, no instance.
 func TestMapToolHangs(t *testing.T) {
 	for _, tool := range []string{"newuidmap", "newgidmap"} {
 		for _, detach := range []string{"--detach=true", "--detach=false"} {

@@ -32,7 +32,7 @@ func statusFields(text string) map[string]string {
 	return fields
 }
 
-// rootsCaps checks what root's supervisor and all its threads have left, in every set.
+// rootsCaps checks the remaining capabilities of root's supervisor and all its threads, in every set.
 func rootsCaps(t *testing.T, pid int) {
 	t.Helper()
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
@@ -64,7 +64,7 @@ func rootsCaps(t *testing.T, pid int) {
 	}
 }
 
-// sleeping waits until a process is sleep(1): execve(2) closes descriptors, by which others know of
+// sleeping waits until a process is sleep(1): execve(2) closes descriptors, by which other processes see
 // it, before it changes the rest.
 func sleeping(t *testing.T, pid int) int {
 	t.Helper()
@@ -75,8 +75,8 @@ func sleeping(t *testing.T, pid int) int {
 	return pid
 }
 
-// TestRootsPrivileges: started by root, the supervisor has no more than it needs, slirp4netns is
-// locked up, and COMMAND has neither lost nor gained by it.
+// TestRootsPrivileges: started by root, the supervisor has no more privileges than it needs, slirp4netns
+// is confined, and COMMAND's privileges are unchanged.
 func TestRootsPrivileges(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -98,7 +98,7 @@ func TestRootsPrivileges(t *testing.T) {
 	if exists(fmt.Sprintf("/proc/%d/root/usr", st.SlirpPID)) {
 		t.Error("slirp4netns sees /usr: it is not in its sandbox")
 	}
-	// A new user namespace gives every capability there is.
+	// A new user namespace gives all capabilities.
 	plain := statusOf(t, sleeping(t, l.startTarget("sleep", "1000").Process.Pid))
 	command := statusOf(t, sleeping(t, childOf(t, st.Target.PID)))
 	for _, field := range []string{"NoNewPrivs", "Seccomp", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"} {
@@ -106,7 +106,7 @@ func TestRootsPrivileges(t *testing.T) {
 			t.Errorf("COMMAND: %s %s, want %s as without slirpctl", field, command[field], plain[field])
 		}
 	}
-	// And it can still be healed, by a slirp4netns that has the supervisor's filter and its own.
+	// And it can still restart slirp4netns, with the supervisor's filter and slirp4netns's own.
 	_ = syscall.Kill(st.SlirpPID, syscall.SIGKILL)
 	eventually(t, "it is healed", func() bool { now := l.state("x"); return now.Restarts == 1 && now.State == instance.Running })
 	if now := statusOf(t, l.state("x").SlirpPID); now["NoNewPrivs"] != "1" || now["Seccomp_filters"] != "2" {
@@ -115,8 +115,8 @@ func TestRootsPrivileges(t *testing.T) {
 }
 
 // TestRootsPrivilegesEverywhere: the same for the other ways to start, with a network namespace
-// that has no user namespace of its own, where slirp4netns and the helper need what the
-// supervisor kept; forwards work there and after the network was healed.
+// without a user namespace of its own, where slirp4netns and the helper need what the supervisor
+// kept; forwards work there, also after slirp4netns was restarted.
 func TestRootsPrivilegesEverywhere(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -152,7 +152,7 @@ func TestRootsPrivilegesEverywhere(t *testing.T) {
 	}
 }
 
-// TestRootWithLess: a root that may not drop capabilities, as in some containers, keeps what it has.
+// TestRootWithLess: a root that may not drop capabilities, as in some containers, keeps those it has.
 func TestRootWithLess(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {

@@ -68,8 +68,8 @@ func TestEnvironmentStaysOut(t *testing.T) {
 	}
 }
 
-// TestDescriptorsStayOut: slirp4netns and the helper hold nothing of the supervisor's and nothing
-// that the caller had open; COMMAND gets what the caller handed on, and nothing else.
+// TestDescriptorsStayOut: slirp4netns and the helper inherit no descriptor of the supervisor's or the
+// caller's; COMMAND gets those that the caller passed on, and no others.
 func TestDescriptorsStayOut(t *testing.T) {
 	for _, mode := range []string{"--detach=true", "--detach=false"} {
 		t.Run(mode, func(t *testing.T) {
@@ -139,7 +139,7 @@ func TestDescriptorsStayOut(t *testing.T) {
 	})
 }
 
-// TestAttackStateDir: a directory that others made, own, or may write to is refused.
+// TestAttackStateDir: a directory that other users made, own, or may write to is refused.
 func TestAttackStateDir(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(t *testing.T, dir string) (state string){
@@ -197,7 +197,7 @@ func TestAttackStateDir(t *testing.T) {
 	}
 }
 
-// TestForeignFilesSurvive: --state-dir may name a directory that holds other things; they are
+// TestForeignFilesSurvive: --state-dir may name a directory that contains other files; they are
 // neither removed nor taken for instances.
 func TestForeignFilesSurvive(t *testing.T) {
 	t.Parallel()
@@ -224,8 +224,8 @@ func must(t testing.TB, errs ...error) {
 	}
 }
 
-// TestAttackOtherUser tries the sockets of root's and of a user's instance as another user: as they are, and after
-// somebody has opened every directory and socket to all the world, where the peer's credentials decide.
+// TestAttackOtherUser tries the sockets of root's and of a user's instance as another user: as they are, and
+// with every directory and socket made accessible, where the peer's credentials decide.
 func TestAttackOtherUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		lacking(t, "this test needs root, to become another user")
@@ -260,7 +260,7 @@ func TestAttackOtherUser(t *testing.T) {
 	})
 }
 
-// TestAttackAbstractSocket: abstract UNIX sockets of the host are out of reach from inside.
+// TestAttackAbstractSocket: abstract UNIX sockets of the host can't be reached from inside.
 func TestAttackAbstractSocket(t *testing.T) {
 	labs(t, func(t *testing.T, l *lab) {
 		name := fmt.Sprintf("slirpctl-test-%d-%s", os.Getpid(), filepath.Base(filepath.Dir(l.base)))
@@ -283,7 +283,7 @@ func TestAttackAbstractSocket(t *testing.T) {
 	})
 }
 
-// TestAttackLoopback knocks at the host's loopback from inside, by every address that leads out.
+// TestAttackLoopback tries to reach the host's loopback from inside, by every address that leads out.
 func TestAttackLoopback(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -332,7 +332,7 @@ func TestAttackLoopback(t *testing.T) {
 	for _, a := range []string{"fd00::2", "fd00::3", "::1", "::ffff:10.0.2.2", "fe80::2%tap0"} {
 		knocks = append(knocks, fmt.Sprintf("TCP6:[%s]:%d", a, port6))
 	}
-	// What is to be answered may take its time: it is tried again, a second each.
+	// A successful connection may take time: it is retried, for a second each.
 	knock := func(tries int, knocks ...string) string {
 		return fmt.Sprintf(`for k in %s; do (
 			for try in $(seq %d); do r=$(echo hi | timeout 3 socat -t1 -T1 - "$k" 2>/dev/null); [ -z "$r" ] || break; done
@@ -346,7 +346,7 @@ func TestAttackLoopback(t *testing.T) {
 	if strings.Contains(r.out, " host") {
 		t.Errorf("the host's loopback was reached:\n%s", r.out)
 	}
-	// The same, allowed: else the test would prove nothing.
+	// The same, allowed: otherwise the test would prove nothing.
 	answered := []string{fmt.Sprintf("TCP4:10.0.2.2:%d", port4), fmt.Sprintf("UDP4:10.0.2.2:%d", portU)}
 	r = l.run("up", "--ipv6", "--allow-host-loopback", "--", "bash", "-c", knock(20, answered...))
 	for _, k := range answered {
@@ -356,8 +356,8 @@ func TestAttackLoopback(t *testing.T) {
 	}
 }
 
-// TestAttackLog: what slirp4netns writes can't steer the terminal of who reads the log, nor
-// forge lines of ours in it.
+// TestAttackLog: slirp4netns's output can't control the terminal of a reader of the log, nor forge
+// lines of slirpctl's in it.
 func TestAttackLog(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

@@ -16,7 +16,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/instance"
 )
 
-// TestHealWithoutDescriptors: connections take every descriptor of the supervisor, and then slirp4netns dies.
+// TestHealWithoutDescriptors: connections use every descriptor of the supervisor when slirp4netns dies.
 func TestHealWithoutDescriptors(t *testing.T) {
 	for _, handler := range []string{"direct", "rootlesskit"} {
 		t.Run(handler, func(t *testing.T) {
@@ -44,7 +44,7 @@ func TestHealWithoutDescriptors(t *testing.T) {
 				held = append(held, c)
 			}
 			pid := st.SlirpPID
-			for range 3 { // the second and the third find what the one before left
+			for range 3 { // the second and the third run after the one before
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 				eventually(t, "it is healed while the connections are held", func() bool {
 					now := runsAgain(l.log("x"))
@@ -66,7 +66,7 @@ func TestHealWithoutDescriptors(t *testing.T) {
 	}
 }
 
-// runsAgain returns the PID in the log's last line about a slirp4netns that was started again.
+// runsAgain returns the PID in the log's last line about a restarted slirp4netns.
 func runsAgain(log string) int {
 	_, rest, _ := strings.Cut(log[max(0, strings.LastIndex(log, "slirp4netns runs again (pid ")):], "(pid ")
 	digits, _, _ := strings.Cut(rest, ")")
@@ -74,8 +74,8 @@ func runsAgain(log string) int {
 	return pid
 }
 
-// TestShortageIsNoDeath: what keeps slirp4netns from being started again passes at some time, later than a broken
-// slirp4netns is given up.
+// TestShortageIsNoDeath: a shortage that keeps slirp4netns from restarting ends at some time, later than
+// slirpctl gives up on a broken slirp4netns.
 func TestShortageIsNoDeath(t *testing.T) {
 	for words, problem := range map[string]string{
 		"fork: Resource temporarily unavailable":         "Resource temporarily unavailable",
@@ -109,14 +109,14 @@ func TestShortageIsNoDeath(t *testing.T) {
 	}
 }
 
-// TestOutboundAddressChanges: the address of an interface is that of each start, and none is no death.
+// TestOutboundAddressChanges: the interface's address is looked up at each start, and a missing one does not count as a failure.
 func TestOutboundAddressChanges(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	if os.Geteuid() != 0 {
 		lacking(t, "this test needs root: it makes interfaces in a network namespace of its own")
 	}
-	// A host of its own.
+	// A separate host.
 	host := exec.Command("unshare", "--net", "sleep", "1000")
 	host.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	l.keep(host)
@@ -184,7 +184,7 @@ func TestOutboundAddressChanges(t *testing.T) {
 	}
 }
 
-// TestWrapper: a wrapper script that waits for slirp4netns instead of becoming it.
+// TestWrapper: a wrapper script that waits for slirp4netns instead of executing it.
 func TestWrapper(t *testing.T) {
 	labs(t, func(t *testing.T, l *lab) {
 		fake := l.fakeSlirp(`trap '' TERM; "$real" "$@"; exit $?`)

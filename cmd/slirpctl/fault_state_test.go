@@ -48,7 +48,7 @@ echo finished
 	}
 }
 
-// TestStateDirFull: what runs goes on, heals and ends; what starts says why it can't.
+// TestStateDirFull: a running instance continues, recovers and ends; a start fails with the reason.
 func TestStateDirFull(t *testing.T) {
 	for name, mount := range map[string]string{
 		"bytes":  `mount -t tmpfs -o size=128k,mode=0700 none $base; fill() { dd if=/dev/zero of=$base/fill bs=1k 2>/dev/null || :; }`,
@@ -76,7 +76,7 @@ ctl down x
 	}
 }
 
-// TestStateDirReadOnly: the same, with a file system that lets nothing be removed either.
+// TestStateDirReadOnly: the same, with a file system on which nothing can be removed either.
 func TestStateDirReadOnly(t *testing.T) {
 	t.Parallel()
 	newLab(t).inMounts(`
@@ -99,8 +99,8 @@ ctl down x
 `)
 }
 
-// TestStateFileGarbage cuts and spoils the state file at every byte. The instance is found,
-// asked and shown all the same.
+// TestStateFileGarbage truncates and corrupts the state file at every byte. The instance is still
+// found, queried and shown.
 func TestStateFileGarbage(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -159,7 +159,7 @@ func TestStateFileGarbage(t *testing.T) {
 	}
 }
 
-// TestDownWithoutFiles takes down what has lost one file or several, in every way.
+// TestDownWithoutFiles takes down instances that have lost one file or several, in every combination.
 func TestDownWithoutFiles(t *testing.T) {
 	garbage := func(path string) error { return os.WriteFile(path, []byte("\x00\xff{]garbage"), 0o600) }
 	for name, c := range map[string]struct {
@@ -187,7 +187,7 @@ func TestDownWithoutFiles(t *testing.T) {
 			l.must("list")
 			l.must("down", "x")
 			l.noneLeft()
-			if alivePID(st.SlirpPID) { // a zombie does not run, and not every init reaps
+			if alivePID(st.SlirpPID) { // a zombie does not count; not every init reaps
 				t.Error("slirp4netns still runs")
 			}
 		})
@@ -204,7 +204,7 @@ func firstErr(errs ...error) error {
 }
 
 // TestStateDirDeleted: an instance whose directory was removed can't be reached any more. Its network
-// works and heals, its end leaves nothing, and takes nothing of another that has the name by then.
+// works and recovers; its end leaves nothing behind, and removes nothing of a new instance with the same name.
 func TestStateDirDeleted(t *testing.T) {
 	for _, dir := range []string{"", "x"} {
 		for how, end := range map[string]func(st instance.State){
@@ -225,7 +225,7 @@ func TestStateDirDeleted(t *testing.T) {
 					if r := l.run("list", "x"); r.code != exitNotFound {
 						t.Errorf("list: exit status %d: %s", r.code, r.err)
 					}
-					if handler != "rootlesskit" { // whose halves meet in the directory
+					if handler != "rootlesskit" { // its child half's socket is in the directory
 						echoes(t, port)
 					}
 					if handler == "direct" {
@@ -250,7 +250,7 @@ func TestStateDirDeleted(t *testing.T) {
 	}
 }
 
-// TestStateFilesDeleted: nor does the loss of a single file leave anything at the end.
+// TestStateFilesDeleted: the loss of a single file leaves nothing behind at the end either.
 func TestStateFilesDeleted(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

@@ -22,10 +22,10 @@ import (
 	"github.com/slirpctl/slirpctl/internal/instance"
 )
 
-// TestStorm lets 16 callers do everything at once to a handful of names, with processes killed
-// in between, and then wants order: every listed instance works, with each of its forwards, and
-// of what is not listed nothing is left. SLIRPCTL_STORM is its length [8s] and
-// SLIRPCTL_STORM_SEED the seed of what each caller does.
+// TestStorm lets 16 callers do everything at once to a few names, with processes killed in between,
+// and then checks consistency: every listed instance works, with each of its forwards, and nothing
+// is left of others. SLIRPCTL_STORM is its length [8s] and SLIRPCTL_STORM_SEED the seed of the
+// callers' actions.
 func TestStorm(t *testing.T) {
 	length, seed := 8*time.Second, uint64(1)
 	if v := os.Getenv("SLIRPCTL_STORM"); v != "" {
@@ -64,7 +64,7 @@ func TestStorm(t *testing.T) {
 	wg.Wait()
 	t.Logf("%d commands", done.Load())
 
-	// What was killed last may still be on its way back.
+	// The process killed last may still be restarting.
 	var sts []instance.State
 	eventually(t, "nothing restarts any more", func() bool {
 		sts = l.list()
@@ -98,7 +98,7 @@ func TestStorm(t *testing.T) {
 				parentOf(pid) == st.SupervisorPID
 		}
 		if !known {
-			// It may be on its way out.
+			// It may be exiting.
 			eventually(t, "gone: "+what, func() bool { return !alivePID(pid) })
 		}
 	}
@@ -125,7 +125,7 @@ func parentOf(pid int) int {
 	return ppid
 }
 
-// statusField returns a field of /proc/PID/status; "" once the process is gone.
+// statusField returns a field of /proc/PID/status; "" if the process has ended.
 func statusField(pid int, name string) string {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -139,8 +139,8 @@ func statusField(pid int, name string) string {
 	return ""
 }
 
-// sameForwards wants slirp4netns to have the forwards that are listed, and no others, once what is
-// still being put back is.
+// sameForwards checks that slirp4netns has the forwards that are listed, and no others, once pending
+// ones have been restored.
 func (l *lab) sameForwards(name string) {
 	l.t.Helper()
 	eventually(l.t, name+": slirp4netns forwards what is listed", func() bool {
@@ -189,8 +189,8 @@ type stormer struct {
 	targets map[string]string
 }
 
-// The statuses that a command may end with in a storm: it did what it should, or another caller
-// was quicker. 137 and the like are for what the storm itself killed.
+// The exit statuses that a command may have in a storm: it succeeded, or another caller was
+// quicker. 137 and the like are for processes killed by the storm itself.
 var stormCodes = []int{exitOK, exitFailure, exitNotFound, exitConflict}
 
 func (s *stormer) act(ctx context.Context, name string) {
@@ -223,7 +223,7 @@ func (s *stormer) act(ctx context.Context, name string) {
 	}
 }
 
-// kill kills a process of an instance, as its state file has it.
+// kill kills a process of an instance, as recorded in its state file.
 func (s *stormer) kill(ctx context.Context, name, role string) {
 	base, err := instance.OpenBase(s.l.base)
 	if err != nil {

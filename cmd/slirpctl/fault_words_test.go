@@ -12,11 +12,11 @@ import (
 	"github.com/slirpctl/slirpctl/internal/instance"
 )
 
-// hostileWords makes bash print what steers terminals: 7 and 8 bit control sequences, a carriage return
-// and a line that pretends to be slirpctl's.
+// hostileWords makes bash print text that controls terminals: 7 and 8 bit control sequences, a carriage
+// return and a line that imitates slirpctl's.
 const hostileWords = `printf 'evil \033]0;title\007\033[31m \xc2\x9b31m \x9b31m \xe2\x80\xae \x7f\rslirpctl: error: forged\n'`
 
-// harmless fails the test where text could steer a terminal. Newlines and tabs are fine.
+// harmless fails the test if text could control a terminal. Newlines and tabs are allowed.
 func harmless(t *testing.T, where, text string) {
 	t.Helper()
 	if !utf8.ValidString(text) {
@@ -33,8 +33,8 @@ func harmless(t *testing.T, where, text string) {
 	}
 }
 
-// TestAttackWords: what slirp4netns says, in whatever place, is harmless wherever slirpctl puts it:
-// the log's very file, errors and warnings in both formats, states, and probe.
+// TestAttackWords: slirp4netns's output, of any kind, is harmless wherever slirpctl prints it: the
+// log file, errors and warnings in both formats, states, and probe.
 func TestAttackWords(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -76,7 +76,7 @@ exec "$real" "$@"`)
 		}
 		harmless(t, strings.Join(args, " "), r.out+r.err)
 	}
-	// What it says of itself.
+	// What it prints about itself.
 	must(t, os.Remove(broken))
 	evil := filepath.Join(filepath.Dir(l.base), "evil")
 	text := "#!/bin/bash\n" + `case $1 in --version) printf 'slirp4netns version 1.2.0\033[31m\xc2\x9b31m\r\ncommit: evil\033[31m\xc2\x9b31m\nlibslirp: 4.7.0\x9b31m\n';; --help) slirp4netns --help; ` +
@@ -97,14 +97,14 @@ exec "$real" "$@"`)
 	l.must("down", "y")
 }
 
-// TestAttackLogFlood: a slirp4netns that talks without end neither fills the disk nor is held up by it, and
-// what slirpctl says is still there; the same where COMMAND writes into the log.
+// TestAttackLogFlood: a slirp4netns that writes without end neither fills the disk nor is blocked, and
+// slirpctl's own lines remain; the same if COMMAND writes into the log.
 func TestAttackLogFlood(t *testing.T) {
 	for name, args := range map[string][]string{"pid": nil, "command": {"--", "bash", "-c", "echo command speaks; sleep 1000"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t)
-			// It writes until the other side has seen enough, as quick as it can.
+			// It writes as fast as it can until the other side has read enough.
 			fake := l.fakeSlirp(`until [ -e $base/enough ]; do head -c 60000 /dev/zero | tr '\0' 'x' >&2; echo >&2; done 2>&1 &
 exec "$real" "$@"`)
 			if args == nil {
@@ -129,8 +129,8 @@ exec "$real" "$@"`)
 	}
 }
 
-// TestTalksToStoppedSupervisor: while the supervisor is stopped, slirp4netns may say what it likes and
-// carries on.
+// TestTalksToStoppedSupervisor: while the supervisor is stopped, slirp4netns can write its output and
+// continues.
 func TestTalksToStoppedSupervisor(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

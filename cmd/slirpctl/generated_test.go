@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// update is `make generate`.
+// update is set by `make generate`.
 var update = flag.Bool("update", false, "write the generated files anew instead of comparing them")
 
 func buildTree(t *testing.T) *app {
@@ -19,7 +19,7 @@ func buildTree(t *testing.T) *app {
 	return &app{streams: streams{os.Stdin, new(bytes.Buffer), new(bytes.Buffer)}}
 }
 
-// generatedFiles returns every file that is made from the program itself, by its path.
+// generatedFiles returns every file that is generated from the program, by its path.
 func generatedFiles(t *testing.T) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -51,8 +51,8 @@ func generatedFiles(t *testing.T) map[string]string {
 	return files
 }
 
-// TestGenerated compares the completions, the manual pages and the table of keys with what is
-// checked in.
+// TestGenerated compares the completions, the manual pages and the table of keys with the
+// checked-in files.
 func TestGenerated(t *testing.T) {
 	root := repoRoot(t)
 	files := generatedFiles(t)
@@ -83,7 +83,7 @@ func TestGenerated(t *testing.T) {
 	}
 }
 
-// TestManualPages has mandoc find no fault with them.
+// TestManualPages checks the pages with mandoc.
 func TestManualPages(t *testing.T) {
 	if _, err := exec.LookPath("mandoc"); err != nil {
 		lacking(t, "mandoc is not installed")
@@ -93,7 +93,7 @@ func TestManualPages(t *testing.T) {
 		t.Fatalf("%d pages, %v", len(pages), err)
 	}
 	for _, page := range pages {
-		// What is no page of this project need not be installed here.
+		// References to pages of other projects may be missing here.
 		out, err := exec.Command("mandoc", "-T", "lint", "-W", "warning", page).CombinedOutput()
 		if err != nil || len(out) > 0 {
 			t.Errorf("%v\n%s", err, out)

@@ -15,7 +15,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/target"
 )
 
-// TestHints: what a user meets names a command to type next, or an option to give.
+// TestHints: common errors name a command to run next, or an option to give.
 func TestHints(t *testing.T) {
 	for _, err := range []error{
 		target.ErrGone, target.ErrOwnNetns, instance.ErrNotFound, instance.ErrInUse,

@@ -18,7 +18,7 @@ import (
 
 var errNoInstance = errors.New("no such instance")
 
-// lookupFixture knows three instances: web with IPv6, plain without, mute without DNS.
+// lookupFixture has three instances: web with IPv6, plain without, mute without DNS.
 func lookupFixture(_ context.Context, name string) (subnet.Values, error) {
 	network, err := subnet.Parse("10.7.0.0/16")
 	if err != nil {
@@ -127,13 +127,13 @@ func TestIP(t *testing.T) {
 	}
 }
 
-// TestIPOneValue asks for each value alone and compares with the table.
+// TestIPOneValue requests each value alone and compares it with the table.
 func TestIPOneValue(t *testing.T) {
 	for _, network := range [][]string{nil, {"--cidr=10.7.0.0/16"}, {"--name=web"}} {
 		table := mustIP(t, append([]string{"--ipv6"}, network...)...)
 		for line := range strings.Lines(table) {
 			f := strings.Fields(line)
-			// An IPv6 value needs no --ipv6 when it is asked for by name.
+			// An IPv6 value requested by name needs no --ipv6.
 			if got := mustIP(t, append([]string{f[0]}, network...)...); got != f[1]+"\n" {
 				t.Errorf("ip %s %s: got %q, want %q", f[0], network, got, f[1])
 			}
@@ -236,8 +236,8 @@ func TestIPWriteError(t *testing.T) {
 	}
 }
 
-// TestIPEval evaluates the output in real shells. fish wants its own format, the others take
-// the same lines, also with every option on that makes shells stricter.
+// TestIPEval evaluates the output in real shells. fish needs its own format; the others use the
+// same lines, also with every option that makes shells stricter.
 func TestIPEval(t *testing.T) {
 	const bourne = `set -eu; SLIRP_GUEST=stale; eval "$OUTPUT"`
 	for _, sh := range []struct {
@@ -288,8 +288,8 @@ func TestIPEval(t *testing.T) {
 	}
 }
 
-// TestIPShellCharacters holds the formats for shells to characters that no shell treats
-// specially, whatever the network.
+// TestIPShellCharacters checks that the formats for shells use only characters that no shell treats
+// specially, for any network.
 func TestIPShellCharacters(t *testing.T) {
 	const harmless = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:/"
 	for _, cidr := range []string{"10.0.2.0/24", "64.0.0.0/2", "255.255.255.128/25"} {

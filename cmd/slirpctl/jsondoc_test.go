@@ -32,8 +32,8 @@ func jsonFields(typ reflect.Type, prefix string, out map[string]bool) {
 	}
 }
 
-// TestJSONFieldsDocumented compares the fields of docs/json.md with those of the types: each
-// is documented, and what is documented is there.
+// TestJSONFieldsDocumented compares the fields of docs/json.md with those of the types, in both
+// directions.
 func TestJSONFieldsDocumented(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join(repoRoot(t), "docs/json.md"))
 	if err != nil {
@@ -43,8 +43,8 @@ func TestJSONFieldsDocumented(t *testing.T) {
 	jsonFields(reflect.TypeFor[instance.State](), "", have)
 	jsonFields(reflect.TypeFor[watchedState](), "", have)
 	delete(have, "traffic")
-	delete(have, "ports[].name")        // only where forwards are printed by themselves
-	delete(have, "ports[].hostPortEnd") // only in requests: one port of the range has been picked
+	delete(have, "ports[].name")        // only in lists of forwards
+	delete(have, "ports[].hostPortEnd") // only in requests: a status has the port that was picked
 	documented := map[string]bool{}
 	instances, _, _ := strings.Cut(string(page), "## The others")
 	for _, m := range regexp.MustCompile("(?m)^\\| `([A-Za-z0-9_.\\[\\]]+)` \\| (string|number|boolean|object|array)").FindAllStringSubmatch(instances, -1) {
@@ -62,7 +62,7 @@ func TestJSONFieldsDocumented(t *testing.T) {
 	}
 }
 
-// TestRolesDocumented: docs/json.md lists the roles that occur.
+// TestRolesDocumented: docs/json.md lists all roles.
 func TestRolesDocumented(t *testing.T) {
 	l := newLab(t)
 	st := l.up("--name", "x", "--", "sleep", "1000")
@@ -84,7 +84,7 @@ func TestRolesDocumented(t *testing.T) {
 	l.must("down", "x")
 }
 
-// TestDocLinks: every link between the pages leads somewhere, and every page is linked to.
+// TestDocLinks: the target of every link between the pages exists, and every page is linked to.
 func TestDocLinks(t *testing.T) {
 	root := repoRoot(t)
 	pages, err := filepath.Glob(filepath.Join(root, "docs/*.md"))

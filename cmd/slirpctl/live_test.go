@@ -61,7 +61,7 @@ func TestMeter(t *testing.T) {
 	if second[1].Traffic.InPerSecond != nil {
 		t.Error("b has a rate at its first reading")
 	}
-	// slirp4netns was started again: the tap counts from zero.
+	// slirp4netns was restarted: the tap's counters start at zero.
 	third := look(time.Second, map[string]instance.Traffic{"a": {InBytes: 300, OutBytes: 10}})
 	if tr := third[0].Traffic; *tr.InPerSecond != 300 {
 		t.Errorf("after a restart: %v", *tr.InPerSecond)
@@ -90,7 +90,7 @@ func TestMeter(t *testing.T) {
 	}
 }
 
-// TestFrame: what is drawn has at most the lines of the terminal, the titles among them, and no end of line
+// TestFrame: a frame has at most the lines of the terminal, including the titles, and no final newline
 // that would scroll them away.
 func TestFrame(t *testing.T) {
 	now := time.Unix(0, 0)
@@ -119,7 +119,7 @@ func TestProgress(t *testing.T) {
 	if out.String() != want {
 		t.Errorf("%q, want %q", out.String(), want)
 	}
-	// What is done at once leaves no trace, and neither does what is no terminal.
+	// A quick action prints nothing, and so does one without a terminal.
 	out.Reset()
 	never := make(chan time.Time)
 	close(never)

@@ -15,13 +15,13 @@ import (
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
-// The manual pages come from the command tree by cobra's own generator, the options' own table, and
+// The manual pages are generated from the command tree by cobra's own generator, the options' table, and
 // sections written by hand (testdata/man).
 
-// manDate is when the pages' hand-written text was last revised.
+// manDate is the date of the last revision of the hand-written text.
 var manDate = time.Date(2026, 11, 25, 0, 0, 0, 0, time.UTC)
 
-// flagUsage matches a flag and the tab before its description, which mandoc faults.
+// flagUsage matches a flag and the tab before its description, which mandoc warns about.
 var flagUsage = regexp.MustCompile(`(?m)^(?:\.PP\n)?(\\fB-.*)\n\t`)
 
 // manSection returns the hand-written part of a page in Markdown, or "".
@@ -30,20 +30,20 @@ func manSection(page string) string {
 	return string(data)
 }
 
-// roff turns sections in Markdown into the language of manual pages, without a page's header.
+// roff converts sections in Markdown to the manual page format, without a page header.
 func roff(markdown string) string {
 	_, sections, _ := strings.Cut(string(md2man.Render([]byte("% PAGE\n"+markdown))), ".TH PAGE")
 	_, sections, _ = strings.Cut(sections, "\n\n")
 	return sections
 }
 
-// markdownText makes Markdown that shows text as it is.
+// markdownText escapes text for Markdown.
 func markdownText(text string) string {
 	return strings.NewReplacer("_", `\_`, "*", `\*`, "<", `\<`, "[", `\[`).Replace(text)
 }
 
-// manPages returns every page by file name: one for the command itself, one for each command below
-// it, and slirpctl.conf.5. It fails if the generator does.
+// manPages returns every page by file name: one for the command itself, one for each subcommand,
+// and slirpctl.conf.5. It fails if the generator does.
 func manPages(root *cobra.Command) (map[string]string, error) {
 	pages := map[string]string{"slirpctl.conf.5": manConf()}
 	var walk func(cmd *cobra.Command) error
@@ -71,7 +71,7 @@ func manPages(root *cobra.Command) (map[string]string, error) {
 	return pages, walk(root)
 }
 
-// fileKeys are the keys that a configuration file takes.
+// fileKeys returns the keys that a configuration file accepts.
 func fileKeys() []options.Key {
 	var keys []options.Key
 	for _, k := range options.Keys() {
@@ -107,13 +107,13 @@ func manConf() string {
 	return fmt.Sprintf(".TH SLIRPCTL.CONF 5 %q slirpctl \"File Formats\"\n", manDate.Format(time.DateOnly)) + roff(text)
 }
 
-// Marks around what [keysTable] makes within docs/config.md.
+// Markers around the output of [keysTable] in docs/config.md.
 const (
 	keysBegin = "<!-- keys: generated -->\n"
 	keysEnd   = "<!-- keys: end -->\n"
 )
 
-// keysTable returns the keys as a table of Markdown.
+// keysTable returns the keys as a Markdown table.
 func keysTable() string {
 	var b strings.Builder
 	b.WriteString("| key | environment | Podman's name | default | meaning |\n|---|---|---|---|---|\n")

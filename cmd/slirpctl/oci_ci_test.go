@@ -11,7 +11,7 @@ import (
 func init() { helperPrograms["cisteps"] = ciSteps }
 
 // ciSteps FILE prints the shell commands of a job for GitHub Actions or GitLab CI, as one script
-// that runs them as these do: a shell for each step there, one for script and one for after_script here.
+// that runs them as these do: GitHub runs each step in its own shell, GitLab script and after_script.
 func ciSteps(args []string) int {
 	data, err := os.ReadFile(args[0])
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"syscall"
 )
 
-// bundleHelper makes a bundle with busybox for a root file system, as `runc spec` lays it out:
+// bundleHelper makes a bundle with busybox as root file system, as `runc spec` formats it:
 //
 //	bundle [-netns] [-annotate K=V]... DIR PROGRAM [ARG...]
 //
@@ -48,7 +48,7 @@ func bundleHelper(args []string) int {
 	return 0
 }
 
-// runtimeDir gives runtimes a directory for what they leave, other than the one slirpctl has its state in.
+// runtimeDir returns a directory for the runtimes' files, separate from slirpctl's state.
 func runtimeDir() error {
 	dir := filepath.Join(os.Getenv("S"), "oci-run")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -104,7 +104,7 @@ func editBundle(file string, program []string, annotations map[string]string, ne
 		}
 	}
 	if os.Geteuid() == 0 {
-		// Else it is the container's id, which another script's container may have.
+		// Otherwise it is the container's id, which another script's container may use too.
 		linux["cgroupsPath"] = "/slirpctl-test-" + filepath.Base(os.Getenv("S")) + "-" + filepath.Base(filepath.Dir(file))
 	}
 	if netns {
@@ -117,22 +117,22 @@ func editBundle(file string, program []string, annotations map[string]string, ne
 	return os.WriteFile(file, data, 0o600)
 }
 
-// ociHelper is $RUNTIME, with containers of the script's own.
+// ociHelper runs $RUNTIME with containers of this script only.
 //
 // An ordinary user runs crun in a user namespace, as Podman does: crun makes its container's
-// process undumpable, so that outside of one only root can open its namespaces (ptrace(2), "Ptrace
-// access mode checking").
+// process undumpable, so that outside a user namespace only root can open its namespaces
+// (ptrace(2), "Ptrace access mode checking").
 func ociHelper(args []string) int {
 	name := os.Getenv("RUNTIME")
 	program := name
 	if path := os.Getenv("RUNTIME_PATH"); path != "" {
-		program = path // the name leads to this helper
+		program = path // the name on PATH is this helper
 	}
 	argv := []string{program, "--root", filepath.Join(os.Getenv("S"), "oci")}
 	if name == "crun" {
 		argv = append(argv, "--cgroup-manager=disabled")
 		if os.Geteuid() != 0 {
-			const view = `mount -t cgroup2 cgroup2 /sys/fs/cgroup 2>/dev/null; exec "$@"` // it may be one already
+			const view = `mount -t cgroup2 cgroup2 /sys/fs/cgroup 2>/dev/null; exec "$@"` // it may be mounted already
 			argv = append([]string{"unshare", "--map-root-user", "--mount", "--cgroup", "sh", "-c", view, "oci"}, argv...)
 		}
 	}
@@ -146,8 +146,8 @@ func ociHelper(args []string) int {
 	return failed("oci: %v", syscall.Exec(path, append(argv, args...), os.Environ()))
 }
 
-// notified SOCKET FILE PROGRAM [ARG...] runs a program as systemd runs a service of
-// Type=notify, and writes what it is told into FILE, a line for each.
+// notified SOCKET FILE PROGRAM [ARG...] runs a program as systemd runs a service of Type=notify, and
+// writes the notifications to FILE, one a line.
 func notified(args []string) int {
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: args[0], Net: "unixgram"})
 	if err != nil {
@@ -158,7 +158,7 @@ func notified(args []string) int {
 	if err != nil {
 		return failed("notified: %v", err)
 	}
-	const last = "\x00" // comes in its turn, behind what was sent before
+	const last = "\x00" // received after everything sent before
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

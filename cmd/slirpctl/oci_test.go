@@ -15,10 +15,10 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// The environment of TestOCIScripts, below what script_test.go gives to a test process.
+// The environment of TestOCIScripts, in addition to what script_test.go gives to a test process.
 const (
-	envOCI      = "SLIRPCTL_TEST_OCI"      // set: this is the test process, in the view that TestOCI made
-	envExamples = "SLIRPCTL_TEST_EXAMPLES" // where docs/examples lies
+	envOCI      = "SLIRPCTL_TEST_OCI"      // set: this is the test process, in the mount namespace that TestOCI made
+	envExamples = "SLIRPCTL_TEST_EXAMPLES" // the path of docs/examples
 	envOwnDNS   = "SLIRPCTL_TEST_OWN_DNS"  // set: dnsd is the host's name server
 )
 
@@ -30,7 +30,7 @@ func init() {
 }
 
 // TestOCI runs the scripts of testdata/oci with runc and with crun, as root and as an ordinary
-// user, on a host with one kind of control groups and a name server of the test's own.
+// user, on a host with one version of control groups and a name server of the test's own.
 func TestOCI(t *testing.T) {
 	if os.Geteuid() != 0 {
 		runOCI(t, "")
@@ -49,7 +49,7 @@ func TestOCI(t *testing.T) {
 	})
 }
 
-// runOCI runs TestOCIScripts in a process of its own, as the user called name, or as whoever this is.
+// runOCI runs TestOCIScripts in a process of its own, as the named user or the current one.
 func runOCI(t *testing.T, name string) {
 	for _, program := range []string{"runc", "crun", "busybox", "unshare", "bwrap", "jq", "bash", "python3", "curl", "systemd-analyze"} {
 		if _, err := exec.LookPath(program); err != nil {
@@ -77,7 +77,7 @@ func runOCI(t *testing.T, name string) {
 			t.Fatal(err)
 		}
 	}
-	// For whoever works on one of them: SLIRPCTL_TEST_OCI_RUN=runc/hooks.
+	// To run a single script: SLIRPCTL_TEST_OCI_RUN=runc/hooks.
 	which := "^TestOCIScripts$/" + os.Getenv("SLIRPCTL_TEST_OCI_RUN")
 	args := []string{test, "-test.run=" + which, "-test.v=" + strconv.FormatBool(testing.Verbose()), "-test.parallel=3"}
 	if deadline, ok := t.Deadline(); ok {
@@ -117,9 +117,9 @@ func runOCI(t *testing.T, name string) {
 	}
 }
 
-// ociView UID GID COMMAND [ARG...] makes the mount namespace it is in a host that crun
-// works on: control groups of version 2 alone, and a name server behind resolv.conf, which
-// ends with COMMAND. It runs COMMAND as that user.
+// ociView UID GID COMMAND [ARG...] turns its mount namespace into a host that crun works on: only
+// control groups of version 2, and a name server in resolv.conf, which ends with COMMAND. It runs
+// COMMAND as that user.
 func ociView(args []string) int {
 	uid, err := strconv.Atoi(args[0])
 	if err != nil {
@@ -137,7 +137,7 @@ func ociView(args []string) int {
 	if err := syscall.Mount("cgroup2", "/sys/fs/cgroup", "cgroup2", 0, ""); err != nil {
 		return failed("ociview: mount cgroup2: %v", err)
 	}
-	// An address of our own on the loopback: nobody else's name server is in its way.
+	// A loopback address of our own, to avoid conflicts with other name servers.
 	addr := fmt.Sprintf("127.%d.%d.53", 64+os.Getpid()>>8&63, os.Getpid()&255)
 	conf, err := os.CreateTemp("", "resolv")
 	if err != nil {
@@ -167,7 +167,7 @@ func ociView(args []string) int {
 // TestOCIScripts is run by TestOCI.
 func TestOCIScripts(t *testing.T) {
 	if os.Getenv(envOCI) == "" {
-		return // TestOCI does it
+		return // run by TestOCI
 	}
 	bin := programs.path(t)
 	for _, runtime := range []string{"runc", "crun"} {
@@ -206,7 +206,7 @@ func TestOCIScripts(t *testing.T) {
 	}
 }
 
-// deleteContainers ends what a failed script has left.
+// deleteContainers deletes the containers of a failed script.
 func deleteContainers(env *testscript.Env, bin string) {
 	root := filepath.Join(env.Getenv("S"), "oci")
 	left, _ := os.ReadDir(root)

@@ -14,9 +14,9 @@ import (
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
-// TestPodmanStrings compares what slirpctl makes of --network slirp4netns:STRING with what Podman did:
-// testdata/podman.tsv has a line for each string, with Podman's answer as it was recorded, the one expected of
-// slirpctl, and the reason where they differ. Columns, separated by tabs:
+// TestPodmanStrings compares slirpctl's handling of --network slirp4netns:STRING with Podman's:
+// testdata/podman.tsv has a line for each string, with Podman's recorded answer, the one expected of
+// slirpctl, and the reason if they differ. Columns, separated by tabs:
 //
 //	STRING
 //	Podman 4.3.1: "yes", "no" (refused by its parser), "fails" (slirp4netns 1.2.0 doesn't start)

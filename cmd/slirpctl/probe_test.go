@@ -68,7 +68,7 @@ func fakeVersion(t *testing.T, name string) string {
 	return fakeSlirp(t, fmt.Sprintf(`exec cat "%s/%s.${1#--}.txt"`, dir, name))
 }
 
-// binaryPart cuts the host's lines off, and the path's beginning.
+// binaryPart removes the host's lines and the path's beginning.
 func binaryPart(t *testing.T, report, path string) string {
 	t.Helper()
 	part, _, ok := strings.Cut(report, "proc\t")
@@ -112,7 +112,7 @@ func compareGolden(t *testing.T, file, got string) {
 	}
 }
 
-// terminalFixture is a report with everything in it.
+// terminalFixture is a report with every kind of entry.
 func terminalFixture() probe.Report {
 	b := launcher.Binary{
 		Path: "/usr/bin/slirp4netns", Version: launcher.Version{Version: "1.0.0", Commit: "a3be729", Libslirp: "4.7.0"},
@@ -186,7 +186,7 @@ func mustPTY(t *testing.T) (terminal, line *os.File) {
 	return terminal, line
 }
 
-// A binary that is no slirp4netns is named, with what is wrong; the host is looked at anyway.
+// A program that is not slirp4netns is named, with the reason; the host is checked anyway.
 func TestProbeOfABadBinary(t *testing.T) {
 	plain := filepath.Join(t.TempDir(), "plain")
 	if err := os.WriteFile(plain, []byte("x"), 0o644); err != nil {

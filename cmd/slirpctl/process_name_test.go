@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestProcessNames: ps, top and pgrep find slirpctl by its name, and ps tells whose supervisor it is.
+// TestProcessNames: ps, top and pgrep show the name slirpctl, and ps shows the instance of a supervisor.
 func TestProcessNames(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -16,7 +16,7 @@ func TestProcessNames(t *testing.T) {
 	st := l.up("--name", "web", "--port-handler", "direct", "-p", "127.0.0.1::80", pid)
 	helper := l.children(st)["helper"]
 	for _, pid := range []int{st.SupervisorPID, helper} {
-		eventually(t, fmt.Sprintf("process %d is called slirpctl", pid), func() bool { // it does so itself
+		eventually(t, fmt.Sprintf("process %d is called slirpctl", pid), func() bool { // the process sets its own name
 			name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 			return err == nil && string(name) == "slirpctl\n"
 		})

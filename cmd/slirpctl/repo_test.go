@@ -11,14 +11,13 @@ import (
 	"testing"
 )
 
-// topLevel is everything that may lie in the top directory, besides dot files and what is
-// built there.
+// topLevel lists what the top directory may contain, besides dot files and build results.
 var topLevel = []string{
 	"CHANGELOG.md", "LICENSE", "Makefile", "README.md",
 	"cmd", "completions", "docs", "go.mod", "go.sum", "internal",
 }
 
-// built is what make leaves; .gitignore names the same.
+// built lists the results of make; .gitignore lists the same.
 var built = []string{"bin", "dist", "slirpctl"}
 
 func TestTopLevel(t *testing.T) {
@@ -33,7 +32,7 @@ func TestTopLevel(t *testing.T) {
 	}
 }
 
-// maxLines keeps files about one thing each.
+// maxLines keeps each file to a single topic.
 const maxLines = 500
 
 var generated = regexp.MustCompile(`(?m)^// Code generated .* DO NOT EDIT\.$`)
@@ -64,7 +63,7 @@ func TestFileLength(t *testing.T) {
 	}
 }
 
-// TestPackagesDocumented compares docs/architecture.md's table of packages with those that are there.
+// TestPackagesDocumented compares docs/architecture.md's table of packages with the existing ones.
 func TestPackagesDocumented(t *testing.T) {
 	root := repoRoot(t)
 	text, err := os.ReadFile(filepath.Join(root, "docs/architecture.md"))

@@ -16,8 +16,8 @@ import (
 	"github.com/slirpctl/slirpctl/internal/instance"
 )
 
-// TestReportFails: an instance whose report can't be delivered is gone when `up` ends, detached as in
-// the foreground, and nothing is left of COMMAND.
+// TestReportFails: if an instance's report can't be delivered, `up` ends the instance before it exits, detached
+// or in the foreground, and nothing is left of COMMAND.
 func TestReportFails(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -67,8 +67,8 @@ func TestReportFails(t *testing.T) {
 	}
 }
 
-// TestCallerStuck: an `up -d` that can't get rid of its answer holds neither `down` up nor, once it is killed,
-// the instance.
+// TestCallerStuck: an `up -d` that can't write its output delays neither `down` nor, once it is killed, the
+// instance.
 func TestCallerStuck(t *testing.T) {
 	l := newLab(t)
 	stuck := func() (*exec.Cmd, func()) {
@@ -121,7 +121,7 @@ func openFile(t *testing.T, path string, flag int) *os.File {
 	return f
 }
 
-// openBroken returns a pipe that nobody reads.
+// openBroken returns a pipe without a reader.
 func openBroken(t *testing.T) *os.File {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -132,7 +132,7 @@ func openBroken(t *testing.T) *os.File {
 	return w
 }
 
-// TestForeignProcess: another user's process can't be a target; whose it is, and what helps, is said.
+// TestForeignProcess: another user's process can't be a target; the error names the user and a remedy.
 func TestForeignProcess(t *testing.T) {
 	u := newUserLab(t)
 	others := newLab(t).target()
@@ -145,7 +145,7 @@ func TestForeignProcess(t *testing.T) {
 	u.noneLeft()
 }
 
-// TestLogFormatAndLevel: --log-format and --log-level cover the instance's log.
+// TestLogFormatAndLevel: --log-format and --log-level apply to the instance's log.
 func TestLogFormatAndLevel(t *testing.T) {
 	l := newLab(t)
 	for _, c := range []struct {

@@ -38,7 +38,7 @@ func cmdStatus(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// cmdNeed is `need PROGRAM...`: without one of them the script is skipped, and in CI it fails.
+// cmdNeed is `need PROGRAM...`: without one of them the script is skipped; in CI it fails.
 func cmdNeed(ts *testscript.TestScript, neg bool, args []string) {
 	for _, program := range args {
 		if _, err := exec.LookPath(program); err == nil {
@@ -49,8 +49,8 @@ func cmdNeed(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // cmdTarget is `target [-netns] NAME`: start a process that does nothing in a network namespace
-// of its own, and put its PID into $NAME. It has a user namespace of its own too, mapped to
-// root, unless -netns is given. It ends with the script, or by endtarget.
+// of its own, and store its PID in $NAME. It also has its own user namespace, mapped to root,
+// unless -netns is given. It ends with the script, or by endtarget.
 func cmdTarget(ts *testscript.TestScript, neg bool, args []string) {
 	flags := uintptr(syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET)
 	if len(args) == 2 && args[0] == "-netns" {
@@ -67,7 +67,7 @@ func cmdTarget(ts *testscript.TestScript, neg bool, args []string) {
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}}
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}
 	}
-	// Started means executed, in its namespaces: clone(2) makes them.
+	// Wait until it has executed its program in its namespaces: clone(2) makes them.
 	stdout, err := cmd.StdoutPipe()
 	ts.Check(err)
 	ts.Check(cmd.Start())
@@ -104,8 +104,8 @@ func (st *scriptState) endTarget(name string) {
 	}
 }
 
-// cmdJSONEnv is `jsonenv FILE VAR=PATH...`: put values of a JSON document, as jsonget prints
-// them, into the script's environment. FILE may be stdout.
+// cmdJSONEnv is `jsonenv FILE VAR=PATH...`: store values of a JSON document, as jsonget prints
+// them, in the script's environment. FILE may be stdout.
 func cmdJSONEnv(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: jsonenv FILE VAR=PATH...")
@@ -122,8 +122,8 @@ func cmdJSONEnv(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// jsonValue finds PATH, as in "target.pid" or "0.ports.1.id", in a JSON document. "len" is the
-// length of a list; "" the document. A string comes bare, anything else as JSON.
+// jsonValue finds PATH, such as "target.pid" or "0.ports.1.id", in a JSON document. "len" is the
+// length of a list; "" the document. A string is returned without quotes, anything else as JSON.
 func jsonValue(text []byte, path string) (string, error) {
 	var v any
 	dec := json.NewDecoder(bytes.NewReader(text))
@@ -163,8 +163,8 @@ func jsonValue(text []byte, path string) (string, error) {
 	return string(out), err
 }
 
-// cmdLeftovers is `leftovers`: fail if anything is left that the script's instances made. What
-// ends a moment after its cause gets that moment.
+// cmdLeftovers is `leftovers`: fail if anything of the script's instances is left. Asynchronous
+// cleanup gets a moment to finish.
 func cmdLeftovers(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
 		ts.Fatalf("usage: leftovers")
@@ -174,8 +174,8 @@ func cmdLeftovers(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// leftovers waits for everything to go and returns what does not: processes, mounts, and files in
-// the state and runtime directories.
+// leftovers waits until everything is removed and returns what is not: processes, mounts, and files
+// in the state and runtime directories.
 func (st *scriptState) leftovers() []string {
 	deadline := time.Now().Add(patience)
 	for {
@@ -194,9 +194,9 @@ func (st *scriptState) files() (left []string) {
 			switch {
 			case err != nil || rel == dir:
 			case strings.HasPrefix(rel, "run/slirpctl") && strings.Count(rel, "/") == 1, filepath.Base(path) == ".lock":
-				// The base directory and its lock stay.
+				// The base directory and its lock remain.
 			case filepath.Base(path) == ".cache":
-				return filepath.SkipDir // what is remembered of slirp4netns stays too
+				return filepath.SkipDir // the cache about slirp4netns remains too
 			default:
 				left = append(left, "file "+rel)
 			}
@@ -219,8 +219,8 @@ func (st *scriptState) mounts() (left []string) {
 func (st *scriptState) within(path string) bool { return strings.HasPrefix(path, st.dir+"/") }
 
 // processes returns the processes of the script's instances: those with the script's token in
-// their environment, and those with a file of the script open, as slirp4netns and the helpers
-// have, whose environment is not the caller's. The script's own targets don't count.
+// their environment, and those with a file of the script open, such as slirp4netns and the helpers,
+// whose environment is not the caller's. The script's own targets don't count.
 func (st *scriptState) processes() (left []string) {
 	own := map[int]bool{os.Getpid(): true}
 	for _, cmd := range st.targets {
@@ -234,7 +234,7 @@ func (st *scriptState) processes() (left []string) {
 		}
 		cmdline, err := os.ReadFile(filepath.Join(dir, "cmdline"))
 		if err != nil || len(cmdline) == 0 {
-			continue // gone, or a zombie that its parent has yet to reap
+			continue // ended, or a zombie that is not reaped yet
 		}
 		left = append(left, fmt.Sprintf("process %d: %s", pid, bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '})))
 	}
@@ -257,7 +257,7 @@ func (st *scriptState) owns(dir string) bool {
 	return false
 }
 
-// giveUp ends what a failed script has left, so that it disturbs nobody else.
+// giveUp ends the processes of a failed script, so that they don't disturb others.
 func (st *scriptState) giveUp(t testing.TB, bin string) {
 	logs, _ := filepath.Glob(filepath.Join(st.dir, "state", "*", "log"))
 	for _, log := range logs {

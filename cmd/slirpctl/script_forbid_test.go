@@ -18,9 +18,9 @@ var forbidden = map[string]uint32{
 	"mount": unix.SYS_MOUNT, "memfd_create": unix.SYS_MEMFD_CREATE,
 }
 
-// forbid CALL[,CALL...] PROGRAM ARG... runs a program under a seccomp filter that answers EPERM to these system
-// calls, as container engines do; with "kill" for one of the CALLs it kills, as systemd does; with "enosys" it
-// answers as a kernel without them.
+// forbid CALL[,CALL...] PROGRAM ARG... runs a program under a seccomp filter that returns EPERM for these
+// system calls, as container engines do; "kill" as a CALL makes it kill instead, as systemd does; "enosys"
+// makes it answer like a kernel without them.
 func forbid(args []string) int {
 	action := uint32(unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM))
 	filter := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}} // seccomp_data.nr
@@ -53,7 +53,7 @@ func forbid(args []string) int {
 		return failed("forbid: %v", err)
 	}
 	runtime.LockOSThread()
-	if os.Geteuid() != 0 { // a set-user-ID newuidmap works for root only then
+	if os.Geteuid() != 0 { // with no_new_privs, a set-user-ID newuidmap works for root only
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 			return failed("forbid: %v", err)
 		}

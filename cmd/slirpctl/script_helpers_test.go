@@ -23,7 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// helperPrograms are what scripts find on their PATH besides slirpctl. Each returns its exit
+// helperPrograms are programs on the scripts' PATH, in addition to slirpctl. Each returns its exit
 // status.
 var helperPrograms = map[string]func(args []string) int{
 	"idle":    idle,
@@ -48,7 +48,7 @@ func failed(format string, args ...any) int {
 	return 1
 }
 
-// idle says that it runs, and does nothing until it is killed.
+// idle prints that it runs, and does nothing until it is killed.
 func idle([]string) int {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGTERM)
@@ -57,8 +57,8 @@ func idle([]string) int {
 	return 0
 }
 
-// hold says that it runs, and when it is continued; else signals do to it what they do. A shell
-// won't do: dash waits in vfork(2), where a stop of its child alone is never noticed.
+// hold prints when it runs and when it is continued; signals have their default effect. A shell can't be
+// used: dash waits in vfork(2), where a stop of its child alone is never noticed.
 func hold([]string) int {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGCONT)
@@ -70,7 +70,7 @@ func hold([]string) int {
 }
 
 // httpd [-listen ADDR] [-port FILE] [-body TEXT] answers every request with TEXT and the client's
-// address, and writes its port into FILE once it listens.
+// address, and writes its port to FILE once it listens.
 func httpd(args []string) int {
 	fs := flag.NewFlagSet("httpd", flag.ExitOnError)
 	listen := fs.String("listen", "127.0.0.1:0", "")
@@ -90,7 +90,7 @@ func httpd(args []string) int {
 	return failed("httpd: %v", err)
 }
 
-// publish writes where a server listens, whole or not at all: a script waits for the file.
+// publish writes a server's address to a file atomically, because a script waits for the file.
 func publish(file, addr string) error {
 	if file == "" {
 		return nil
@@ -101,7 +101,7 @@ func publish(file, addr string) error {
 	return os.Rename(file+".new", file)
 }
 
-// fetch URL prints a page. It gives up after a while: what can't answer doesn't.
+// fetch URL prints a page. It times out if there is no answer.
 func fetch(args []string) int {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -121,7 +121,7 @@ func fetch(args []string) int {
 }
 
 // dnsd ADDR FILE is a name server that answers every question for an A record with 192.0.2.53,
-// and anything else with no data. It writes its address into FILE once it listens.
+// and others with no data. It writes its address to FILE once it listens.
 func dnsd(args []string) int {
 	conn, err := net.ListenPacket("udp", args[0])
 	if err != nil {
@@ -165,7 +165,7 @@ func dnsAnswer(query []byte) []byte {
 	return answer
 }
 
-// lookup NAME prints the IPv4 addresses that /etc/resolv.conf's server has for it.
+// lookup NAME prints the IPv4 addresses of NAME, according to the server in /etc/resolv.conf.
 func lookup(args []string) int {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -180,8 +180,8 @@ func lookup(args []string) int {
 	return 0
 }
 
-// waitfor [-for DURATION] PROGRAM [ARG...] runs it again and again until it succeeds, and shows
-// what it said the last time. -not waits until it fails.
+// waitfor [-for DURATION] PROGRAM [ARG...] runs a program repeatedly until it succeeds, and prints
+// its last output. -not waits until it fails.
 func waitfor(args []string) int {
 	fs := flag.NewFlagSet("waitfor", flag.ExitOnError)
 	limit := fs.Duration("for", time.Minute, "")
@@ -240,8 +240,8 @@ func closed(args []string) int {
 	return 1
 }
 
-// alive PID succeeds if a thread of the process runs. A zombie doesn't: not every init reaps. A
-// zombie may have other threads that do, and hold its locks, for a moment.
+// alive PID succeeds if a thread of the process runs. A zombie doesn't count: not every init reaps. For
+// a moment, a zombie may have other threads that run, and hold its locks.
 func alive(args []string) int {
 	stats, _ := filepath.Glob("/proc/" + args[0] + "/task/*/stat")
 	for _, path := range stats {
@@ -267,7 +267,7 @@ func binds(args []string) int {
 
 const deathsig = "deathsig"
 
-// The signal belongs to a thread, and a program is started as its first one: stay there.
+// The signal belongs to a thread, and the program starts on its first one: stay there.
 var _ = func() bool {
 	if filepath.Base(os.Args[0]) == deathsig {
 		runtime.LockOSThread()
@@ -275,7 +275,7 @@ var _ = func() bool {
 	return true
 }()
 
-// deathSignal prints the signal that the death of the parent sends, see PR_GET_PDEATHSIG(2const).
+// deathSignal prints the signal that this process gets when its parent dies, see PR_GET_PDEATHSIG(2const).
 func deathSignal([]string) int {
 	var sig int32
 	if err := unix.Prctl(unix.PR_GET_PDEATHSIG, uintptr(unsafe.Pointer(&sig)), 0, 0, 0); err != nil {

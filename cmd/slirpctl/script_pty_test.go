@@ -15,7 +15,7 @@ import (
 )
 
 // expect FILE PROGRAM [ARG...] runs a program on a terminal of its own and drives it by the lines
-// of FILE; it prints what the terminal showed and exits as the program does.
+// of FILE; it prints the terminal's output and exits with the program's status.
 //
 //	see TEXT         wait until TEXT was shown, after what was seen before
 //	type TEXT        type TEXT and Return
@@ -47,7 +47,7 @@ func expect(args []string) int {
 		}
 	}
 	err = cmd.Wait()
-	for more := range s.shown { // until the terminal is closed on the other side
+	for more := range s.shown { // until the other side of the terminal is closed
 		s.all = append(s.all, more...)
 	}
 	os.Stdout.Write(s.all)
@@ -64,7 +64,7 @@ func expect(args []string) int {
 type screen struct {
 	shown chan []byte
 	all   []byte
-	seen  int // what comes before was waited for already
+	seen  int // output before this offset has been matched already
 }
 
 func (s *screen) read(terminal *os.File) {
@@ -76,7 +76,7 @@ func (s *screen) read(terminal *os.File) {
 		if n > 0 {
 			s.shown <- buf[:n]
 		}
-		if err != nil { // EIO: nobody has the other side open any more
+		if err != nil { // EIO: the other side is closed
 			return
 		}
 	}

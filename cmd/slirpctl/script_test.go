@@ -21,20 +21,20 @@ import (
 	"github.com/slirpctl/slirpctl/internal/launcher"
 )
 
-// The environment of a test process that root started as an ordinary user: where its scripts
-// and the slirpctl under test lie.
+// The environment of a test process that root started as an ordinary user: the paths of its
+// scripts and of the slirpctl under test.
 const (
 	envScripts = "SLIRPCTL_TEST_SCRIPTS"
 	envBinary  = "SLIRPCTL_TEST_BINARY"
 )
 
-// TestMain lets the test binary stand in for the helper programs of the scripts.
+// TestMain lets the test binary run as the helper programs of the scripts.
 func TestMain(m *testing.M) {
 	if program := helperPrograms[filepath.Base(os.Args[0])]; program != nil {
 		os.Exit(program(os.Args[1:]))
 	}
-	// Who started the tests may have had signals ignored (nohup(1), a shell's background). What the
-	// tests start shall not: a caught signal is at its default again behind execve(2).
+	// The tests may have been started with signals ignored (nohup(1), a shell's background). Child processes
+	// must not inherit that: a caught signal has its default action again after execve(2).
 	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
 		if signal.Ignored(sig) {
 			signal.Notify(make(chan os.Signal, 1), sig)
@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// programs is the directory that scripts have in front of their PATH.
+// programs is the directory that comes first on the scripts' PATH.
 var programs scriptPrograms
 
 type scriptPrograms struct {
@@ -54,8 +54,8 @@ type scriptPrograms struct {
 	err  error
 }
 
-// path returns the directory with slirpctl, static, and the helpers. It is
-// made once. slirpctl can't be part of the test binary: it runs itself in other roles.
+// path returns the directory with a static slirpctl and the helpers. It is made once. slirpctl
+// can't be part of the test binary, because it executes itself in other roles.
 func (p *scriptPrograms) path(t *testing.T) string {
 	t.Helper()
 	p.once.Do(func() { p.err = p.make() })
@@ -90,7 +90,7 @@ func (p *scriptPrograms) make() (err error) {
 	if err != nil {
 		return err
 	}
-	// A copy that everybody may run: programs of other users run helpers too.
+	// A copy that every user may execute: other users' programs run helpers too.
 	helper := filepath.Join(p.dir, ".helpers")
 	if err := copyFile(self, helper, 0o755); err != nil {
 		return err
@@ -125,7 +125,7 @@ func writeProgram(path string, data []byte) error {
 	return noForks(func() error { return os.WriteFile(path, data, 0o755) })
 }
 
-// lacking ends a test for which the machine lacks something. Continuous integration has it all.
+// lacking ends a test if the machine lacks something. In continuous integration it fails the test.
 func lacking(t testing.TB, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
@@ -163,7 +163,7 @@ func scriptsFor(t *testing.T, dir string) (run, others []string) {
 	return run, others
 }
 
-// TestScripts runs the scripts as whoever runs the tests.
+// TestScripts runs the scripts as the current user.
 func TestScripts(t *testing.T) {
 	dir, child := os.LookupEnv(envScripts)
 	if !child {
@@ -186,7 +186,7 @@ func TestScripts(t *testing.T) {
 			case "root":
 				return os.Geteuid() == 0, nil
 			}
-			// slirp:OPTION asks the slirp4netns that the scripts use, for make test-versions.
+			// slirp:OPTION checks the slirp4netns that the scripts use, for make test-versions.
 			if option, ok := strings.CutPrefix(cond, "slirp:"); ok {
 				bin, err := launcher.Detect(t.Context(), "")
 				return bin.Features.Has(launcher.Feature(option)), err
@@ -203,7 +203,7 @@ func TestScripts(t *testing.T) {
 // TestScriptsAsUser runs the scripts again, as the ordinary user that .ci/testenv provides.
 func TestScriptsAsUser(t *testing.T) {
 	if os.Geteuid() != 0 {
-		return // TestScripts has done it
+		return // covered by TestScripts
 	}
 	name := os.Getenv("SLIRPCTL_TEST_USER")
 	if name == "" {
@@ -230,8 +230,8 @@ func TestScriptsAsUser(t *testing.T) {
 	}
 }
 
-// asUser returns the command that runs this test binary again, as the user called name. The user
-// gets a copy of everything: what go test made may be in a place it can't enter.
+// asUser returns the command that runs this test binary again, as the named user. The user gets a
+// copy of all files, because go test's may be in a directory that the user can't enter.
 func asUser(t *testing.T, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	u, err := user.Lookup(name)
@@ -270,11 +270,11 @@ func asUser(t *testing.T, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// scriptState is what the harness knows of one run of a script.
+// scriptState is the harness's state for one run of a script.
 type scriptState struct {
 	t       testing.TB
-	dir     string // short, so that sockets fit in; everything the script makes lies below
-	token   string // in the environment of every process that the script starts
+	dir     string // short, because of the paths of sockets; contains all files of the script
+	token   string // in the environment of every process of the script
 	targets map[string]*exec.Cmd
 }
 
@@ -282,7 +282,7 @@ type stateKey struct{}
 
 func stateOf(ts *testscript.TestScript) *scriptState { return ts.Value(stateKey{}).(*scriptState) }
 
-// setupScript gives a script a world of its own: no other script's `down --all` reaches it.
+// setupScript gives a script a separate environment: no other script's `down --all` affects it.
 func setupScript(env *testscript.Env, bin string) error {
 	dir, err := os.MkdirTemp("", "s")
 	if err != nil {
@@ -311,7 +311,7 @@ func setupScript(env *testscript.Env, bin string) error {
 		"XDG_RUNTIME_DIR="+dir+"/run", "XDG_CONFIG_HOME="+dir+"/config", "HOME="+dir+"/home", "TMPDIR="+dir,
 		"PATH="+bin+":"+os.Getenv("PATH")+":/usr/sbin:/sbin", "BIN="+bin,
 		"UID="+strconv.Itoa(os.Geteuid()), "TERM=dumb", "LC_ALL=C",
-		"SLIRPCTL_TIMEOUT="+patience.String(), // scripts run beside each other, on slow machines too
+		"SLIRPCTL_TIMEOUT="+patience.String(), // scripts run concurrently, also on slow machines
 	)
 	return nil
 }

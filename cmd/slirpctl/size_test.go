@@ -1,6 +1,6 @@
 //go:build !race
 
-// What is built here is not built with the race detector.
+// The binary built here does not use the race detector.
 
 package main
 
@@ -11,11 +11,11 @@ import (
 	"testing"
 )
 
-// maxSize is what the stripped program may weigh, in bytes: 16 MB.
+// maxSize is the maximum size of the stripped program, in bytes: 16 MB.
 const maxSize = 16_000_000
 
-// TestSize builds the program as `make build` does. Twice what it weighs came from one import,
-// so the limit is worth a test.
+// TestSize builds the program as `make build` does. A single import once doubled the size, so the
+// limit is tested.
 func TestSize(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "slirpctl")
 	cmd := exec.Command("make", "-s", "-C", repoRoot(t), "build", "OUT="+out)

@@ -20,7 +20,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
-// printed are the types that templates see.
+// printed are the types that templates get.
 var printed = []reflect.Type{
 	reflect.TypeFor[instance.State](), reflect.TypeFor[watchedState](), reflect.TypeFor[hostfwd.Status](),
 	reflect.TypeFor[subnet.Values](), reflect.TypeFor[options.Value](), reflect.TypeFor[probe.Report](), reflect.TypeFor[versionInfo](),
@@ -34,7 +34,7 @@ func templateSample() instance.State {
 	}
 }
 
-// printTo runs what a command does with --format or --json.
+// printTo prints as a command does with --format or --json.
 func printTo[T any](w io.Writer, v any, args ...string) error {
 	o := &printing{}
 	fs := pflag.NewFlagSet("x", pflag.ContinueOnError)
@@ -74,7 +74,7 @@ func TestTemplates(t *testing.T) {
 	}
 }
 
-// TestTemplatesChecked: what types tell is told before there is anything to print.
+// TestTemplatesChecked: type errors in templates are reported before there is any data.
 func TestTemplatesChecked(t *testing.T) {
 	for _, tc := range []struct{ text, want, hint string }{
 		{"{{.slirpPid}}", "no field slirpPid", "did you mean SlirpPID?"},
@@ -140,8 +140,8 @@ func TestPrinter(t *testing.T) {
 	}
 }
 
-// TestTemplateNames: each JSON name stands for one of Go's, also where a template doesn't know
-// the type; and every field has one.
+// TestTemplateNames: each JSON name corresponds to a Go name, also if a template doesn't know the
+// type; and every field has one.
 func TestTemplateNames(t *testing.T) {
 	for _, typ := range printed {
 		goNames := map[string]string{}

@@ -10,15 +10,15 @@ import (
 	"testing"
 )
 
-// testenv is the command line of .ci/testenv around a shell script. It leaves the machine's
-// users alone, which other tests may be using.
+// testenv returns the command line of .ci/testenv for a shell script. It does not change the
+// machine's users, whom other tests may be using.
 func testenv(t *testing.T, script string) *exec.Cmd {
 	t.Helper()
 	return exec.Command(filepath.Join(repoRoot(t), ".ci/testenv"), "--no-user", "sh", "-c", script)
 }
 
-// tunMode is the mode of /dev/net/tun, 0 if it is missing. It is not known while a testenv
-// around this test, or beside it, has changed it for now.
+// tunMode returns the mode of /dev/net/tun, 0 if it is missing. It is unknown while a testenv around
+// or beside this test has changed it temporarily.
 func tunMode() (mode os.FileMode, known bool) {
 	free := func() bool {
 		_, err := os.Stat("/run/slirpctl-testenv")
@@ -31,7 +31,7 @@ func tunMode() (mode os.FileMode, known bool) {
 	return mode, known && free()
 }
 
-// checkTun fails unless /dev/net/tun is as it was, as far as that can be known.
+// checkTun fails unless /dev/net/tun is unchanged, as far as that is known.
 func checkTun(t *testing.T, before os.FileMode, known bool) {
 	t.Helper()
 	if after, stillKnown := tunMode(); known && stillKnown && after != before {
@@ -59,7 +59,7 @@ func TestTestenv(t *testing.T) {
 	checkTun(t, before, known)
 }
 
-// TestTestenvInterrupt ends it the way a terminal does: SIGINT to the whole process group.
+// TestTestenvInterrupt interrupts it as a terminal does: SIGINT to the whole process group.
 func TestTestenvInterrupt(t *testing.T) {
 	before, known := tunMode()
 	cmd := testenv(t, `echo "$TMPDIR"; exec sleep 60`)

@@ -13,8 +13,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// said runs a command line in this process and returns what it prints and its status. No
-// configuration is found.
+// said runs a command line in this process and returns its output and status. It reads no
+// configuration.
 func said(t *testing.T, args ...string) (out, errs string, code int) {
 	t.Helper()
 	t.Setenv("HOME", t.TempDir())
@@ -24,7 +24,7 @@ func said(t *testing.T, args ...string) (out, errs string, code int) {
 	return o.String(), e.String(), code
 }
 
-// TestMistypedCommands: a word that is no command is an error with the nearest, never a help text.
+// TestMistypedCommands: an unknown command is an error with the nearest one, never a help text.
 func TestMistypedCommands(t *testing.T) {
 	for line, hint := range map[string]string{
 		"forward delete web 1": "did you mean slirpctl forward remove?", "forward lst": "did you mean slirpctl forward list?",
@@ -47,10 +47,10 @@ func TestMistypedCommands(t *testing.T) {
 	}
 }
 
-// Words of Go's packages and of cobra's.
+// Terms of Go's packages and of cobra's.
 var foreignWords = regexp.MustCompile(`arg\(s\)|strconv|parsing|time: |flag needs|shorthand|in the group|invalid argument|unknown command "[a-z]*" for|template:`)
 
-// TestWrongUsage: a mistake on the command line is answered in slirpctl's own words, with a hint that fits the command.
+// TestWrongUsage: an error on the command line has a message of slirpctl's own, with a hint that fits the command.
 func TestWrongUsage(t *testing.T) {
 	for _, tc := range []struct{ line, msg, hint string }{
 		{"logs", "no NAME given", "usage: slirpctl logs "},
@@ -89,7 +89,7 @@ func TestWrongUsage(t *testing.T) {
 	}
 }
 
-// TestHintWhole: a long hint is not cut.
+// TestHintWhole: a long hint is not truncated.
 func TestHintWhole(t *testing.T) {
 	_, errs, _ := said(t, "probe", "--require", "qqqqqqqq")
 	if !strings.HasSuffix(errs, ", tcp-rmem\n") || len(errs) < 400 {
@@ -97,7 +97,7 @@ func TestHintWhole(t *testing.T) {
 	}
 }
 
-// TestErrorsJSON: with --log-format json an error is one object, also where the command line is wrong.
+// TestErrorsJSON: with --log-format json an error is one object, also for a wrong command line.
 func TestErrorsJSON(t *testing.T) {
 	for _, args := range [][]string{
 		{"--log-format", "json", "lst"},
@@ -117,7 +117,7 @@ func TestErrorsJSON(t *testing.T) {
 	}
 }
 
-// TestCompletionTexts: no completion has the marks of a flag's argument, and none names a role of slirpctl's own.
+// TestCompletionTexts: no completion contains the markers of a flag's argument, or an internal role of slirpctl.
 func TestCompletionTexts(t *testing.T) {
 	var lines []string
 	var walk func(cmd *cobra.Command)
@@ -142,7 +142,7 @@ func TestCompletionTexts(t *testing.T) {
 	}
 }
 
-// TestCompletionOfCommand: after -- come programs and files.
+// TestCompletionOfCommand: programs and files are completed after --.
 func TestCompletionOfCommand(t *testing.T) {
 	dir := t.TempDir()
 	for name, mode := range map[string]os.FileMode{"runme": 0o755, "readme": 0o644} {
@@ -170,7 +170,7 @@ func TestCompletionOfCommand(t *testing.T) {
 	}
 }
 
-// TestManualOnce: a manual page has each option once.
+// TestManualOnce: a manual page lists each option once.
 func TestManualOnce(t *testing.T) {
 	pages, err := filepath.Glob(filepath.Join(repoRoot(t), "docs/man/*.1"))
 	if err != nil || len(pages) == 0 {
