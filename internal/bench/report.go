@@ -79,7 +79,7 @@ Written by `+"`make bench`"+`, whole: figures, plots and text come from one run 
 from `+"`docs/bench/results.json`"+`, where it keeps every sample. The figures drift with the machine; the
 ratios are the point. Contestants are measured in turn, A B C A B C …, %d times (`+"`BENCH_RUNS`"+`); tables and
 plots give the median, and the least and the most in brackets. Ratios are those of neighbouring
-measurements, so that a slow minute of the machine meets both.
+measurements, so that a slow minute of the machine affects both.
 
 | | |
 |---|---|
@@ -101,7 +101,7 @@ measurements, so that a slow minute of the machine meets both.
 			fmt.Fprintf(b, "| %s | %s |\n", c.Name, what)
 		}
 	}
-	b.WriteString("\nEverybody runs with sandbox and seccomp on, where they have them, and an MTU of 65520.\n\n")
+	b.WriteString("\nAll contestants run with sandbox and seccomp, if they have them, and an MTU of 65520.\n\n")
 }
 
 func writeTargets(b *strings.Builder, verdicts []verdict) {

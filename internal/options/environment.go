@@ -66,7 +66,7 @@ func (env environment) layer() (as []assignment, warnings []string) {
 func unknownVariable(name string) string {
 	written := strings.TrimPrefix(name, envPrefix)
 	if k := lookup(written); k != nil {
-		return "ignored, can be a flag only: use --" + k.Name
+		return "ignored, can only be set by a flag: use --" + k.Name
 	}
 	keys := append(names(func(k Key) string { return strings.TrimPrefix(k.Env(), envPrefix) }), "CONFIG")
 	near := Nearest(written, keys)

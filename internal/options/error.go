@@ -42,7 +42,7 @@ func (*Error) Is(target error) bool { return target == fault.Usage }
 
 // Hint returns what to do about it.
 func (e *Error) Hint() string {
-	return cmp.Or(e.Help, fault.Hint(e.Err), "slirpctl up --help and man slirpctl.conf show what is possible")
+	return cmp.Or(e.Help, fault.Hint(e.Err), "see slirpctl up --help and man slirpctl.conf")
 }
 
 // printable quotes s if it would be ambiguous without quotes.

@@ -177,7 +177,7 @@ func parseFile(path, format string, data []byte) ([]assignment, error) {
 			return nil, &Error{Source: source, Key: name, Reason: "unknown key", Help: didYouMean(name, names(fileName))}
 		}
 		if k.Scope == ScopeFlagOnly {
-			return nil, &Error{Source: source, Key: name, Reason: "can be a flag only", Help: "write each option under its own key"}
+			return nil, &Error{Source: source, Key: name, Reason: "can only be set by a flag", Help: "write each option under its own key"}
 		}
 		if twin, ok := seen[k]; ok {
 			return nil, &Error{Source: source, Key: name, Reason: "the same key as " + twin, Help: "keep one of them"}

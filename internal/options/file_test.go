@@ -73,7 +73,7 @@ func TestFileErrors(t *testing.T) {
 		{"toml", "[slirp]\nmtu = 5", "c.toml:1: slirp: unknown key", known},
 		{"toml", "ipv6 = true\ncdir = 'x'", "c.toml:2: cdir: unknown key", "did you mean cidr?"},
 		{"json", "{\n \"ipv6\": true,\n \"cdir\": 1}", "c.json:3: cdir: unknown key", "did you mean cidr?"},
-		{"yaml", "option: mtu=5", "c.yaml:1: option: can be a flag only", "write each option under its own key"},
+		{"yaml", "option: mtu=5", "c.yaml:1: option: can only be set by a flag", "write each option under its own key"},
 		{"yaml", "pid-file: a\npid_file: b", "c.yaml:2: pid_file: the same key as pid-file", "keep one of them"},
 
 		{"yaml", "mtu: fast", `c.yaml:1: mtu: "fast": not a whole number`, ""},

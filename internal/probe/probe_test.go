@@ -162,8 +162,8 @@ func TestChecksOnOtherHosts(t *testing.T) {
 		{"under a filter", UserNamespaces, map[string]string{"proc/self/status": "Seccomp:\t2\n"}, fails(unix.EPERM), Failed, "filter", "seccomp=unconfined"},
 		{"module or chroot", UserNamespaces, nil, fails(unix.EPERM), Failed, "perhaps because of a security module", "dmesg"},
 		{"chroot", UserNamespaces, map[string]string{"proc/self/mountinfo": "25 1 0:23 / /proc rw - proc proc rw\n"}, fails(unix.EPERM), Failed, "in a chroot", ""},
-		{"unmapped user", UserNamespaces, map[string]string{"proc/self/uid_map": "         0          0          1\n"}, fails(unix.EPERM), Failed, "user id has no number", "--map-root-user"},
-		{"unmapped group", UserNamespaces, map[string]string{"proc/self/gid_map": "\n"}, fails(unix.EPERM), Failed, "group id has no number", "--map-root-user"},
+		{"unmapped user", UserNamespaces, map[string]string{"proc/self/uid_map": "         0          0          1\n"}, fails(unix.EPERM), Failed, "user id is not mapped", "--map-root-user"},
+		{"unmapped group", UserNamespaces, map[string]string{"proc/self/gid_map": "\n"}, fails(unix.EPERM), Failed, "group id is not mapped", "--map-root-user"},
 		{"mapped", UserNamespaces, map[string]string{"proc/self/uid_map": "0 0 1\n1 100000 65536\n"}, fails(unix.EPERM), Failed, "perhaps because of a security module", ""},
 		{"no CAP_SETFCAP", UserNamespaces, nil, func(e *Env) { fails(unix.EPERM)(e); e.UID = 0 }, Warning, "CAP_SETFCAP", "--cap-add SETFCAP"},
 		{"filter", UserNamespaces, nil, func(e *Env) {

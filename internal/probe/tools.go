@@ -19,7 +19,7 @@ func Nsenter(ctx context.Context, env *Env) Result {
 	r := Result{Name: "nsenter", Status: Warning}
 	path, err := env.LookPath("nsenter")
 	if err != nil {
-		r.Reason, r.Remedy = "not on PATH; slirpctl does without it, scripts that enter namespaces may not", env.install(packages{apt: "util-linux", dnf: "util-linux", apk: "util-linux-misc", pacman: "util-linux", zypper: "util-linux"})
+		r.Reason, r.Remedy = "not on PATH; slirpctl does not need it, but scripts that enter namespaces may", env.install(packages{apt: "util-linux", dnf: "util-linux", apk: "util-linux-misc", pacman: "util-linux", zypper: "util-linux"})
 		return r
 	}
 	if err := trust.Check(path); err != nil {

@@ -89,7 +89,7 @@ func tryChild(ctx context.Context, kind ChildKind) (Trial, error) {
 	}
 	var t Trial
 	if err := json.Unmarshal([]byte(stdout), &t); err != nil {
-		return Trial{}, fmt.Errorf("the child that tries things out did not answer: %w", err)
+		return Trial{}, fmt.Errorf("the trial child did not answer: %w", err)
 	}
 	return t, nil
 }

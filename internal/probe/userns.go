@@ -97,7 +97,7 @@ func (e *Env) switchedOff(privileged bool) (reason, remedy string) {
 // whoForbids guesses the cause of an EPERM or EACCES that no setting explains.
 func (e *Env) whoForbids(ctx context.Context, errno unix.Errno) (reason, remedy string) {
 	if e.filtered() || e.inContainer() {
-		return "the container or service that we run in forbids them, by a system call filter or a security module, or this is a chroot (" + errno.Error() + ")",
+		return "the container or service around this process forbids them, by a system call filter or a security module, or this is a chroot (" + errno.Error() + ")",
 			"podman run --security-opt seccomp=unconfined --security-opt label=disable --device /dev/net/tun …"
 	}
 	look := e.sudo("dmesg | grep -i -e apparmor -e avc | tail")
@@ -115,7 +115,7 @@ func (e *Env) callersFault() (reason, remedy string) {
 		n          int
 	}{{"uid_map", "user", e.UID}, {"gid_map", "group", e.GID}} {
 		if text, err := e.readWord("proc/self/" + id.file); err == nil && !mapped(text, id.n) {
-			return fmt.Sprintf("this process's %s id has no number in the user namespace that it is in (it shows as %d), and the kernel makes none for such a process", id.what, id.n),
+			return fmt.Sprintf("this process's %s id is not mapped in its user namespace (it shows as %d), and the kernel makes none for such a process", id.what, id.n),
 				"unshare --user --map-root-user slirpctl up …  # instead of unshare --user alone"
 		}
 	}

@@ -291,7 +291,7 @@ func builtInDNS(ctx context.Context, ns *namespace) (reason string, err error) {
 	case inErr == nil:
 		return fmt.Sprintf("the host's nameserver %s answers through %s", server, builtIn), nil
 	case outErr != nil:
-		return "", &untested{fmt.Sprintf("the host's nameserver %s answers nobody now (%v)", server, outErr), true}
+		return "", &untested{fmt.Sprintf("the host's nameserver %s does not answer now (%v)", server, outErr), true}
 	}
 	return "", fault.Errorf(0, "see what `slirpctl probe` says of resolv-conf and sandbox",
 		"the host's nameserver %s answers the host, but not the namespace: %w", server, inErr)

@@ -114,7 +114,7 @@ func exchange(ctx context.Context, k kind, addr string) error {
 		return plainError(err)
 	}
 	defer conn.Close()
-	// When ctx ends, for whatever reason, so do reads and writes.
+	// The end of ctx ends reads and writes.
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	switch k {
 	case tcp:

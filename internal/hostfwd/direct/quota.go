@@ -22,7 +22,7 @@ const (
 // The kernel's memory for bytes in transit is bounded by the sizes of buffers. The first freeConns
 // connections keep the kernel's default sizes. The n-th connection beyond them gets memoryShare/n
 // for its four buffers together, so N of them use at most memoryShare × ln(N/8), half a gigabyte at
-// 50,000, whatever their peers do and in whatever order they come and go: if n connections were open
+// 50,000, no matter what their peers do and in which order they come and go: if n connections were open
 // when one began, it is counted as the n-th.
 const (
 	freeConns   = 8
