@@ -83,7 +83,7 @@ func checkGuest(a netip.Addr) error {
 	case !a.IsValid():
 		return badField("guest address", "is missing")
 	case a.IsUnspecified() || a.IsMulticast() || a.Zone() != "":
-		return badField("guest address", "%s is not a unicast address", a)
+		return badField("guest address", "%s is not a valid destination", a)
 	}
 	return nil
 }

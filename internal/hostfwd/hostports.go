@@ -9,7 +9,7 @@ import (
 type entry struct {
 	id       int
 	f        Forward  // resolved; HostPort is 0 only until a free one is picked
-	auto     bool     // the host port was asked for as 0
+	auto     bool     // host port 0 was requested
 	defGuest bool     // GuestIP was not given
 	l        Listener // nil: down
 	failed   string   // why it is down
@@ -30,18 +30,18 @@ func keyOf(f Forward) portKey { return portKey{f.Proto.Network(), f.HostIP.Is6()
 
 // conflict returns an entry that has f's host port, or nil. It takes constant time, so that
 // 10,000 addresses of 127.0.0.0/8 can share a port.
-func (b hostPorts) conflict(f Forward) *entry {
-	for e := range b.rivals(f) {
+func (p hostPorts) conflict(f Forward) *entry {
+	for e := range p.rivals(f) {
 		return e
 	}
 	return nil
 }
 
 // rivals yields the entries that have f's host port.
-func (b hostPorts) rivals(f Forward) iter.Seq[*entry] {
+func (p hostPorts) rivals(f Forward) iter.Seq[*entry] {
 	return func(yield func(*entry) bool) {
 		k := keyOf(f)
-		same := b[k]
+		same := p[k]
 		if f.HostIP.IsUnspecified() {
 			for _, e := range same {
 				if !yield(e) {
@@ -56,7 +56,7 @@ func (b hostPorts) rivals(f Forward) iter.Seq[*entry] {
 			}
 		}
 		k.six = !k.six
-		switch other := b[k]; {
+		switch other := p[k]; {
 		case f.dualStack():
 			for _, e := range other {
 				if !yield(e) {
@@ -72,27 +72,27 @@ func (b hostPorts) rivals(f Forward) iter.Seq[*entry] {
 }
 
 // take adds e, unless another entry has its host port.
-func (b hostPorts) take(e *entry) error {
-	if other := b.conflict(e.f); other != nil {
+func (p hostPorts) take(e *entry) error {
+	if other := p.conflict(e.f); other != nil {
 		return conflict(other.status())
 	}
 	k := keyOf(e.f)
-	if b[k] == nil {
-		b[k] = map[netip.Addr]*entry{}
+	if p[k] == nil {
+		p[k] = map[netip.Addr]*entry{}
 	}
-	b[k][e.f.HostIP] = e
+	p[k][e.f.HostIP] = e
 	return nil
 }
 
 // free removes e if present.
-func (b hostPorts) free(e *entry) {
+func (p hostPorts) free(e *entry) {
 	k := keyOf(e.f)
-	if b[k][e.f.HostIP] != e {
+	if p[k][e.f.HostIP] != e {
 		return
 	}
-	delete(b[k], e.f.HostIP)
-	if len(b[k]) == 0 {
-		delete(b, k)
+	delete(p[k], e.f.HostIP)
+	if len(p[k]) == 0 {
+		delete(p, k)
 	}
 }
 

@@ -81,7 +81,7 @@ func TestAddChecksFirst(t *testing.T) {
 		{"proto", Forward{Proto: "sctp", HostPort: 1, GuestPort: 1}, "proto"},
 		{"guest port", Forward{Proto: TCP, HostPort: 1}, "guest port"},
 		{"family", Forward{Proto: TCP6, HostIP: ip("127.0.0.1"), HostPort: 1, GuestPort: 1}, "does not fit"},
-		{"unspecified", Forward{Proto: TCP, HostPort: 1, GuestIP: ip("0.0.0.0"), GuestPort: 1}, "is not a unicast address"},
+		{"unspecified", Forward{Proto: TCP, HostPort: 1, GuestIP: ip("0.0.0.0"), GuestPort: 1}, "is not a valid destination"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h := newFake()
