@@ -23,11 +23,11 @@ type completer = cobra.CompletionFunc
 
 const noFiles = cobra.ShellCompDirectiveNoFileComp
 
-// states returns what runs, as far as it can be told: a completion that fails is silent.
+// states returns the states of the instances. Completion prints no errors, so on failure it returns nil.
 func (a *app) states(cmd *cobra.Command) []instance.State {
 	if cfg, err := options.Load(cmd.Flags(), a.sources); err == nil {
 		a.cfg = cfg
-	} else { // all but what is needed here is none of a completion's business
+	} else { // only the state directory is needed here
 		a.cfg.StateDir = os.Getenv("SLIRPCTL_STATE_DIR")
 		if f := cmd.Flag("state-dir"); f != nil && f.Changed {
 			a.cfg.StateDir = f.Value.String()
@@ -37,7 +37,7 @@ func (a *app) states(cmd *cobra.Command) []instance.State {
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	// A look must not make the directory.
+	// openBase creates the directory; completion must not.
 	if _, err := os.Stat(a.stateDir()); err != nil {
 		return nil
 	}
@@ -52,8 +52,8 @@ func (a *app) states(cmd *cobra.Command) []instance.State {
 	return control.Query(ctx, entries)
 }
 
-// completeInstances completes names of instances, each once, for at most limit arguments (0:
-// any number).
+// completeInstances completes names of instances that are not given yet, for at most limit arguments
+// (0: any number).
 func (a *app) completeInstances(limit int) completer {
 	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if limit > 0 && len(args) >= limit {
@@ -69,7 +69,7 @@ func (a *app) completeInstances(limit int) completer {
 	}
 }
 
-// completeForwards completes NAME, then its forwards: ids, and specs.
+// completeForwards completes NAME, then the ids and specs of its forwards.
 func (a *app) completeForwards(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	if len(args) == 0 && !cmd.Flags().Changed("api-socket") {
 		return a.completeInstances(1)(cmd, args, toComplete)
@@ -89,8 +89,8 @@ func (a *app) completeForwards(cmd *cobra.Command, args []string, toComplete str
 	return out, noFiles
 }
 
-// completeProcesses completes ids of processes that `up` can be given: those in another network
-// namespace than this one.
+// completeProcesses completes the PIDs that `up` accepts: those of processes in a network namespace
+// other than slirpctl's own.
 func completeProcesses(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, noFiles
@@ -105,7 +105,7 @@ func completeProcesses(_ *cobra.Command, args []string, _ string) ([]cobra.Compl
 	return out, noFiles
 }
 
-// completeTarget completes a process, or after -- the COMMAND.
+// completeTarget completes a PID, or COMMAND after --.
 func (a *app) completeTarget(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	if n := a.afterDash(); n >= 0 {
 		return completeCommand(n, toComplete)
@@ -113,7 +113,7 @@ func (a *app) completeTarget(cmd *cobra.Command, args []string, toComplete strin
 	return completeProcesses(cmd, args, toComplete)
 }
 
-// completeExec completes NAME, or after -- the COMMAND.
+// completeExec completes NAME, or COMMAND after --.
 func (a *app) completeExec(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	if n := a.afterDash(); n >= 0 {
 		return completeCommand(n, toComplete)
@@ -121,7 +121,7 @@ func (a *app) completeExec(cmd *cobra.Command, args []string, toComplete string)
 	return a.completeInstances(1)(cmd, args, toComplete)
 }
 
-// afterDash returns how many words there are between -- and the one to be completed; -1 without --.
+// afterDash returns the number of words between -- and the word to complete, or -1 without --.
 func (a *app) afterDash() int {
 	if i := slices.Index(a.completing, "--"); i >= 0 && i < len(a.completing)-1 {
 		return len(a.completing) - i - 2
@@ -129,7 +129,7 @@ func (a *app) afterDash() int {
 	return -1
 }
 
-// completeCommand completes word n of a command: the first to a program on PATH, and any to a file.
+// completeCommand completes word n of a command line: the first with programs on PATH, all with files.
 func completeCommand(n int, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	if n > 0 || strings.Contains(toComplete, "/") {
 		return nil, cobra.ShellCompDirectiveDefault
@@ -149,17 +149,18 @@ func completeCommand(n int, toComplete string) ([]cobra.Completion, cobra.ShellC
 	return out, cobra.ShellCompDirectiveDefault
 }
 
-// plainUsages takes the marks of flags' arguments out of their descriptions, which completions show as they are.
-func plainUsages(cmd *cobra.Command) {
+// stripBackquotes removes the backquotes around value names from the usage texts of flags, because completions
+// show these texts unchanged.
+func stripBackquotes(cmd *cobra.Command) {
 	plain := func(f *pflag.Flag) { f.Usage = strings.ReplaceAll(f.Usage, "`", "") }
 	cmd.Flags().VisitAll(plain)
 	cmd.PersistentFlags().VisitAll(plain)
 	for _, sub := range cmd.Commands() {
-		plainUsages(sub)
+		stripBackquotes(sub)
 	}
 }
 
-// completeNetns completes the names below /run/netns, and paths.
+// completeNetns completes names in /run/netns, and paths.
 func completeNetns(_ *cobra.Command, _ []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	if strings.Contains(toComplete, "/") {
 		return nil, cobra.ShellCompDirectiveDefault
@@ -172,7 +173,7 @@ func completeNetns(_ *cobra.Command, _ []string, toComplete string) ([]cobra.Com
 	return out, cobra.ShellCompDirectiveDefault
 }
 
-// completeOption completes KEY=VALUE of -o.
+// completeOption completes the K=V of -o.
 func completeOption(_ *cobra.Command, _ []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	name, _, hasValue := strings.Cut(toComplete, "=")
 	var out []cobra.Completion
@@ -221,7 +222,7 @@ func completeInterfaces(*cobra.Command, []string, string) ([]cobra.Completion, c
 	return out, noFiles
 }
 
-// complete gives every command below cmd its completions. It comes last, when all are there.
+// complete registers completions for cmd and all commands below it. Call it after all are added.
 func (a *app) complete(cmd *cobra.Command) {
 	none := cobra.NoFileCompletions
 	flags := map[string]completer{
@@ -246,8 +247,8 @@ func (a *app) complete(cmd *cobra.Command) {
 	a.completeTree(cmd, flags, args)
 }
 
-// withoutControls takes what could steer a terminal or forge a completion out of descriptions, such as
-// the command lines of other users' processes, and leaves out values that have such a thing.
+// withoutControls removes control characters from descriptions, such as the command lines of other users'
+// processes, and drops values that contain any.
 func withoutControls(complete completer) completer {
 	if complete == nil {
 		return nil
@@ -276,7 +277,7 @@ func (a *app) completeTree(cmd *cobra.Command, flags, args map[string]completer)
 			complete = a.completeInstances(0)
 		}
 		if complete != nil {
-			// It fails only where the command has done it itself.
+			// The only error is that the command has registered one itself.
 			_ = cmd.RegisterFlagCompletionFunc(f.Name, withoutControls(complete))
 		}
 	}

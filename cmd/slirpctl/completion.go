@@ -10,8 +10,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
-// completionShell is a shell that completions are made for, with the file that `make install`
-// installs.
+// completionShell is a shell that has completions, and the name of the file that `make install` installs.
 type completionShell struct {
 	name, file string
 	generate   func(root *cobra.Command, w io.Writer) error
@@ -42,7 +41,7 @@ for every shell; otherwise load them from the shell's start-up file.`,
   slirpctl completion powershell | Out-String | Invoke-Expression`,
 		Args:      takes("SHELL"),
 		ValidArgs: names,
-		// No configuration is read: it can't be wrong then.
+		// No configuration is loaded, so that a mistake in it is no error here.
 		PersistentPreRunE: func(*cobra.Command, []string) error { return nil },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, s := range completionShells() {

@@ -11,8 +11,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
-// configOptions is what `slirpctl config` can be told, besides the flags of `up`: those show what
-// `up` would make of them.
+// configOptions holds the flags of `slirpctl config`, which include those of `up`.
 type configOptions struct {
 	flags   *pflag.FlagSet
 	sources options.Sources
@@ -32,13 +31,13 @@ func newConfigCmd(a *app) *cobra.Command {
 		Short: "Show the merged configuration, and where each value came from",
 		Long: `Show the merged configuration, and where each value came from.
 
-Flags come first, then --network and --option in the order given, then the
-environment, then --config, $SLIRPCTL_CONFIG or else
-$XDG_CONFIG_HOME/slirpctl/config.{yaml,toml,json}, then
-/etc/slirpctl/config.{yaml,toml,json}, then Podman's containers.conf if
-containers_conf asks for it, then the defaults.
+The sources, highest precedence first: flags; --network and --option, of which
+the last one wins; the environment; the file given by --config or
+$SLIRPCTL_CONFIG, or else $XDG_CONFIG_HOME/slirpctl/config.{yaml,toml,json};
+/etc/slirpctl/config.{yaml,toml,json}; Podman's containers.conf, if
+containers_conf is set; the defaults.
 
-The flags of "slirpctl up" are accepted, to see what it would make of them.`,
+The flags of "slirpctl up" are accepted, to show the values it would use.`,
 		Example: `  slirpctl config
   SLIRPCTL_MTU=1500 slirpctl config --format '{{.Key}}={{.Value}}'
   slirpctl config --json --network slirp4netns:mtu=1500`,
@@ -52,7 +51,7 @@ The flags of "slirpctl up" are accepted, to see what it would make of them.`,
 	return cmd
 }
 
-// runConfig prints the merged configuration, or nothing if any of it is wrong.
+// runConfig prints the merged configuration, or nothing if any value is invalid.
 func runConfig(_ context.Context, opts *configOptions, stdout io.Writer) error {
 	p, err := newPrinter[options.Value](stdout, &opts.output)
 	if err != nil {

@@ -21,18 +21,18 @@ import (
 	"github.com/slirpctl/slirpctl/internal/supervisor"
 )
 
-// superviseCommand is the hidden argument that makes slirpctl the supervisor of `up --detach`.
+// superviseCommand is the hidden command that runs the supervisor of `up --detach`.
 const superviseCommand = "__supervise"
 
 // Descriptors of a detached supervisor.
 const (
-	reportFD       = 3 // socket: the order comes in, the report goes out
-	detachedExitFD = 4 // only if the order says so
+	reportFD       = 3 // socket: receives the startRequest, sends the report
+	detachedExitFD = 4 // if startRequest.HasExitFD
 )
 
-// order is what the caller of `up -d` sends its supervisor, in gob: in JSON, an argument or a path
-// that is not UTF-8 would become another.
-type order struct {
+// startRequest is what `up -d` sends to its supervisor. It is encoded as gob, because JSON changes arguments
+// and paths that are not UTF-8.
+type startRequest struct {
 	Request   supervisor.Request
 	HasExitFD bool
 	LogLevel  string
@@ -40,15 +40,15 @@ type order struct {
 	FileLevel *logrus.Level
 }
 
-// report is what comes back, once. The caller answers true when it has passed a state on to its user:
-// if it can't, or is killed before, the supervisor undoes everything.
+// report is the supervisor's reply, sent once. The caller answers true after it has printed the state. If it
+// can't print it, or is killed first, the supervisor undoes the start.
 type report struct {
 	State *instance.State
 	Error *control.Error
 }
 
-// startDetached starts a supervisor in a session of its own, waits for its report, and passes it on
-// by ready. With an error nothing is left.
+// startDetached starts a supervisor in a new session, waits for its report, and calls ready with the state.
+// If it returns an error, the start has been undone.
 func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os.File, ready func(instance.State) error) error {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -61,7 +61,7 @@ func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Args = []string{"slirpctl", superviseCommand}
 	if name := cmp.Or(req.Options.Name, req.DefaultName); name != "" {
-		cmd.Args = append(cmd.Args, name) // for those who look with ps
+		cmd.Args = append(cmd.Args, name) // shown by ps
 	}
 	cmd.Stderr = fileOf(a.err)
 	cmd.ExtraFiles = []*os.File{theirs}
@@ -77,19 +77,19 @@ func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os
 	}
 	theirs.Close()
 	enc := gob.NewEncoder(ours)
-	if err := enc.Encode(order{req, exit != nil, a.cfg.LogLevel, a.cfg.LogFormat, a.fileLevel()}); err != nil {
-		ours.Close() // or it would wait for the rest
+	if err := enc.Encode(startRequest{req, exit != nil, a.cfg.LogLevel, a.cfg.LogFormat, a.fileLevel()}); err != nil {
+		ours.Close() // so that it does not wait for the rest
 		_ = cmd.Wait()
-		return fmt.Errorf("the supervisor ended at once: %w", err)
+		return fmt.Errorf("the supervisor exited at once: %w", err)
 	}
 	var r report
 	if err := gob.NewDecoder(ours).Decode(&r); err != nil {
-		ours.Close() // or it would wait for an answer
+		ours.Close() // so that it does not wait for an answer
 		_ = cmd.Wait()
-		if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) { // killed while it wrote, too
-			return fmt.Errorf("the supervisor's report: %w", err)
+		if !errors.Is(err, io.EOF) {
+			return fmt.Errorf("read the supervisor's report: %w", err)
 		}
-		return fmt.Errorf("the supervisor ended without a word (%s)", cmd.ProcessState)
+		return fmt.Errorf("the supervisor exited without a report (%s)", cmd.ProcessState)
 	}
 	if r.Error != nil {
 		_ = cmd.Wait()
@@ -102,36 +102,36 @@ func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os
 	}
 	if err := enc.Encode(true); err != nil {
 		_ = cmd.Wait()
-		return fmt.Errorf("the supervisor ended once it was ready (%s)", cmd.ProcessState)
+		return fmt.Errorf("the supervisor exited after it was ready (%s)", cmd.ProcessState)
 	}
 	return nil
 }
 
-// caller is who started `up -d`, as its supervisor sees it.
+// caller is a supervisor's connection to the `up -d` that started it.
 type caller struct {
-	conn   net.Conn
-	dec    *gob.Decoder
-	stderr callersStderr
-	told   bool       // the report is out
-	answer chan error // nil: it has passed the state on
+	conn     net.Conn
+	dec      *gob.Decoder
+	stderr   callerStderr
+	reported bool       // the report was sent
+	answer   chan error // nil: the caller has printed the state
 }
 
-// openCaller takes over the socket that the order comes from.
-func openCaller() (*caller, order, error) {
+// openCaller opens the socket to the caller and reads the request.
+func openCaller() (*caller, startRequest, error) {
 	unix.CloseOnExec(reportFD)
 	f := os.NewFile(reportFD, "caller")
 	defer f.Close()
 	conn, err := net.FileConn(f)
 	if err != nil {
-		return nil, order{}, err
+		return nil, startRequest{}, err
 	}
 	c := &caller{conn: conn, dec: gob.NewDecoder(conn), answer: make(chan error, 1)}
-	var o order
-	err = c.dec.Decode(&o)
-	return c, o, err
+	var req startRequest
+	err = c.dec.Decode(&req)
+	return c, req, err
 }
 
-// wait waits for the answer. Until the caller has it out, its end is ours.
+// wait waits for the caller's answer. If the caller ends without one, wait cancels the supervisor.
 func (c *caller) wait(cancel context.CancelCauseFunc) {
 	var delivered bool
 	var err error
@@ -143,15 +143,15 @@ func (c *caller) wait(cancel context.CancelCauseFunc) {
 }
 
 func (c *caller) send(r report) error {
-	c.told = true
+	c.reported = true
 	return gob.NewEncoder(c.conn).Encode(r)
 }
 
-// ready hands the state over, and leaves the caller alone.
+// ready sends the state to the caller, waits for its answer, and closes the connection.
 func (c *caller) ready(st instance.State) error {
-	// First, so that nothing is left to do once the caller goes on.
-	c.stderr.left.Store(true)
-	if err := leaveCaller(st.Log); err != nil {
+	// Before the report: the caller may exit as soon as it has it.
+	c.stderr.detached.Store(true)
+	if err := redirectStderr(st.Log); err != nil {
 		return err
 	}
 	if err := c.send(report{State: &st}); err != nil {
@@ -163,48 +163,47 @@ func (c *caller) ready(st instance.State) error {
 	return c.conn.Close()
 }
 
-// runDetached is the life of a detached supervisor. It returns its exit status.
+// runDetached runs a detached supervisor and returns its exit status.
 func runDetached() int {
-	c, o, err := openCaller()
+	c, req, err := openCaller()
 	if err != nil {
 		return exitFailure
 	}
 	var exit *os.File
-	if o.HasExitFD {
+	if req.HasExitFD {
 		unix.CloseOnExec(detachedExitFD)
 		exit = os.NewFile(detachedExitFD, "exit-fd")
 	}
 	log := newLogger(&c.stderr)
-	if err := setLog(log, &c.stderr, o.LogLevel, o.LogFormat); err != nil {
+	if err := setLog(log, &c.stderr, req.LogLevel, req.LogFormat); err != nil {
 		return exitUsage
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	go c.wait(cancel)
-	_, err = supervisor.Run(ctx, o.Request, supervisor.Env{
-		Log: log, LogLevel: o.FileLevel, LogJSON: o.LogFormat == "json", Session: true, ExitFD: exit, Ready: c.ready,
+	_, err = supervisor.Run(ctx, req.Request, supervisor.Env{
+		Log: log, LogLevel: req.FileLevel, LogJSON: req.LogFormat == "json", Session: true, ExitFD: exit, Ready: c.ready,
 	})
 	err = diagnose(err)
-	if err != nil && !c.told {
+	if err != nil && !c.reported {
 		_ = c.send(report{Error: control.NewError(err)})
 	}
 	return exitCode(err)
 }
 
-// callersStderr is where messages go until the caller of `up -d` has its answer; after that, the
-// instance's log has them alone.
-type callersStderr struct{ left atomic.Bool }
+// callerStderr writes to the caller's stderr until detached is set. After that, messages go only to the
+// instance's log.
+type callerStderr struct{ detached atomic.Bool }
 
-func (w *callersStderr) Write(p []byte) (int, error) {
-	if w.left.Load() {
+func (w *callerStderr) Write(p []byte) (int, error) {
+	if w.detached.Load() {
 		return len(p), nil
 	}
 	return os.Stderr.Write(p)
 }
 
-// leaveCaller exchanges the caller's stderr for the instance's log: what is said from now on,
-// a crash too, belongs there.
-func leaveCaller(log string) error {
+// redirectStderr replaces the caller's stderr by the instance's log, so that the trace of a crash goes there.
+func redirectStderr(log string) error {
 	f, err := os.OpenFile(log, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return err

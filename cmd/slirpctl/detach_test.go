@@ -14,8 +14,8 @@ import (
 	"github.com/slirpctl/slirpctl/internal/supervisor"
 )
 
-// The order that `up -d` sends to its supervisor arrives unchanged, including bytes that are not valid text.
-func TestOrder(t *testing.T) {
+// The request of `up -d` reaches its supervisor unchanged, also bytes that are not UTF-8.
+func TestStartRequest(t *testing.T) {
 	spec, err := hostfwd.ParseSpec("127.0.0.1:8080-8089:80-89/tcp,udp")
 	if err != nil {
 		t.Fatal(err)
@@ -30,12 +30,12 @@ func TestOrder(t *testing.T) {
 	if o.CIDR, err = subnet.Parse("10.7.0.0/16"); err != nil {
 		t.Fatal(err)
 	}
-	want := order{Request: supervisor.Request{Options: o, Base: "/s\xff", Command: []string{"\xff", "", "a\nb"}, Umask: 0o22}, HasExitFD: true}
+	want := startRequest{Request: supervisor.Request{Options: o, Base: "/s\xff", Command: []string{"\xff", "", "a\nb"}, Umask: 0o22}, HasExitFD: true}
 	var stream bytes.Buffer
 	if err := gob.NewEncoder(&stream).Encode(want); err != nil {
 		t.Fatal(err)
 	}
-	var got order
+	var got startRequest
 	if err := gob.NewDecoder(&stream).Decode(&got); err != nil {
 		t.Fatal(err)
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
-// diagnose asks this host for the cause of a failure, where there is a check for it: what that finds becomes the
-// hint, and a system call that the host denies the kind.
+// diagnose runs the host checks that err refers to and adds what they find as a hint. An error without a kind
+// becomes Unsupported if the host denies the system call that failed.
 func diagnose(err error) error {
 	if err == nil {
 		return nil

@@ -23,8 +23,8 @@ type downOptions struct {
 
 // AddFlags registers the flags of `slirpctl down`.
 func (o *downOptions) AddFlags(fs *pflag.FlagSet) {
-	fs.BoolVar(&o.all, "all", false, "end every instance of this user")
-	fs.StringVar(&o.ociState, "oci-state", "", "end the instance of the OCI container whose state is in `FILE`, or on standard input (-); that there is none is no error")
+	fs.BoolVar(&o.all, "all", false, "stop all instances of this user")
+	fs.StringVar(&o.ociState, "oci-state", "", "stop the instance of the OCI container whose state is in `FILE`, or on standard input (-); no error if it doesn't exist")
 }
 
 func newDownCmd(a *app) *cobra.Command {
@@ -32,10 +32,10 @@ func newDownCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "down NAME... | --all | --oci-state FILE|-",
 		Aliases: []string{"rm", "stop", "kill"},
-		Short:   "End instances, and wait until everything of them is gone",
-		Long: `End instances, and wait until everything of them is gone. For an instance of
-"up -- COMMAND" that includes COMMAND, which gets TERM and, after 10 seconds,
-KILL. Any other target process is left alone.`,
+		Short:   "Stop instances and clean up",
+		Long: `Stop instances and wait until their processes and files are gone. For an instance
+of "up -- COMMAND" this includes COMMAND, which gets SIGTERM and, after 10 seconds,
+SIGKILL. Any other target process keeps running.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.names = args
 			return runDown(cmd.Context(), a, opts)
@@ -76,20 +76,20 @@ func runDown(ctx context.Context, a *app, o *downOptions) error {
 	return downAll(ctx, a, base, o)
 }
 
-// downAll ends instances side by side.
+// downAll stops instances concurrently.
 func downAll(ctx context.Context, a *app, base instance.Base, o *downOptions) error {
 	errs := make([]error, len(o.names))
 	var wg sync.WaitGroup
 	var ended atomic.Int32
 	stop := startProgress(a.err, func(time.Duration) string {
-		return fmt.Sprintf("ended %d of %d instances", ended.Load(), len(o.names))
+		return fmt.Sprintf("stopped %d of %d instances", ended.Load(), len(o.names))
 	})
 	for i, name := range o.names {
 		wg.Go(func() {
 			defer ended.Add(1)
 			errs[i] = control.Down(ctx, base, name)
 			if o.all && errors.Is(errs[i], instance.ErrNotFound) {
-				errs[i] = nil // it ended by itself meanwhile
+				errs[i] = nil // it ended by itself
 			}
 		})
 	}

@@ -14,16 +14,15 @@ func newExecCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "exec NAME -- COMMAND [ARG...]",
 		Short: "Run a command in an instance's namespaces",
-		Long: `Run a command as one of the target's own processes: in each of its namespaces (user,
-mount, network, PID, IPC, UTS, cgroup, time), its root directory and, where the caller
-may, its control groups, with its user and group id, its bounding set of capabilities and
-its no_new_privs, without supplementary groups. Not taken over are its seccomp filter,
-its security label (SELinux, AppArmor) and its resource limits (ulimit): the command has
-the caller's.
+		Long: `Run a command like a process of the target: in its namespaces (user, mount, network,
+PID, IPC, UTS, cgroup, time), its root directory and, if the caller may, its control groups,
+with its user and group id, capability bounding set and no_new_privs, and without
+supplementary groups. The seccomp filter, the security label (SELinux, AppArmor) and the
+resource limits (ulimit) are the caller's, not the target's.
 
-It gets the caller's environment, working directory (where there is one of that name),
-and standard input, output and error; no other open files. In the place of a terminal
-it gets one of its own, so that it can't type into the caller's. Where it would see the
+The command gets the caller's environment, working directory (if it exists there), and
+standard input, output and error; no other open files. A terminal is replaced by a
+pseudo-terminal, so that the command can't type into the caller's. If it would see the
 host's /etc/resolv.conf, it sees one that points at the instance's DNS.
 
 The exit status is COMMAND's own (128+N for signal N); 125 when slirpctl failed,
@@ -45,12 +44,12 @@ isn't found.`,
 			return runExec(cmd.Context(), a, args[0], execCommand(args))
 		},
 	}
-	// What follows NAME is COMMAND's, flags too.
+	// Flags after NAME belong to COMMAND.
 	cmd.Flags().SetInterspersed(false)
 	return cmd
 }
 
-// execCommand returns what follows NAME, and the two dashes if they are there.
+// execCommand returns the arguments after NAME, without a leading --.
 func execCommand(args []string) []string {
 	rest := args[1:]
 	if len(rest) > 0 && rest[0] == "--" {

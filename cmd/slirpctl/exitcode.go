@@ -2,8 +2,8 @@ package main
 
 import "github.com/slirpctl/slirpctl/internal/fault"
 
-// The exit codes of slirpctl, besides those of [fault.Kind]. `up -- COMMAND` has COMMAND's own, and nscommand's
-// 125 to 127.
+// The exit codes of slirpctl; most are those of [fault.Kind]. `up -- COMMAND` and `exec` exit with COMMAND's
+// status instead, or with 125 to 127 (package nscommand).
 const (
 	exitOK          = 0
 	exitFailure     = 1 // anything else
@@ -14,7 +14,7 @@ const (
 	exitTimeout     = int(fault.Timeout)
 )
 
-// exitCode is the one place where an error becomes an exit code.
+// exitCode returns the exit code for err. It is the only place that maps errors to exit codes.
 func exitCode(err error) int {
 	if err == nil {
 		return exitOK

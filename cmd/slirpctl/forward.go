@@ -35,17 +35,17 @@ with IPv6 addresses in brackets. A bare 80, or a host port 0, takes a free host 
 	return cmd
 }
 
-// forwardTarget says whose forwards a command is about, and how they are printed.
+// forwardTarget holds the flags that the forward commands share: whose forwards, and how to print them.
 type forwardTarget struct {
 	apiSocket string
 	output    printing
 }
 
-// addFlags registers the flags that the forward commands share.
+// addFlags registers --timeout and, if foreign, --api-socket.
 func (t *forwardTarget) addFlags(cmd *cobra.Command, foreign bool) {
 	fs := cmd.Flags()
 	if foreign {
-		fs.StringVar(&t.apiSocket, "api-socket", "", "the API socket at `PATH` of a slirp4netns that slirpctl did not start, instead of NAME")
+		fs.StringVar(&t.apiSocket, "api-socket", "", "use the API socket at `PATH` of a slirp4netns that slirpctl did not start, instead of NAME")
 	}
 	addTimeoutFlag(fs)
 }
@@ -54,12 +54,12 @@ func (t *forwardTarget) addOutputFlags(cmd *cobra.Command) {
 	t.output.addFlags(cmd.Flags(), "array")
 }
 
-// addTimeoutFlag registers the configuration key timeout for a command that asks somebody.
+// addTimeoutFlag registers --timeout, a configuration key, for a command that sends requests.
 func addTimeoutFlag(fs *pflag.FlagSet) {
 	fs.Duration("timeout", 10*time.Second, "how long to wait for an answer")
 }
 
-// split takes NAME off the arguments, unless --api-socket stands for it.
+// split splits the arguments into NAME and the rest. With --api-socket there is no NAME.
 func (t *forwardTarget) split(args []string) (name string, rest []string, err error) {
 	if t.apiSocket != "" {
 		return "", args, nil
@@ -70,19 +70,19 @@ func (t *forwardTarget) split(args []string) (name string, rest []string, err er
 	return args[0], args[1:], nil
 }
 
-// forwarder is somebody whose forwards can be changed.
+// forwarder lists and changes the forwards of an instance, or of a slirp4netns that slirpctl did not start.
 type forwarder interface {
 	List(context.Context) ([]hostfwd.Status, error)
 	Add(context.Context, []hostfwd.Forward) ([]hostfwd.Status, error)
 	Set(context.Context, []hostfwd.Forward) ([]hostfwd.Status, error)
-	// Remove removes by id and by spec, together.
+	// Remove removes forwards by id and by spec.
 	Remove(context.Context, []int, []hostfwd.Spec) error
-	// Warnings says what may not be expected of these new ones.
+	// Warnings returns warnings about forwards that were just added.
 	Warnings(context.Context, []hostfwd.Status) []string
 }
 
-// open returns the one that t or, without --api-socket, name means, and a context that ends
-// when --timeout is over.
+// open returns the forwarder of --api-socket or, without it, of the instance called name, and a context that
+// ends after --timeout.
 func (t *forwardTarget) open(ctx context.Context, a *app, name string) (forwarder, context.Context, context.CancelFunc, error) {
 	timeout := a.cfg.Timeout
 	if t.apiSocket != "" {
@@ -97,17 +97,17 @@ func (t *forwardTarget) open(ctx context.Context, a *app, name string) (forwarde
 	return &ownForwards{name, c}, ctx, cancel, nil
 }
 
-// networkOf returns what a --cidr of slirp4netns, "" for none, means.
+// networkOf returns the network and the guest address of a slirp4netns with this --cidr; "" means the default.
 func networkOf(cidr string) (netip.Prefix, netip.Addr) {
 	n := subnet.Default()
 	if cidr != "" {
-		n, _ = subnet.Parse(cidr) // else the zero Network: invalid addresses
+		n, _ = subnet.Parse(cidr) // on error the zero Network, whose addresses are invalid
 	}
 	return n.CIDR(), n.Guest()
 }
 
-// change does what add and set have in common: all of specs or none, by how, which is said on a
-// terminal while it takes long.
+// change is the common part of add and set: it calls how with all specs and prints the result. doing is the
+// verb of the progress line.
 func (t *forwardTarget) change(ctx context.Context, a *app, name string, specs []string, doing string,
 	how func(forwarder, context.Context, []hostfwd.Forward) ([]hostfwd.Status, error),
 ) error {
@@ -128,7 +128,7 @@ func (t *forwardTarget) change(ctx context.Context, a *app, name string, specs [
 	list, err := how(target, ctx, fs)
 	stop()
 	if err != nil {
-		return inBatch(err, specs, from)
+		return specError(err, specs, from)
 	}
 	for _, w := range target.Warnings(ctx, list) {
 		a.log.Warn(w)
@@ -149,7 +149,7 @@ func (a *app) controlClient(ctx context.Context, name string) (*control.Client, 
 	return control.NewClient(socket), nil
 }
 
-// ownForwards are the forwards of an instance, through its control socket.
+// ownForwards is the [forwarder] of an instance; it uses the control socket.
 type ownForwards struct {
 	name   string
 	client *control.Client
@@ -196,21 +196,20 @@ func (o *ownForwards) Warnings(ctx context.Context, fresh []hostfwd.Status) []st
 	return slirpapi.Warnings(st.Ports, fresh, !st.AllowHostLoopback)
 }
 
-// explain words what is not the instance's own answer: it has gone, it still starts, or it is
-// stuck.
+// explain rewords errors of the connection: the instance has ended, is still starting, or does not answer.
 func (o *ownForwards) explain(err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("%q: %w that answers (it is starting, or ending)", o.name, instance.ErrNotFound)
+		return fmt.Errorf("%q: %w answers (it may be starting or ending)", o.name, instance.ErrNotFound)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%q did not answer in time: %w", o.name, context.DeadlineExceeded)
 	}
 	return err
 }
 
-// parseSpecs parses port specs, and returns with each forward of them the spec it is from.
+// parseSpecs parses port specs into forwards. fs[i] comes from args[from[i]].
 func parseSpecs(args []string) (fs []hostfwd.Forward, from []int, err error) {
 	for i, arg := range args {
 		s, err := hostfwd.ParseSpec(arg)
@@ -228,8 +227,8 @@ func parseSpecs(args []string) (fs []hostfwd.Forward, from []int, err error) {
 	return fs, from, nil
 }
 
-// inBatch adds to an error which of the specs it is about.
-func inBatch(err error, specs []string, from []int) error {
+// specError adds to err which of several specs it is about.
+func specError(err error, specs []string, from []int) error {
 	index := -1
 	if add, ok := errorAs[*hostfwd.AddError](err); ok {
 		index = add.Index

@@ -18,7 +18,7 @@ func newForwardAddCmd(a *app) *cobra.Command {
 				return err
 			}
 			if len(specs) == 0 {
-				return wrongUsage("no port spec", "say what to forward, as in: slirpctl forward add web 8080:80")
+				return wrongUsage("no port spec", "for example: slirpctl forward add web 8080:80")
 			}
 			return opts.change(cmd.Context(), a, name, specs, "adding", forwarder.Add)
 		},

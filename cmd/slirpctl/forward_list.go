@@ -27,7 +27,7 @@ func newForwardListCmd(a *app) *cobra.Command {
 		Args:    takes("[NAME]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if opts.apiSocket != "" && len(args) > 0 {
-				return usagef("%q: --api-socket stands for NAME", args[0])
+				return usagef("NAME %q and --api-socket exclude each other", args[0])
 			}
 			return runForwardList(cmd.Context(), a, opts, args)
 		},
@@ -59,7 +59,7 @@ func runForwardList(ctx context.Context, a *app, o *forwardListOptions, args []s
 		})
 	}
 	if len(args) == 0 && o.apiSocket == "" {
-		all, err := everyForward(ctx, a)
+		all, err := allForwards(ctx, a)
 		if err != nil {
 			return err
 		}
@@ -81,8 +81,8 @@ func runForwardList(ctx context.Context, a *app, o *forwardListOptions, args []s
 	return show(named(name, list), false)
 }
 
-// everyForward returns the forwards of every instance. One that ends meanwhile has none.
-func everyForward(ctx context.Context, a *app) ([]hostfwd.Status, error) {
+// allForwards returns the forwards of all instances. It skips an instance that ends meanwhile.
+func allForwards(ctx context.Context, a *app) ([]hostfwd.Status, error) {
 	base, err := a.openBase()
 	if err != nil {
 		return nil, err
@@ -108,7 +108,7 @@ func everyForward(ctx context.Context, a *app) ([]hostfwd.Status, error) {
 	return all, nil
 }
 
-// named enters the instance's name; a foreign slirp4netns has none.
+// named sets the name of the instance in list; it is "" for a foreign slirp4netns.
 func named(name string, list []hostfwd.Status) []hostfwd.Status {
 	for i := range list {
 		list[i].Name = name
@@ -116,7 +116,7 @@ func named(name string, list []hostfwd.Status) []hostfwd.Status {
 	return list
 }
 
-// printForwards prints what a change brought about.
+// printForwards prints the forwards that a command added or recreated.
 func printForwards(p *printer, name string, list []hostfwd.Status) error {
 	return p.table(named(name, list), func() *table {
 		t := &table{whole: true}
@@ -127,7 +127,7 @@ func printForwards(p *printer, name string, list []hostfwd.Status) error {
 	})
 }
 
-// forwardTable is for people; names says whether there is a column for the instance.
+// forwardTable returns the table of list, or nil if it is empty; names adds a column for the instance.
 func forwardTable(list []hostfwd.Status, names bool) *table {
 	if len(list) == 0 {
 		return nil

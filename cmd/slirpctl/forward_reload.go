@@ -18,16 +18,16 @@ func newForwardReloadCmd(a *app) *cobra.Command {
 	opts := &forwardReloadOptions{}
 	cmd := &cobra.Command{
 		Use:   "reload [flags] NAME",
-		Short: "Create every forward anew, to a new guest address if given",
-		Long: `Create every forward anew, with the ids they have. With --guest-ip, those that
-go to the guest address go to this one from now on, and so do later ones.`,
+		Short: "Recreate all forwards, optionally with a new guest address",
+		Long: `Recreate all forwards with the same ids. With --guest-ip, forwards to the guest
+address, and those added later, go to the new address.`,
 		Args: takes("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runForwardReload(cmd.Context(), a, opts, args[0])
 		},
 	}
 	opts.addFlags(cmd, false)
-	cmd.Flags().StringVar(&opts.guestIP, "guest-ip", "", "the guest's new address `IP`")
+	cmd.Flags().StringVar(&opts.guestIP, "guest-ip", "", "new guest address `IP`")
 	opts.addOutputFlags(cmd)
 	return cmd
 }

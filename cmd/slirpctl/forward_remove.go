@@ -15,12 +15,12 @@ func newForwardRemoveCmd(a *app) *cobra.Command {
 		Use:     "remove [flags] NAME|--api-socket PATH ID|SPEC...",
 		Aliases: []string{"rm"}, SuggestFor: []string{"delete", "del"},
 		Short: "Remove forwards by id or by port spec",
-		Long: `Remove forwards by id or by port spec; if one is not there, none is removed.
-Connections that are open go on until one side ends them; the port handler
-rootlesskit ends them at once.
+		Long: `Remove forwards by id or by port spec. If one of them does not exist, none is
+removed. Open connections continue until one side closes them, except with the
+port handler rootlesskit, which closes them at once.
 
-A bare number is an id. A SPEC finds every forward that has what it says, so
-":80" removes all TCP forwards to the guest's port 80.`,
+A bare number is an id. A SPEC matches every forward that has the parts it gives,
+so ":80" removes all TCP forwards to the guest's port 80.`,
 		Example: `  slirpctl forward remove web 3
   slirpctl forward remove web 8080:80 9000-9009:9000-9009/udp`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -29,7 +29,7 @@ A bare number is an id. A SPEC finds every forward that has what it says, so
 				return err
 			}
 			if len(which) == 0 {
-				return wrongUsage("neither id nor port spec", "slirpctl forward list shows both")
+				return wrongUsage("no id or port spec", "slirpctl forward list shows both")
 			}
 			return runForwardRemove(cmd.Context(), a, opts, name, which)
 		},

@@ -27,32 +27,32 @@ type hookOptions struct {
 // AddFlags registers the flags of `slirpctl hook`: its own, and those of `up` that it writes
 // into the hook's args.
 func (o *hookOptions) AddFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&o.bundle, "bundle", "", "the bundle `DIR`, which has a config.json")
-	fs.BoolVar(&o.print, "print", false, "print the new config.json, and change nothing")
+	fs.StringVar(&o.bundle, "bundle", "", "the bundle `DIR`, which contains config.json")
+	fs.BoolVar(&o.print, "print", false, "print the new config.json and change nothing")
 	options.AddFlags(fs)
 	for _, name := range notForHooks {
 		_ = fs.MarkHidden(name)
 	}
 }
 
-// notForHooks are flags of `up` that a hook has no use for: it has no descriptors but three,
-// its name is the container's, and it has to detach.
+// notForHooks are the flags of `up` that make no sense in a hook: it has descriptors 0 to 2 only, its instance
+// is named after the container, it must detach, and it has no COMMAND.
 var notForHooks = []string{"name", "detach", "ready-fd", "exit-fd", "map-users", "pid-namespace", "dry-run"}
 
 func newHookCmd(a *app) *cobra.Command {
 	opts := &hookOptions{}
 	cmd := &cobra.Command{
 		Use:   "hook --bundle DIR [-p SPEC]... [--print]",
-		Short: "Put slirpctl into an OCI bundle's hooks",
-		Long: `Put slirpctl into the hooks of an OCI bundle, so that runc or crun give the
-container a network before its program starts, and take it away in the end:
-createRuntime calls slirpctl up, poststop calls slirpctl down. The container gets
-a network namespace and a resolv.conf if it has none; all else in config.json
-stays as it is. Doing it again replaces the flags.
+		Short: "Add slirpctl to an OCI bundle's hooks",
+		Long: `Add slirpctl to the hooks of an OCI bundle, so that runc or crun set up a network
+before the container's program starts and remove it when the container ends:
+createRuntime calls slirpctl up, poststop calls slirpctl down. A network namespace
+and a resolv.conf are added if the container has none; the rest of config.json is
+not changed. A second call replaces the flags.
 
-The flags of slirpctl up go into the hook, as do the variables PATH, HOME,
-XDG_RUNTIME_DIR, XDG_CONFIG_HOME, TMPDIR and SLIRPCTL_*, so that the hooks use the
-configuration and the state directory of who runs this command.`,
+The flags of slirpctl up are written into the hook, and so are the variables PATH,
+HOME, XDG_RUNTIME_DIR, XDG_CONFIG_HOME, TMPDIR and SLIRPCTL_*: the hooks then use the
+configuration and the state directory of the user who runs this command.`,
 		Example: `  slirpctl hook --bundle . -p 8080:80 && runc run web
   slirpctl hook --bundle . --print | jq .hooks`,
 		Args: takes(),
@@ -64,7 +64,7 @@ configuration and the state directory of who runs this command.`,
 
 func runHook(a *app, fs *pflag.FlagSet, o *hookOptions) error {
 	if o.bundle == "" {
-		return wrongUsage("no bundle named", "slirpctl hook --bundle DIR")
+		return wrongUsage("no bundle given", "slirpctl hook --bundle DIR")
 	}
 	for _, name := range notForHooks {
 		if fs.Changed(name) {
@@ -90,12 +90,12 @@ func runHook(a *app, fs *pflag.FlagSet, o *hookOptions) error {
 	return b.Write()
 }
 
-// hookSetup makes the hooks from the flags, as the container will find them: with its
-// annotations, which are checked here rather than when it starts.
+// hookSetup returns the hooks for the flags. It also checks the container's annotations, so that a mistake
+// in them shows here and not when the container starts.
 func (a *app) hookSetup(fs *pflag.FlagSet, b *oci.Bundle) (oci.Setup, error) {
 	self, err := os.Executable()
 	if err != nil {
-		return oci.Setup{}, fmt.Errorf("find my own path: %w", err)
+		return oci.Setup{}, fmt.Errorf("find slirpctl's own path: %w", err)
 	}
 	annotations, err := b.Annotations()
 	if err != nil {
@@ -138,8 +138,8 @@ func (a *app) hookSetup(fs *pflag.FlagSet, b *oci.Bundle) (oci.Setup, error) {
 	return s, nil
 }
 
-// absolute makes the value of a flag that names a file independent of the directory, and refuses a
-// file that won't be there when a container starts.
+// absolute makes the path in arg absolute, if arg is a flag whose value is a file. It refuses pipes and
+// descriptors, which won't exist when a container starts.
 func absolute(arg string) (string, error) {
 	name, value, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
 	read := name == "config" || name == "containers-conf" && value != "true" && value != "false"
@@ -153,14 +153,14 @@ func absolute(arg string) (string, error) {
 	}
 	if fi, err := os.Stat(path); read && err == nil && (fi.Mode()&os.ModeNamedPipe != 0 ||
 		path == "/dev/stdin" || strings.HasPrefix(path, "/dev/fd/") || strings.HasPrefix(path, "/proc/")) {
-		return "", fault.Errorf(fault.Usage, "name a file that stays", "--%s %s: the hooks read it each time a container starts, when this pipe or descriptor is gone", name, value)
+		return "", fault.Errorf(fault.Usage, "use a regular file", "--%s %s: the hooks read it each time a container starts, when this pipe or descriptor is gone", name, value)
 	}
 	return "--" + name + "=" + path, nil
 }
 
-// hookEnv is the environment of the hooks: what finds programs, configuration and state.
-// Runtimes differ in what they give to a hook that names none: some hand their own on, some
-// nothing. A bundle made for another user does without the caller's own directories.
+// hookEnv returns the environment of the hooks: the variables that locate programs, configuration and state.
+// A hook without an environment gets the runtime's own from some runtimes, and none from others. For a bundle
+// that another user owns, the caller's directories are left out.
 func hookEnv(environ []string, own bool) (env []string, err error) {
 	for _, kv := range environ {
 		name, value, _ := strings.Cut(kv, "=")

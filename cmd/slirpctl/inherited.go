@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inheritedFDs returns the descriptors above 2 that a program started now would inherit. What
-// this program opens itself is close-on-exec, so they are what the caller handed on.
+// inheritedFDs returns the descriptors above 2 that are not close-on-exec. They come from the caller: Go opens
+// files close-on-exec.
 func inheritedFDs() []int {
 	var fds []int
 	des, _ := os.ReadDir("/proc/self/fd")

@@ -16,8 +16,8 @@ import (
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
-// A lookupValues finds the addresses of a running instance. DNS is invalid where the instance
-// has none, IPv6 nil likewise.
+// lookupValues returns the addresses of a running instance. DNS is invalid if the instance has no DNS, IPv6
+// is nil if it has no IPv6.
 type lookupValues func(ctx context.Context, name string) (subnet.Values, error)
 
 type ipOptions struct {
@@ -33,24 +33,24 @@ type ipOptions struct {
 
 // AddFlags registers the flags of `slirpctl ip`.
 func (o *ipOptions) AddFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&o.cidr, "cidr", subnet.Default().String(), "the `network` whose addresses are wanted")
-	fs.StringVar(&o.name, "name", "", "the running `instance` whose addresses are wanted")
+	fs.StringVar(&o.cidr, "cidr", subnet.Default().String(), "print the addresses of this `network`")
+	fs.StringVar(&o.name, "name", "", "print the addresses of this running `instance`")
 	fs.BoolVarP(&o.ipv6, "ipv6", "6", false, "print the IPv6 addresses too")
 	o.output.addFlags(fs, "object", formatText, formatEnv, formatFish, formatResolvConf, formatHosts)
 }
 
 const ipLong = `Print the addresses that slirp4netns uses in a network: those of the default
-network, of --cidr, or of a running instance. Nothing needs to run for the first two.
+network, of --cidr, or of a running instance. The first two need no instance.
 
-With the name of a value, print that one alone. The values are
+With VALUE, print that address alone. The values are
   cidr guest gateway dns dhcp-begin dhcp-end netmask broadcast
 and, for IPv6,
   cidr6 guest6 gateway6 dns6 router6
-guest6 is known for a running instance only: it is made from the tap's MAC address.
+guest6 is known for a running instance only: it is derived from the tap's MAC address.
 
-A network has a prefix of 1 to 25 and no host bits, as slirp4netns demands. Refused
-besides are networks that no interface can have an address in: those whose first
-addresses are in 0.0.0.0/8, 127.0.0.0/8 or 224.0.0.0/4.`
+A network must have a prefix of 1 to 25 and no host bits, as slirp4netns requires.
+Networks that no interface can have an address in are refused: those that begin in
+0.0.0.0/8, 127.0.0.0/8 or 224.0.0.0/4.`
 
 const ipExample = `  slirpctl ip gateway --cidr 10.7.0.0/16
   eval "$(slirpctl ip --format env)"; echo "$SLIRP_GUEST"
@@ -58,7 +58,7 @@ const ipExample = `  slirpctl ip gateway --cidr 10.7.0.0/16
   slirpctl ip --name web --format resolv.conf >resolv.conf
   slirpctl ip --format '{{.Guest}} via {{.Gateway}}'`
 
-// newIPCmd returns `slirpctl ip`; lookup answers for --name.
+// newIPCmd returns `slirpctl ip`. lookup serves --name.
 func newIPCmd(lookup lookupValues) *cobra.Command {
 	opts := &ipOptions{lookup: lookup}
 	cmd := &cobra.Command{
@@ -73,7 +73,7 @@ func newIPCmd(lookup lookupValues) *cobra.Command {
 			if len(args) == 1 {
 				opts.value = args[0]
 				if opts.value == "" {
-					return usagef("the name of the value is empty")
+					return usagef("VALUE is empty")
 				}
 			}
 			switch {
@@ -92,7 +92,7 @@ func newIPCmd(lookup lookupValues) *cobra.Command {
 	return cmd
 }
 
-// The formats of `slirpctl ip` alone; text is the table.
+// Formats that only `slirpctl ip` has. Text is the same as table.
 const (
 	formatText       = "text"
 	formatEnv        = "env"
@@ -101,10 +101,10 @@ const (
 	formatHosts      = "hosts"
 )
 
-// hostsName is the host name of the hosts format where no instance lends its own.
+// hostsName is the host name in the hosts format without --name.
 const hostsName = "slirp-guest"
 
-// runIP writes the answer to stdout. Everything is checked before the first byte.
+// runIP prints the addresses. It prints nothing if there is an error.
 func runIP(ctx context.Context, opts *ipOptions, stdout io.Writer) error {
 	p, err := newPrinter[subnet.Values](stdout, &opts.output)
 	if err != nil {
@@ -141,7 +141,7 @@ func runIP(ctx context.Context, opts *ipOptions, stdout io.Writer) error {
 	})
 }
 
-// ipValues finds the values that were asked for.
+// ipValues returns the addresses of the network or the instance.
 func ipValues(ctx context.Context, opts *ipOptions) (subnet.Values, error) {
 	if opts.name == "" {
 		network, err := subnet.Parse(opts.cidr)
@@ -170,15 +170,15 @@ func ipValues(ctx context.Context, opts *ipOptions) (subnet.Values, error) {
 
 func isIPv6Value(name string) bool { return strings.HasSuffix(name, "6") }
 
-// missingValue says why a value that exists by name isn't known here.
+// missingValue returns the error for a value that the network or the instance does not have.
 func missingValue(opts *ipOptions) error {
 	if opts.name != "" {
 		return fmt.Errorf("instance %s has no %s", opts.name, opts.value)
 	}
-	return wrongUsage(opts.value+" can't be told without a running instance", "it is made from the tap's MAC address, give --name")
+	return wrongUsage(opts.value+" is known for a running instance only", "give --name; the address is derived from the tap's MAC address")
 }
 
-// valuesText is what the formats of `slirpctl ip` make of values, of which list is to be printed.
+// valuesText formats list, the addresses to print, which are all or some of values.
 func valuesText(p *printer, values subnet.Values, list []subnet.Value, opts *ipOptions) (string, error) {
 	switch p.format {
 	case formatEnv:

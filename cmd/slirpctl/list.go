@@ -27,8 +27,8 @@ type listOptions struct {
 func (o *listOptions) AddFlags(fs *pflag.FlagSet) {
 	o.output.addFlags(fs, "array")
 	fs.BoolVarP(&o.watch, "watch", "w", false, "refresh and show traffic rates")
-	fs.DurationVar(&o.interval, "interval", time.Second, "how long --watch waits in between")
-	fs.IntVar(&o.count, "count", 0, "how often --watch shows it (0: until Ctrl-C)")
+	fs.DurationVar(&o.interval, "interval", time.Second, "time between two refreshes of --watch")
+	fs.IntVar(&o.count, "count", 0, "how many times --watch prints (0: until Ctrl-C)")
 }
 
 func newListCmd(a *app) *cobra.Command {
@@ -36,12 +36,11 @@ func newListCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list [NAME...]",
 		Aliases: []string{"ls", "ps"},
-		Short:   "Show what runs",
-		Long: `Show what runs: all instances, or those named.
+		Short:   "List instances",
+		Long: `List all instances, or those named.
 
-With --watch, show traffic rates too and refresh: on a terminal in place, on its
-alternate screen, else one table after the other, or one JSON array a line with
---json.`,
+With --watch, refresh and show traffic rates: in place on a terminal, otherwise one
+table after the other or, with --json, one JSON array per line.`,
 		Example: `  slirpctl list
   slirpctl list --json web
   slirpctl list --format '{{.Name}} {{.Guest}}'
@@ -67,7 +66,7 @@ func runList(ctx context.Context, a *app, o *listOptions) error {
 	query := func() ([]instance.State, error) { return queryInstances(ctx, base, o.names) }
 	if o.watch {
 		if o.interval <= 0 || o.count < 0 {
-			return usagef("--interval wants more than 0, --count at least 0")
+			return usagef("--interval must be above 0, --count at least 0")
 		}
 		if p.tmpl != nil {
 			return usagef("--watch and a template exclude each other")
@@ -79,7 +78,7 @@ func runList(ctx context.Context, a *app, o *listOptions) error {
 		return err
 	}
 	if len(sts) == 0 && p.format == formatTable && isTerminal(a.err) {
-		a.note("nothing runs; slirpctl up -- COMMAND starts something")
+		a.note("no instances; slirpctl up -- COMMAND starts one")
 	}
 	return p.table(sts, func() *table {
 		if len(sts) == 0 {
@@ -148,7 +147,7 @@ func age(t time.Time) string {
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
-// upTable is what `up` prints for people.
+// upTable returns the table that `up` prints.
 func upTable(st instance.State) *table {
 	dns := "-"
 	if st.DNS.IsValid() {

@@ -13,18 +13,18 @@ import (
 	"github.com/slirpctl/slirpctl/internal/plaintext"
 )
 
-// newLogger returns a logger that says warnings and worse on w.
+// newLogger returns a logger that writes warnings and errors to w.
 func newLogger(w io.Writer) *logrus.Logger {
 	l := logrus.New()
 	l.SetOutput(w)
 	l.SetFormatter(plainFormat{})
-	l.SetLevel(logrus.TraceLevel) // the instance's log gets all; screen filters
+	l.SetLevel(logrus.TraceLevel) // hooks filter: screenHook, and that of the instance's log
 	l.SetOutput(io.Discard)
 	l.AddHook(&screenHook{out: w, level: logrus.WarnLevel, format: plainFormat{}})
 	return l
 }
 
-// screenHook writes what is at or above a level to stderr.
+// screenHook writes messages at or above level to out, which is stderr.
 type screenHook struct {
 	out    io.Writer
 	level  logrus.Level
@@ -45,7 +45,7 @@ func (h *screenHook) Fire(e *logrus.Entry) error {
 	return err
 }
 
-// plainFormat is "slirpctl: warning: …".
+// plainFormat formats messages as "slirpctl: warning: …".
 type plainFormat struct{}
 
 func (plainFormat) Format(e *logrus.Entry) ([]byte, error) {
@@ -58,8 +58,8 @@ func (plainFormat) Format(e *logrus.Entry) ([]byte, error) {
 	return []byte(b.String()), nil
 }
 
-// jsonLog reports whether messages are to be JSON, also where the configuration has not been read: then
-// the command line or the environment says it.
+// jsonLog reports whether messages are printed as JSON. If the configuration has not been loaded or is invalid,
+// the command line and the environment decide.
 func (a *app) jsonLog(args []string) bool {
 	if a.cfg.LogFormat != "" {
 		return a.cfg.LogFormat == "json"
@@ -74,7 +74,7 @@ func (a *app) jsonLog(args []string) bool {
 	return os.Getenv("SLIRPCTL_LOG_FORMAT") == "json"
 }
 
-// writeJSON writes one message as an object.
+// writeJSON writes one message as a JSON object.
 func (a *app) writeJSON(level logrus.Level, msg string, data logrus.Fields) {
 	line, err := (&logrus.JSONFormatter{}).Format(&logrus.Entry{Logger: a.log, Time: time.Now(), Level: level, Message: msg, Data: data})
 	if err == nil {
@@ -82,7 +82,7 @@ func (a *app) writeJSON(level logrus.Level, msg string, data logrus.Fields) {
 	}
 }
 
-// note tells the user something that is no warning.
+// note prints a message that is not a warning.
 func (a *app) note(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if a.cfg.LogFormat == "json" {
@@ -92,7 +92,7 @@ func (a *app) note(format string, args ...any) {
 	fmt.Fprintf(a.err, "slirpctl: %s\n", text)
 }
 
-// fileLevel is what goes into an instance's log: --log-level, or info where nothing was said.
+// fileLevel returns the level of the instance's log: --log-level, or nil, which means info, if it isn't set.
 func (a *app) fileLevel() *logrus.Level {
 	if !a.cfg.IsSet("log-level") {
 		return nil

@@ -10,9 +10,9 @@ func newLogsCmd(a *app) *cobra.Command {
 	var follow bool
 	cmd := &cobra.Command{
 		Use:   "logs NAME",
-		Short: "Show what an instance and its slirp4netns have said",
-		Long: `Show what an instance and its slirp4netns have said, and the output of a
-detached COMMAND. An instance's log goes with the instance.`,
+		Short: "Show the log of an instance",
+		Long: `Show the log of an instance: its messages, those of its slirp4netns, and the
+output of a detached COMMAND. The log is removed with the instance.`,
 		Example:           `  slirpctl logs -f web`,
 		Args:              takes("NAME"),
 		ValidArgsFunction: a.completeInstances(1),
@@ -20,7 +20,7 @@ detached COMMAND. An instance's log goes with the instance.`,
 			return runLogs(cmd.Context(), a, args[0], follow)
 		},
 	}
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what is said from now on, until the instance ends")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "follow new lines until the instance ends")
 	return cmd
 }
 

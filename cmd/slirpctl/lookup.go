@@ -8,7 +8,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
-// find returns the present state of one running instance.
+// find returns the current state of a running instance.
 func (a *app) find(ctx context.Context, name string) (*instance.State, error) {
 	base, err := a.openBase()
 	if err != nil {

@@ -1,5 +1,5 @@
 // Command slirpctl gives a Linux network namespace a working network without root, by driving
-// slirp4netns. Its commands are thin: flags in, one call into an internal package, output.
+// slirp4netns. Its commands are thin: they parse flags, call an internal package, and print the result.
 package main
 
 import (
@@ -22,8 +22,8 @@ var version = "dev"
 func main() {
 	probe.Child()
 	nameProcess()
-	// Hidden commands: this program again, in another role. They take no flags and must start
-	// fast, so they come before everything.
+	// Hidden commands, which slirpctl executes itself with. They take no flags and must start fast, so they
+	// are handled before cobra is set up.
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case nscommand.Stage:
@@ -45,7 +45,7 @@ func main() {
 	os.Exit(run(context.Background(), os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
 }
 
-// nameProcess gives the process the name of its program again, for ps, top and pgrep: it may have
+// nameProcess sets the name of the process to that of the program, for ps, top and pgrep: the process may have
 // been executed as /proc/self/exe or by a descriptor.
 func nameProcess() {
 	const comm = "/proc/self/comm"

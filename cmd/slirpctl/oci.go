@@ -20,7 +20,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/target"
 )
 
-// readState reads the OCI state that --oci-state names; "-" is standard input.
+// readState reads the OCI state from the file given by --oci-state; "-" is standard input.
 func (a *app) readState(file string) (*specs.State, error) {
 	if file == "-" {
 		return oci.ReadState(a.in)
@@ -33,8 +33,8 @@ func (a *app) readState(file string) (*specs.State, error) {
 	return oci.ReadState(f)
 }
 
-// loadContainer merges the configuration again, with the container's annotations. A hook that did
-// not detach would keep the container from starting, so it does unless told otherwise.
+// loadContainer loads the configuration again, with the container's annotations. Detaching is the default: a
+// hook in the foreground would keep the container from starting.
 func (a *app) loadContainer(cmd *cobra.Command, st *specs.State) error {
 	src := a.sources
 	src.Annotations = st.Annotations
@@ -49,9 +49,9 @@ func (a *app) loadContainer(cmd *cobra.Command, st *specs.State) error {
 	return nil
 }
 
-// aimAtContainer makes req's target the container, and keeps nothing of the directory that the
-// runtime happens to be in: the bundle, which may be unmounted while the instance lives.
-func aimAtContainer(req *supervisor.Request, st *specs.State) error {
+// setContainer makes the container the target of req. It also makes the paths in req absolute: the working
+// directory is the bundle, which may be unmounted while the instance lives.
+func setContainer(req *supervisor.Request, st *specs.State) error {
 	name, err := oci.InstanceName(st.ID)
 	if err != nil {
 		return err
@@ -76,9 +76,9 @@ func aimAtContainer(req *supervisor.Request, st *specs.State) error {
 	return nil
 }
 
-// waitForOld waits for the end of an instance of that name whose container is dead: a container
-// that is started again at once may be quicker than the network of the one before.
-func waitForOld(ctx context.Context, dir, name string, timeout time.Duration) error {
+// waitForPrevious waits for the end of an instance of that name whose container is dead: a container that is
+// restarted at once may start before its previous instance has ended.
+func waitForPrevious(ctx context.Context, dir, name string, timeout time.Duration) error {
 	if options.CheckName(name) != nil {
 		return nil
 	}
@@ -91,7 +91,7 @@ func waitForOld(ctx context.Context, dir, name string, timeout time.Duration) er
 	}
 	e, err := base.Find(ctx, name)
 	if err != nil || e.State == nil || e.State.Target.PID == 0 || instance.Identify("", e.State.Target.PID).Alive() {
-		return nil // none, or one in whose way nobody may stand
+		return nil // no instance, or its container is alive
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -101,10 +101,9 @@ func waitForOld(ctx context.Context, dir, name string, timeout time.Duration) er
 	return nil
 }
 
-// downContainer ends the instance of a container that has ended, or is to be cut off. That
-// there is none is what a poststop hook hopes for. An instance that belongs to another container with
-// the same id, of another runtime say, is left alone: a runtime calls poststop hooks also for
-// a container that could not be started because the name was taken.
+// downContainer stops the instance of a container; no error if it doesn't exist. It does not stop an instance of
+// another container with the same id, for example of another runtime: runtimes call poststop hooks also for a
+// container that could not be started because the name was in use.
 func downContainer(ctx context.Context, a *app, st *specs.State) error {
 	name, err := oci.InstanceName(st.ID)
 	if err != nil {
@@ -127,8 +126,8 @@ func downContainer(ctx context.Context, a *app, st *specs.State) error {
 	if err != nil {
 		return err
 	}
-	if e.State != nil && othersInstance(e.State, st) {
-		a.log.Warnf("instance %s belongs to process %d, which is not of this container: left alone", name, e.State.Target.PID)
+	if e.State != nil && ofOtherContainer(e.State, st) {
+		a.log.Warnf("instance %s not stopped: it belongs to process %d, which is not of this container", name, e.State.Target.PID)
 		return nil
 	}
 	err = control.Down(ctx, base, name)
@@ -138,9 +137,9 @@ func downContainer(ctx context.Context, a *app, st *specs.State) error {
 	return err
 }
 
-// othersInstance reports whether a running instance is that of a container other than st's. A
-// stopped container has no pid any more; then the bundle tells.
-func othersInstance(inst *instance.State, st *specs.State) bool {
+// ofOtherContainer reports whether inst is running and belongs to a container other than st's. A stopped
+// container has no PID; then the bundles are compared.
+func ofOtherContainer(inst *instance.State, st *specs.State) bool {
 	switch {
 	case !instance.Identify("", inst.Target.PID).Alive():
 		return false

@@ -10,10 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// showHookErrors makes crun's stderr ours, where crun is the caller and has given a hook
-// /dev/null for it, as it does unless the container's annotation run.oci.hooks.stderr says
-// otherwise (crun(1)): else nobody would learn why the hook failed. Best effort; nobody else's
-// choice of /dev/null is overruled.
+// showHookErrors makes crun's stderr this process's, if crun started it as a hook with stderr on /dev/null. crun
+// does so unless the container has the annotation run.oci.hooks.stderr (crun(1)), and the reason why a hook failed
+// would be lost. Errors are ignored. A /dev/null from any other caller is kept.
 func showHookErrors(args []string) {
 	i := slices.Index(args, "--oci-state")
 	asHook := i >= 0 && i+1 < len(args) && args[i+1] == "-" || slices.Contains(args, "--oci-state=-")
@@ -38,9 +37,9 @@ func isNull(f *os.File) bool {
 	return unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
 }
 
-// stderrOf returns another process's stderr, or nil. The process's own descriptor shares the offset
-// in a file that its stderr was redirected to, so neither writes over what the other wrote. Where the
-// process may not be traced, only the path is left, if it is one that can be opened: no socket can.
+// stderrOf returns the stderr of another process, or nil. A duplicate of the descriptor shares the offset in a
+// file, so that neither process overwrites the other's output. If the process may not be traced, stderr is opened
+// by path, which fails for sockets.
 func stderrOf(pid int) *os.File {
 	if pidfd, err := unix.PidfdOpen(pid, 0); err == nil {
 		defer unix.Close(pidfd)
@@ -49,7 +48,7 @@ func stderrOf(pid int) *os.File {
 			return os.NewFile(uintptr(fd), "stderr")
 		}
 	}
-	// Without waiting for the reader of a pipe that has none.
+	// O_NONBLOCK: don't wait for the reader of a FIFO.
 	fd, err := unix.Open(fmt.Sprintf("/proc/%d/fd/2", pid), unix.O_WRONLY|unix.O_APPEND|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil

@@ -15,13 +15,13 @@ import (
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
-// The formats that every command which prints data has. A text with {{ is a template.
+// The formats of every command that prints data. A format that contains {{ is a template.
 const (
 	formatTable = "table"
 	formatJSON  = "json"
 )
 
-// printing holds --json and --format.
+// printing holds the flags --json and --format.
 type printing struct {
 	fs      *pflag.FlagSet
 	json    bool
@@ -29,31 +29,31 @@ type printing struct {
 	formats []string
 }
 
-// addFlags registers the flags; what is printed as JSON is an "object" or an "array". more are formats of
-// this command alone.
+// addFlags registers the flags. what is the type of the JSON document, "object" or "array"; more are additional
+// formats of this command.
 func (o *printing) addFlags(fs *pflag.FlagSet, what string, more ...string) {
 	o.fs = fs
 	o.formats = append([]string{formatTable, formatJSON}, more...)
 	fs.BoolVar(&o.json, "json", false, "print a JSON "+what)
-	usage := "print as a `FORMAT`: " + strings.Join(o.formats, ", ") + " or a Go template"
+	usage := "output `FORMAT`: " + strings.Join(o.formats, ", ") + " or a Go template"
 	if what == "array" {
-		usage += " for each"
+		usage += " for each element"
 	}
 	fs.StringVar(&o.format, "format", formatTable, usage)
 }
 
-// given reports whether the user chose a format.
+// given reports whether --json or --format was given.
 func (o *printing) given() bool { return o.json || o.fs.Changed("format") }
 
-// printer prints what a command has to say, in the format that the user chose.
+// printer prints the data of a command in the selected format.
 type printer struct {
 	w       io.Writer
 	format  string             // "" with a template
-	tmpl    *template.Template // nil without
-	oneLine bool               // JSON in one line
+	tmpl    *template.Template // nil without a template
+	oneLine bool               // print JSON on one line
 }
 
-// newPrinter returns a printer of T, or of several: a template sees one at a time.
+// newPrinter returns a printer for a T or a []T. A template is executed once for each T.
 func newPrinter[T any](w io.Writer, o *printing) (*printer, error) {
 	p := &printer{w: w, format: o.format}
 	typ := reflect.TypeFor[T]()
@@ -79,8 +79,7 @@ func newPrinter[T any](w io.Writer, o *printing) (*printer, error) {
 	return p, nil
 }
 
-// print prints v, which is one thing or a slice; text is its form for people, and for the formats of
-// one command alone.
+// print prints v, a T or a []T. text formats it as a table, or in a format that only this command has.
 func (p *printer) print(v any, text func() (string, error)) error {
 	var out bytes.Buffer
 	switch {
@@ -111,7 +110,7 @@ func (p *printer) print(v any, text func() (string, error)) error {
 	return err
 }
 
-// table prints v, whose form for people is a table, or nothing for nil.
+// table prints v. build returns its table, or nil to print nothing.
 func (p *printer) table(v any, build func() *table) error {
 	return p.print(v, func() (string, error) {
 		if t := build(); t != nil {
@@ -121,7 +120,7 @@ func (p *printer) table(v any, build func() *table) error {
 	})
 }
 
-// template writes whole lines.
+// template executes the template for v or each element of v, and ends each output with a newline.
 func (p *printer) template(out *bytes.Buffer, v reflect.Value) error {
 	if v.Kind() == reflect.Slice {
 		for i := range v.Len() {

@@ -27,37 +27,37 @@ type probeOptions struct {
 	cidr     string
 	output   printing
 
-	surroundings func() probeSurroundings
+	config func() probeConfig
 }
 
-// probeSurroundings is what the configuration says, and `up` would work with.
-type probeSurroundings struct {
+// probeConfig is the part of the configuration that probe checks the host for: what `up` would use.
+type probeConfig struct {
 	stateDir string // of the instances
 	options  options.Options
 }
 
 // AddFlags registers the flags of `slirpctl probe`.
 func (o *probeOptions) AddFlags(fs *pflag.FlagSet) {
-	fs.StringSliceVar(&o.require, "require", nil, "exit with 3 unless these `features` or host checks are there; separated by commas")
-	fs.BoolVar(&o.selfTest, "self-test", false, "bring throw-away namespaces up and send TCP, UDP and DNS through them")
-	fs.StringVar(&o.path, "slirp4netns-path", "", "the `binary` to ask (default: as up finds it)")
+	fs.StringSliceVar(&o.require, "require", nil, "exit with status 3 unless these comma-separated `features` and host checks are ok")
+	fs.BoolVar(&o.selfTest, "self-test", false, "create temporary namespaces and send TCP, UDP and DNS traffic through them")
+	fs.StringVar(&o.path, "slirp4netns-path", "", "slirp4netns `binary` to check (default: the one that up runs)")
 	fs.StringVar(&o.cidr, "cidr", "", "the `network` to compare with the host's routes (default: that of up)")
 	o.output.addFlags(fs, "object")
 }
 
-const probeLong = `Print what the installed slirp4netns is, which of its features it has, and what the
-host allows. What can be tried is tried: a user namespace is made, /dev/net/tun is opened in
-one. Nothing is left behind.
+const probeLong = `Print the version and the features of the installed slirp4netns, and what the host
+supports. Checks try things where they can: they create a user namespace and open
+/dev/net/tun in it. Nothing is left behind.
 
-Each line has a name, ok, warning, failed or unknown, the reason, and a command that helps.
-The findings don't change the exit status, but a slirp4netns that can't be asked does (3), and so
-does anything of --require that is missing (3).
+Each line has a name, a status (ok, warning, failed or unknown), the reason, and a command
+that helps. The exit status is 3 if slirp4netns can't be run or if something in --require is
+missing; other findings don't change it.
 
-With --self-test, throw-away namespaces are brought up, and TCP, UDP and DNS are sent through
-their gateway and through the ports of every handler, to and from servers of slirpctl's own on
-the host's loopback addresses. The host's nameserver is asked for "localhost", through
-slirp4netns's built-in DNS. It takes less than a second, and 40 seconds at most. A step that
-fails makes the exit status 1, or 3 if this host does not support it.`
+With --self-test, temporary namespaces are created, and TCP, UDP and DNS traffic is sent
+through their gateway and through forwards of every handler, to and from slirpctl's own servers
+on the host's loopback addresses. The host's name server is asked for "localhost" through
+slirp4netns's built-in DNS. This takes less than a second, and 40 seconds at most. If a step
+fails, the exit status is 1, or 3 if the host does not support it.`
 
 const probeExample = `  slirpctl probe
   slirpctl probe --require cidr,enable-ipv6,user-namespaces
@@ -65,9 +65,9 @@ const probeExample = `  slirpctl probe
   slirpctl probe --json | jq -r '.host[] | select(.status == "failed") | .remedy'
   slirpctl probe --format '{{.Slirp4netns.Version}}'`
 
-// newProbeCmd returns `slirpctl probe`; surroundings is asked when it runs.
-func newProbeCmd(surroundings func() probeSurroundings) *cobra.Command {
-	opts := &probeOptions{surroundings: surroundings}
+// newProbeCmd returns `slirpctl probe`. config is called when the command runs.
+func newProbeCmd(config func() probeConfig) *cobra.Command {
+	opts := &probeOptions{config: config}
 	cmd := &cobra.Command{
 		Use:     "probe",
 		Short:   "Print what slirp4netns and the host can do",
@@ -79,25 +79,25 @@ func newProbeCmd(surroundings func() probeSurroundings) *cobra.Command {
 			if changed("slirp4netns-path") && opts.path == "" {
 				return usagef("--slirp4netns-path is empty")
 			}
-			around := opts.surroundings()
+			cfg := opts.config()
 			if opts.path != "" {
-				around.options.Slirp4netnsPath = opts.path
+				cfg.options.Slirp4netnsPath = opts.path
 			}
 			if changed("cidr") {
 				cidr, err := subnet.Parse(opts.cidr)
 				if err != nil {
 					return usagef("--cidr: %v", err)
 				}
-				around.options.CIDR = cidr
+				cfg.options.CIDR = cidr
 			}
-			return runProbe(cmd.Context(), opts, around, cmd.OutOrStdout())
+			return runProbe(cmd.Context(), opts, cfg, cmd.OutOrStdout())
 		},
 	}
 	opts.AddFlags(cmd.Flags())
 	return cmd
 }
 
-func runProbe(ctx context.Context, opts *probeOptions, around probeSurroundings, stdout io.Writer) error {
+func runProbe(ctx context.Context, opts *probeOptions, cfg probeConfig, stdout io.Writer) error {
 	require, err := requirements(opts.require)
 	if err != nil {
 		return err
@@ -108,14 +108,14 @@ func runProbe(ctx context.Context, opts *probeOptions, around probeSurroundings,
 	}
 	ctx, stop := interruptible(ctx)
 	defer stop()
-	env := probe.NewEnv(around.stateDir, around.options.CIDR, nil)
-	report, detectErr := probe.NewReport(ctx, env, around.options.Slirp4netnsPath)
+	env := probe.NewEnv(cfg.stateDir, cfg.options.CIDR, nil)
+	report, detectErr := probe.NewReport(ctx, env, cfg.options.Slirp4netnsPath)
 	if ctx.Err() != nil {
 		return selftest.ErrInterrupted
 	}
 	var testErr error
 	if opts.selfTest && detectErr == nil {
-		if testErr = selfTest(ctx, around.options, *env.Slirp4netns, &report); errors.Is(testErr, selftest.ErrInterrupted) {
+		if testErr = selfTest(ctx, cfg.options, *env.Slirp4netns, &report); errors.Is(testErr, selftest.ErrInterrupted) {
 			return testErr
 		}
 	}
@@ -132,8 +132,8 @@ func runProbe(ctx context.Context, opts *probeOptions, around probeSurroundings,
 	return testErr
 }
 
-// interruptible returns a context that a signal ends which would end this process: what is tried out
-// is taken back first, be it a socket in the state directory or a namespace.
+// interruptible returns a context that ends on SIGINT, SIGTERM and SIGHUP, so that the command can clean up before
+// it exits.
 func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 	var signals []os.Signal
 	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
@@ -144,7 +144,7 @@ func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(ctx, signals...)
 }
 
-// selfTest adds the self-test to the report.
+// selfTest runs the self-test and adds its steps to the report.
 func selfTest(ctx context.Context, o options.Options, binary launcher.Binary, report *probe.Report) error {
 	steps, err := selftest.Run(ctx, selftest.Config{Options: o, Binary: binary, Diagnose: diagnose})
 	report.AddSelfTest(steps)
@@ -164,7 +164,7 @@ func requirements(names []string) ([]string, error) {
 		if err := (probe.Report{}).Require([]string{name}); errors.Is(err, probe.ErrUnknownRequirement) {
 			hint := "the names are " + strings.Join(known, ", ")
 			if near := options.Nearest(name, known); near != "" {
-				hint = fmt.Sprintf("the nearest name is %s", near)
+				hint = fmt.Sprintf("did you mean %s?", near)
 			}
 			return nil, wrongUsage("--require: "+err.Error(), hint)
 		}

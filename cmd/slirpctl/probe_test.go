@@ -29,8 +29,8 @@ var updateProbe = flag.Bool("update-probe", false, "rewrite the golden files of 
 func probeTo(t *testing.T, w io.Writer, args ...string) error {
 	t.Helper()
 	dir := t.TempDir()
-	cmd := newProbeCmd(func() probeSurroundings {
-		return probeSurroundings{stateDir: dir, options: options.Options{CIDR: subnet.Default()}}
+	cmd := newProbeCmd(func() probeConfig {
+		return probeConfig{stateDir: dir, options: options.Options{CIDR: subnet.Default()}}
 	})
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetArgs(args)
@@ -274,8 +274,8 @@ func TestProbeUsage(t *testing.T) {
 		hint string
 	}{
 		{[]string{"extra"}, `unexpected argument "extra"`, "usage: probe"},
-		{[]string{"--require", "cdir"}, `--require: unknown feature "cdir"`, "the nearest name is cidr"},
-		{[]string{"--require", "enable-ipv4"}, `--require: unknown feature "enable-ipv4"`, "the nearest name is enable-ipv6"},
+		{[]string{"--require", "cdir"}, `--require: unknown feature "cdir"`, "did you mean cidr?"},
+		{[]string{"--require", "enable-ipv4"}, `--require: unknown feature "enable-ipv4"`, "did you mean enable-ipv6?"},
 		{[]string{"--require", "qqqqqqqq"}, `--require: unknown feature "qqqqqqqq"`, "the names are api-socket, "},
 		{[]string{"--require", "cidr,,mtu"}, "--require has an empty name", ""},
 		{[]string{"--json", "--format", "x"}, "--json and --format exclude each other", ""},

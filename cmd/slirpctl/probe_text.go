@@ -12,7 +12,7 @@ type probeLine struct {
 	remedy string
 }
 
-// probeSection is a part of a report under a title.
+// probeSection is a section of a report.
 type probeSection struct {
 	title string
 	lines []probeLine
@@ -42,7 +42,7 @@ func probeSections(r probe.Report) []probeSection {
 	return sections
 }
 
-// binarySection is about slirp4netns itself.
+// binarySection describes the slirp4netns binary.
 func binarySection(b probe.Binary) probeSection {
 	s := probeSection{title: "slirp4netns"}
 	for _, r := range []struct{ name, value, colour string }{
@@ -77,8 +77,8 @@ func statusCell(s probe.Status) cell {
 	return cell{string(s), map[probe.Status]string{probe.OK: green, probe.Warning: yellow, probe.Failed: red, probe.Unknown: yellow}[s]}
 }
 
-// probeTable is the report: on a terminal in sections, with a summary; in a pipe one line for each thing, its fields
-// separated by tabs.
+// probeTable returns the report as a table: with sections and a summary for a terminal, otherwise with one line for
+// each check and tabs between the fields.
 func probeTable(r probe.Report, terminal bool) *table {
 	t := &table{whole: true, tabs: !terminal}
 	for _, s := range probeSections(r) {

@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// When progress appears, and how often it is drawn anew: what is done sooner needs none.
+// Progress is shown for operations longer than progressAfter, and updated every progressEvery.
 const (
 	progressAfter = 400 * time.Millisecond
 	progressEvery = 100 * time.Millisecond
 )
 
-// startProgress shows what text returns on a terminal while something takes long. Nothing is
-// shown anywhere else. stop takes it away again.
+// startProgress shows text on the terminal w until stop is called, which erases it. It shows nothing if w is not a
+// terminal.
 func startProgress(w io.Writer, text func(elapsed time.Duration) string) (stop func()) {
 	if !isTerminal(w) {
 		return func() {}
@@ -47,7 +47,7 @@ func startProgress(w io.Writer, text func(elapsed time.Duration) string) (stop f
 	})
 }
 
-// drawProgress draws at every tick, and leaves an empty line behind.
+// drawProgress draws the line at every tick, and erases it at the end.
 func drawProgress(w io.Writer, ticks <-chan time.Time, start time.Time, text func(time.Duration) string) {
 	drawn := false
 	for now := range ticks {
@@ -59,7 +59,7 @@ func drawProgress(w io.Writer, ticks <-chan time.Time, start time.Time, text fun
 	}
 }
 
-// working says that something with n forwards goes on.
+// working returns the progress text of an operation on n forwards.
 func working(what string, n int) func(time.Duration) string {
 	return func(d time.Duration) string {
 		return fmt.Sprintf("%s %d forwards … %.1f s", what, n, d.Seconds())

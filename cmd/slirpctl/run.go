@@ -19,24 +19,24 @@ import (
 	"github.com/slirpctl/slirpctl/internal/plaintext"
 )
 
-// streams are the standard ones: stdout is the answer, everything else goes to err.
+// streams are the standard streams. Results go to out, everything else to err.
 type streams struct {
 	in       *os.File
 	out, err io.Writer
 }
 
-// app is what every command is built from.
+// app is what all commands share.
 type app struct {
 	streams
 	log     *logrus.Logger
 	sources options.Sources
-	cfg     options.Merged // what flags, environment and files say; loaded before each command runs
+	cfg     options.Merged // the merged configuration; loaded before the command runs
 
-	completing []string // the words so far, the last perhaps half, if this is a completion
-	unknown    error    // instead of the help of a command, because another was asked for
+	completing []string // arguments of a completion request; the last may be incomplete
+	unknown    error    // unknown subcommand; reported instead of showing help
 }
 
-// statusError carries an exit status that is an answer, not a failure: nothing is printed.
+// statusError is the exit status of COMMAND. It is passed on, and no error is printed.
 type statusError int
 
 func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
@@ -47,7 +47,7 @@ func run(ctx context.Context, args []string, std streams) int {
 	root := newRootCmd(a)
 	if len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd) {
 		a.completing = args[1:]
-		plainUsages(root)
+		stripBackquotes(root)
 	}
 	root.SetArgs(args)
 	root.SetIn(std.in)
@@ -66,7 +66,7 @@ func run(ctx context.Context, args []string, std streams) int {
 	}
 	err = diagnose(err)
 	a.printError(args, err)
-	if passesStatusOn(cmd, args) {
+	if returnsCommandStatus(cmd, args) {
 		if ee, ok := errorAs[*nscommand.ExecError](err); ok {
 			return ee.Status
 		}
@@ -75,9 +75,9 @@ func run(ctx context.Context, args []string, std streams) int {
 	return exitCode(err)
 }
 
-// passesStatusOn reports whether the exit status of this command line is that of a COMMAND: then a
-// failure of slirpctl's must not be taken for COMMAND's.
-func passesStatusOn(cmd *cobra.Command, args []string) bool {
+// returnsCommandStatus reports whether slirpctl exits with the status of COMMAND. If so, its own failures have
+// statuses from 125 on.
+func returnsCommandStatus(cmd *cobra.Command, args []string) bool {
 	switch cmd.CommandPath() {
 	case "slirpctl exec":
 		return true
@@ -88,7 +88,7 @@ func passesStatusOn(cmd *cobra.Command, args []string) bool {
 	return false
 }
 
-// lenientFlags parses those of args that it knows, for what must be found out about a wrong command line.
+// lenientFlags parses the flags that add registers and ignores everything else in args, which may be invalid.
 func lenientFlags(args []string, add ...func(*pflag.FlagSet)) *pflag.FlagSet {
 	fs := pflag.NewFlagSet("slirpctl", pflag.ContinueOnError)
 	fs.ParseErrorsAllowlist.UnknownFlags = true
@@ -100,8 +100,7 @@ func lenientFlags(args []string, add ...func(*pflag.FlagSet)) *pflag.FlagSet {
 	return fs
 }
 
-// detaches reports whether `up` with these arguments detaches, however wrong they, or the configuration,
-// are otherwise.
+// detaches reports whether `up` with these arguments detaches. The arguments and the configuration may be invalid.
 func detaches(args []string) bool {
 	all := lenientFlags(args, options.AddFlags, options.AddGeneralFlags)
 	few := pflag.NewFlagSet("up", pflag.ContinueOnError)
@@ -119,9 +118,9 @@ func newRootCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "slirpctl",
 		Short: "Give a network namespace a working network without root",
-		Long: `Give a Linux network namespace a working network without root, by driving
-slirp4netns: start it with the right options, watch over it, forward ports into
-the namespace, and say what this host can do.`,
+		Long: `Give a Linux network namespace a working network without root. slirpctl runs
+slirp4netns: it starts it with the right options, restarts it if it dies, forwards
+ports into the namespace, and reports what the host supports.`,
 		Example: `  slirpctl up -- bash                    a shell with a network of its own
   slirpctl up 4711                       a network for the namespace of process 4711
   slirpctl up -d -p 8080:80 --name web 4711
@@ -130,13 +129,13 @@ the namespace, and say what this host can do.`,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true}, // see newCompletionCmd
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.load(cmd) },
-		Args:              cobra.ArbitraryArgs, // else cobra has words of its own for an unknown command
+		Args:              cobra.ArbitraryArgs, // otherwise cobra reports unknown commands in its own way
 		Version:           versionText(),
 	}
 	cmd.SetVersionTemplate("{{.Version}}")
 	options.AddGeneralFlags(cmd.PersistentFlags())
 	cmd.SetFlagErrorFunc(flagError)
-	// Help is what cobra shows for a command that has others below it, and finds none of them.
+	// For an unknown subcommand, cobra shows the help of the parent command.
 	showHelp := cmd.HelpFunc()
 	cmd.SetHelpFunc(func(cmd *cobra.Command, args []string) {
 		if words := cmd.Flags().Args(); cmd.HasSubCommands() && len(words) > 0 {
@@ -147,8 +146,8 @@ the namespace, and say what this host can do.`,
 	})
 	cmd.SetHelpCommand(newHelpCmd())
 	ip := newIPCmd(a.lookupValues)
-	// Addresses are calculated from nothing, so no file can stand in the way; only an instance must
-	// be looked for in the right directory.
+	// Only --name needs the configuration, for the state directory. Without it, a mistake in the configuration is
+	// no error.
 	ip.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		if !cmd.Flags().Changed("name") {
 			return nil
@@ -164,7 +163,7 @@ the namespace, and say what this host can do.`,
 		newHookCmd(a),
 		newLogsCmd(a),
 		ip,
-		newProbeCmd(func() probeSurroundings { return probeSurroundings{a.stateDir(), a.cfg.Options} }),
+		newProbeCmd(func() probeConfig { return probeConfig{a.stateDir(), a.cfg.Options} }),
 		newConfigCmd(a),
 		newVersionCmd(a),
 		newCompletionCmd(a),
@@ -173,8 +172,8 @@ the namespace, and say what this host can do.`,
 	return cmd
 }
 
-// printError prints one line for the error, and one for the hint, or one JSON object. Quoted words of
-// others can't break out of their line or steer the terminal.
+// printError prints one line for the error and one for the hint, or one JSON object. Control characters in quoted
+// text are escaped.
 func (a *app) printError(args []string, err error) {
 	hint := fault.Hint(err)
 	if a.jsonLog(args) {
@@ -191,10 +190,10 @@ func (a *app) printError(args []string, err error) {
 	}
 }
 
-// load merges the configuration for a command, once, and sets the log up.
+// load loads the configuration for cmd and sets up the log.
 func (a *app) load(cmd *cobra.Command) error {
 	if name := cmd.Name(); name == cobra.ShellCompRequestCmd || name == cobra.ShellCompNoDescRequestCmd {
-		return nil // a mistake in the configuration is no reason to complete nothing
+		return nil // complete even if the configuration is invalid
 	}
 	cfg, err := options.Load(cmd.Flags(), a.sources)
 	if err != nil {
@@ -222,5 +221,5 @@ func (a *app) stateDir() string {
 	return instance.DefaultBase(os.Getenv)
 }
 
-// openBase opens the base directory for commands that look at what runs.
+// openBase opens the base directory of instances, and creates it if it doesn't exist.
 func (a *app) openBase() (instance.Base, error) { return instance.OpenBase(a.stateDir()) }

@@ -9,15 +9,14 @@ import (
 	"golang.org/x/term"
 )
 
-// cell is a word of a table, in a colour or "".
+// cell is one cell of a table. colour is a control sequence, or "".
 type cell struct{ text, colour string }
 
-// table is rows of cells in aligned columns. Colours don't count as width, which is why it is
-// not a tabwriter.
+// table is rows of cells in aligned columns. Unlike text/tabwriter, it does not count colours as width.
 type table struct {
 	rows  [][]cell
-	whole bool // not cut to the width of the terminal
-	tabs  bool // fields separated by tabs instead
+	whole bool // don't cut lines to the width of the terminal
+	tabs  bool // separate cells by tabs instead of aligning them
 }
 
 // Colours of ECMA-48.
@@ -34,7 +33,7 @@ func (t *table) add(cells ...cell) { t.rows = append(t.rows, cells) }
 
 func plain(text string) cell { return cell{text: text} }
 
-// newTable returns a table with a line of titles.
+// newTable returns a table with a header row.
 func newTable(titles ...string) *table {
 	t := &table{}
 	row := make([]cell, len(titles))
@@ -45,7 +44,7 @@ func newTable(titles ...string) *table {
 	return t
 }
 
-// text returns the table as it fits w: coloured and cut on a terminal.
+// text returns the table for w: with colours and cut to the width if w is a terminal.
 func (t *table) text(w io.Writer) string {
 	limit := terminalWidth(w)
 	if t.whole {
@@ -54,8 +53,8 @@ func (t *table) text(w io.Writer) string {
 	return t.render(wantColour(w), limit)
 }
 
-// render returns the table. Without colour the cells come bare; a limit above 0 cuts every line
-// to so many characters, which keeps a terminal's lines whole.
+// render returns the table, with or without colours. If limit is above 0, lines are cut to limit characters, so that
+// a terminal does not wrap them.
 func (t *table) render(colour bool, limit int) string {
 	widths := t.widths()
 	var b strings.Builder
@@ -82,7 +81,7 @@ func (t *table) render(colour bool, limit int) string {
 	return b.String()
 }
 
-// widths are those of the columns. The last cell of a row needs none.
+// widths returns the widths of the columns. The last cell of a row is not padded, so it does not count.
 func (t *table) widths() (widths []int) {
 	for _, row := range t.rows {
 		for i, c := range row[:max(0, len(row)-1)] {
@@ -113,7 +112,7 @@ func paint(colour bool, code, text string) string {
 	return code + text + reset
 }
 
-// terminalSize returns the columns and lines of the terminal w; 0 if it is none or doesn't say.
+// terminalSize returns the columns and rows of the terminal w, or 0 if w is not a terminal or its size is unknown.
 func terminalSize(w io.Writer) (columns, rows int) {
 	f := fileOf(w)
 	if f == nil {
@@ -128,7 +127,7 @@ func terminalWidth(w io.Writer) int {
 	return columns
 }
 
-// byteRate is bytes per second, for people.
+// byteRate formats bytes per second with a decimal unit.
 func byteRate(perSecond float64) string {
 	units := []string{"B/s", "kB/s", "MB/s", "GB/s", "TB/s"}
 	i := 0

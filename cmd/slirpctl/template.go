@@ -13,8 +13,8 @@ import (
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
-// parseTemplate parses a template of --format for values of the type typ. Field names may be Go's
-// or JSON's. Those that don't exist are an error here, before anything is done, as far as types tell.
+// parseTemplate parses a template of --format for values of the type typ. Field names may be Go's or JSON's. A field
+// that does not exist is an error here if the type of its operand is known, otherwise in execute.
 func parseTemplate(text string, typ reflect.Type) (*template.Template, error) {
 	t, err := template.New("format").Option("missingkey=error").Funcs(template.FuncMap{
 		"json": func(v any) (string, error) {
@@ -34,7 +34,7 @@ func parseTemplate(text string, typ reflect.Type) (*template.Template, error) {
 		}
 		dot := typ
 		if t.Name() != "format" {
-			dot = nil // whatever {{template}} hands over
+			dot = nil // the argument of {{template}}
 		}
 		b.vars = []binding{{"$", dot}}
 		b.list(t.Root, dot)
@@ -45,19 +45,19 @@ func parseTemplate(text string, typ reflect.Type) (*template.Template, error) {
 	return t, nil
 }
 
-// execute writes what t makes of v, or says why it can't.
+// execute executes t for v. Errors of the template are wrong usage.
 func execute(w io.Writer, t *template.Template, v any) error {
 	err := t.Execute(w, v)
 	var wrong template.ExecError
 	if !errors.As(err, &wrong) {
 		return err
 	}
-	_, said, _ := strings.Cut(wrong.Error(), `executing "format" `)
-	return usagef("--format: %s", strings.Replace(said, "error calling ", "", 1))
+	_, reason, _ := strings.Cut(wrong.Error(), `executing "format" `)
+	return usagef("--format: %s", strings.Replace(reason, "error calling ", "", 1))
 }
 
-// plainText makes of an address, a network or a time what JSON has: nothing, or RFC 3339. Their
-// String would be "invalid IP".
+// plainText converts addresses, networks and times to the text that JSON has: "" if invalid, and RFC 3339. The String
+// method would return "invalid IP".
 func plainText(v any) (any, error) {
 	m, ok := v.(encoding.TextMarshaler)
 	if rv := reflect.ValueOf(v); !ok || rv.Kind() == reflect.Pointer && rv.IsNil() {
@@ -67,12 +67,12 @@ func plainText(v any) (any, error) {
 	return string(text), err
 }
 
-// binder goes through the nodes of a template with the types of dot and of the variables: it gives
-// fields Go's names, and what is printed its plain text.
+// binder walks a template and keeps track of the types of dot and of the variables. It replaces JSON names of fields
+// by Go's, and adds plainText to every pipeline that is printed.
 type binder struct {
-	names map[string]string // Go's name for each JSON name, for where the type isn't known
+	names map[string]string // Go's name for each JSON name, used if the type isn't known
 	vars  []binding
-	err   error // the first
+	err   error // the first error
 }
 
 type binding struct {
@@ -80,8 +80,8 @@ type binding struct {
 	typ  reflect.Type // nil: not known
 }
 
-// collect fills names with the fields below typ. Each JSON name stands for one of Go's only (see
-// TestTemplateNames).
+// collect adds the fields of typ and of the types in it to names. A JSON name has the same Go name in all types
+// (TestTemplateNames).
 func (b *binder) collect(typ reflect.Type, seen map[reflect.Type]bool) {
 	for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice {
 		typ = typ.Elem()
@@ -133,12 +133,12 @@ func (b *binder) list(n *parse.ListNode, dot reflect.Type) {
 	b.vars = b.vars[:known]
 }
 
-// branch is an if, with or range; inner says what dot is inside.
+// branch walks an if, with or range. inner returns the type of dot in its body, given that of the pipeline.
 func (b *binder) branch(n *parse.BranchNode, dot reflect.Type, inner func(reflect.Type) reflect.Type) {
 	known := len(b.vars)
 	typ := inner(b.pipe(n.Pipe, dot))
 	if n.NodeType == parse.NodeRange && len(n.Pipe.Decl) > 0 {
-		b.vars[len(b.vars)-1].typ = typ // of $v in $i, $v, too
+		b.vars[len(b.vars)-1].typ = typ // also of $v in $i, $v
 		if len(n.Pipe.Decl) == 2 {
 			b.vars[len(b.vars)-2].typ = reflect.TypeFor[int]()
 		}
@@ -208,7 +208,8 @@ func (b *binder) operand(n parse.Node, dot reflect.Type) reflect.Type {
 	return nil
 }
 
-// fields gives .A.B, said of a value of the type typ, Go's names, and returns the type of the last.
+// fields replaces the names in .A.B, applied to a value of the type typ, by Go's. It returns the type of the last
+// field.
 func (b *binder) fields(idents []string, typ reflect.Type) reflect.Type {
 	for i, ident := range idents {
 		for typ != nil && typ.Kind() == reflect.Pointer {
@@ -235,8 +236,8 @@ func (b *binder) fields(idents []string, typ reflect.Type) reflect.Type {
 	return typ
 }
 
-// member finds a field or method by Go's name or a field by its JSON name. If there is none, it
-// returns what it was given.
+// member finds a field or method by Go's name, or a field by its JSON name. If there is none, it returns its
+// arguments.
 func member(typ reflect.Type, ident string) (string, reflect.Type, bool) {
 	if typ.Kind() == reflect.Struct {
 		for _, f := range reflect.VisibleFields(typ) {
@@ -265,12 +266,12 @@ func noField(ident string, typ reflect.Type) error {
 	case near != "":
 		hint = "did you mean " + near + "?"
 	case len(names) > 0:
-		hint = "the fields there are " + strings.Join(names, ", ")
+		hint = "the fields are " + strings.Join(names, ", ")
 	}
 	return wrongUsage("--format: there is no field "+ident, hint)
 }
 
-// element is the type of what a range over typ, or an index into it, gives.
+// element returns the type of the elements of typ, or nil if typ has none or is not known.
 func element(typ reflect.Type) reflect.Type {
 	for typ != nil && typ.Kind() == reflect.Pointer {
 		typ = typ.Elem()

@@ -14,13 +14,13 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// wantColour reports whether w can show colour and nobody said no (https://no-color.org).
+// wantColour reports whether w is a terminal with colours and NO_COLOR is not set (https://no-color.org).
 func wantColour(w io.Writer) bool {
 	return isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
-// inForeground reports whether this process is in the foreground process group of its
-// controlling terminal: then the keyboard's signals go to the whole group.
+// inForeground reports whether this process is in the foreground process group of its controlling terminal. The
+// signals of the keyboard go to that whole group.
 func inForeground() bool {
 	f, err := os.OpenFile("/dev/tty", os.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -28,7 +28,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/target"
 )
 
-// upOptions is what `up` is told besides the options that are configuration keys.
+// upOptions holds the arguments of `up`, and the flags that are not configuration keys.
 type upOptions struct {
 	netns, userns string
 	ociState      string
@@ -54,18 +54,19 @@ func newUpCmd(a *app) *cobra.Command {
 		Use:   "up [flags] PID | --netns PATH|NAME | --oci-state FILE|- | -- COMMAND [ARG...]",
 		Short: "Give a namespace a network",
 		Long: `Give a namespace a network: that of a process, one given by path, or a new one
-for COMMAND. Stays in the foreground until the target ends, unless --detach.
+for COMMAND. slirpctl runs in the foreground until the target ends, unless --detach
+is given.
 
-With --oci-state the target is the container whose state runc or crun hand to
-their hooks: the instance has the container's id for a name, the container's
-annotations io.slirpctl.publish and io.slirpctl.options add to the flags, and
-slirpctl detaches. With - it prints only what --json or --format ask for,
-because a hook's stdout may be the container's.
+With --oci-state, the target is the container whose state runc or crun pass to
+their hooks. The instance is named after the container's id, the annotations
+io.slirpctl.publish and io.slirpctl.options are added to the flags, and slirpctl
+detaches. With -, it prints nothing unless --json or --format is given, because a
+hook's stdout may be the container's.
 
 With COMMAND in the foreground, the exit status is COMMAND's own (128+N for
 signal N); 125 when slirpctl failed, also for wrong usage or configuration; 126
-when COMMAND can't be run, 127 when it isn't found. A detached start passes no
-status of COMMAND on: it has the exit statuses of the other commands.`,
+when COMMAND can't be run, 127 when it isn't found. With --detach, it is that of
+the other commands.`,
 		Example: `  slirpctl up -- bash
   slirpctl up -d --name web -p 8080:80 4711
   slirpctl up -d --json --netns blue`,
@@ -104,7 +105,7 @@ status of COMMAND on: it has the exit statuses of the other commands.`,
 	return cmd
 }
 
-// setTarget decides which kind of target the command line names.
+// setTarget sets the target from the command line, which must name exactly one.
 func (o *upOptions) setTarget(cmd *cobra.Command, args []string) error {
 	dash := cmd.ArgsLenAtDash()
 	before := args
@@ -125,20 +126,20 @@ func (o *upOptions) setTarget(cmd *cobra.Command, args []string) error {
 	}
 	switch {
 	case kinds == 0:
-		return wrongUsage("no target", "name one: slirpctl up PID, slirpctl up --netns NAME, or slirpctl up -- COMMAND")
+		return wrongUsage("no target", "give one: slirpctl up PID, slirpctl up --netns NAME, or slirpctl up -- COMMAND")
 	case kinds > 1:
 		return wrongUsage("more than one target", "give a PID, or --netns, or --oci-state, or -- COMMAND")
 	case o.userns != "" && o.netns == "":
-		return usagef("--userns goes with --netns")
+		return usagef("--userns needs --netns")
 	case len(before) > 1:
-		return wrongUsage(fmt.Sprintf("unexpected argument %q", before[1]), "a command goes behind two dashes: slirpctl up -- COMMAND")
+		return wrongUsage(fmt.Sprintf("unexpected argument %q", before[1]), "a command goes after --: slirpctl up -- COMMAND")
 	}
 	if len(before) == 0 {
 		return nil
 	}
 	pid, err := strconv.Atoi(before[0])
 	if err != nil || pid <= 0 || pid > 1<<22 { // PID_MAX_LIMIT, proc(5)
-		return wrongUsage(fmt.Sprintf("%q is not a process id", before[0]), "a command goes behind two dashes: slirpctl up -- COMMAND")
+		return wrongUsage(fmt.Sprintf("%q is not a process id", before[0]), "a command goes after --: slirpctl up -- COMMAND")
 	}
 	o.pid = pid
 	return nil
@@ -169,11 +170,12 @@ func runUp(ctx context.Context, a *app, o *upOptions) error {
 		}
 		return err
 	}
-	if err := o.lookAround(ctx, a, &req); err != nil {
+	if err := o.prepare(ctx, a, &req); err != nil {
 		return err
 	}
 	if !signal.Ignored(syscall.SIGPIPE) {
-		// A reader that has gone makes writing fail then, which undoes everything. COMMAND's is the default again.
+		// Writing to a pipe without a reader then fails with EPIPE, and the start is undone. COMMAND gets the
+		// default action.
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	}
 	onReady := func(st instance.State) error { return o.announce(a, printer, st, req.Options.Detach, ready) }
@@ -188,37 +190,38 @@ func runUp(ctx context.Context, a *app, o *upOptions) error {
 	})
 }
 
-// request is what the supervisor is told.
+// request returns the request for the supervisor.
 func (o *upOptions) request(a *app) (supervisor.Request, error) {
 	req := supervisor.Request{
 		Options: a.cfg.Options, Base: a.stateDir(),
 		PID: o.pid, Netns: o.netns, Userns: o.userns, Command: o.command,
-		// What we make is ours alone, and usable under the oddest umask.
+		// Files are created with a fixed umask; COMMAND gets the caller's.
 		Umask: unix.Umask(0o077),
 	}
 	if o.container == nil {
 		return req, nil
 	}
-	return req, aimAtContainer(&req, o.container)
+	return req, setContainer(&req, o.container)
 }
 
-// lookAround sees to what would be in the way of a start.
-func (o *upOptions) lookAround(ctx context.Context, a *app, req *supervisor.Request) error {
+// prepare does what must be done before the start: it checks /proc, resolves descriptors given as paths, warns of an
+// overlap, and waits for the previous instance of a container.
+func (o *upOptions) prepare(ctx context.Context, a *app, req *supervisor.Request) error {
 	if err := probe.CheckProc(); err != nil {
 		return err
 	}
-	// Descriptors of this process are nobody else's; the supervisor finds them by these paths while this
-	// process waits for it.
+	// A descriptor such as /dev/fd/3 is valid in this process only. The supervisor opens it by these paths while
+	// this process waits for it.
 	req.Netns, req.Descriptor = target.OwnDescriptor(o.netns)
 	req.Userns, _ = target.OwnDescriptor(o.userns)
 	warnOfOverlap(a.log, req.Options.CIDR)
 	if o.container == nil {
 		return nil
 	}
-	return waitForOld(ctx, req.Base, cmp.Or(req.Options.Name, req.DefaultName), req.Options.Timeout)
+	return waitForPrevious(ctx, req.Base, cmp.Or(req.Options.Name, req.DefaultName), req.Options.Timeout)
 }
 
-// announce tells everybody who asked that the network is ready.
+// announce prints the result, and notifies --ready-fd and systemd that the network is ready.
 func (o *upOptions) announce(a *app, p *printer, st instance.State, detached bool, ready *os.File) error {
 	if err := o.report(a, p, st, detached); err != nil {
 		return err
@@ -233,7 +236,7 @@ func (o *upOptions) announce(a *app, p *printer, st instance.State, detached boo
 }
 
 func runForeground(ctx context.Context, a *app, req supervisor.Request, exit *os.File, onReady func(instance.State) error) error {
-	// For COMMAND alone: slirp4netns and the helpers would hold the caller's pipes open.
+	// Only COMMAND inherits them: slirp4netns and the helpers would keep the caller's pipes open.
 	inherited := inheritedFDs()
 	closeOnExec(inherited)
 	status, err := supervisor.Run(ctx, req, supervisor.Env{
@@ -246,8 +249,8 @@ func runForeground(ctx context.Context, a *app, req supervisor.Request, exit *os
 	return err
 }
 
-// report prints what `up` brought about. A hook's stdout may be the container's, and in the foreground
-// it is COMMAND's: only what was asked for is printed there, and the host ports of COMMAND on stderr.
+// report prints the result of `up`. stdout may be the container's in a hook, and is COMMAND's in the foreground:
+// without --json or --format nothing is printed to it then. The forwards of COMMAND go to stderr.
 func (o *upOptions) report(a *app, p *printer, st instance.State, detached bool) error {
 	p.oneLine = true
 	switch {
@@ -263,14 +266,13 @@ func (o *upOptions) report(a *app, p *printer, st instance.State, detached bool)
 	return p.table(st, func() *table { return upTable(st) })
 }
 
-// warnOfOverlap says which network of the host can't be reached from inside, and names a network
-// that is in nobody's way.
+// warnOfOverlap warns of a network of the host that can't be reached from the namespace, and proposes a free one.
 func warnOfOverlap(log *logrus.Logger, cidr subnet.Network) {
 	overlap, found, err := probe.FindOverlap(probe.NewEnv("", cidr, nil))
 	if err != nil || !found {
 		return
 	}
-	text := fmt.Sprintf("the network %s overlaps %s, which can't be reached from inside", cidr, overlap)
+	text := fmt.Sprintf("the network %s overlaps %s, which can't be reached from the namespace", cidr, overlap)
 	if overlap.Free.IsValid() {
 		text += "; --cidr " + overlap.Free.String() + " is free"
 	}
@@ -282,8 +284,8 @@ func fileOf(w io.Writer) *os.File {
 	return f
 }
 
-// openWrapperFDs takes over the descriptors that a wrapper named, after making sure that they
-// are open: slirp4netns ignores a bad ready descriptor, and ends at once with a bad exit one.
+// openWrapperFDs returns the files of --ready-fd and --exit-fd. It checks that they are open: slirp4netns would ignore
+// a bad ready descriptor, and exit at once with a bad exit descriptor.
 func openWrapperFDs(o *options.Options) (ready, exit *os.File, err error) {
 	open := func(flag string, fd int) (*os.File, error) {
 		if fd < 0 {
@@ -291,7 +293,7 @@ func openWrapperFDs(o *options.Options) (ready, exit *os.File, err error) {
 		}
 		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 		if err != nil {
-			return nil, wrongUsage(fmt.Sprintf("--%s %d: the descriptor is not open", flag, fd), fmt.Sprintf("open it for slirpctl, as in: slirpctl up --%s 3 … 3>FILE", flag))
+			return nil, wrongUsage(fmt.Sprintf("--%s %d: the descriptor is not open", flag, fd), fmt.Sprintf("open it, for example: slirpctl up --%s 3 … 3>FILE", flag))
 		}
 		if flag == "ready-fd" && (flags&unix.O_ACCMODE == unix.O_RDONLY || flags&unix.O_PATH != 0) {
 			return nil, usagef("--ready-fd %d: the descriptor is not open for writing", fd)
@@ -308,19 +310,19 @@ func openWrapperFDs(o *options.Options) (ready, exit *os.File, err error) {
 	return ready, exit, nil
 }
 
-// notifyReady tells systemd, where it wants to know. That it can't be told is no reason to take
-// a network away: systemd will say so itself, after its time-out.
+// notifyReady notifies systemd if NOTIFY_SOCKET is set. A failure is a warning only: systemd reports the missing
+// notification itself, after its timeout.
 func notifyReady(a *app, st instance.State, detached bool) {
-	words := fmt.Sprintf("%s\nSTATUS=network of %s is up: %s", daemon.SdNotifyReady, st.Name, st.Guest)
+	message := fmt.Sprintf("%s\nSTATUS=network of %s is up: %s", daemon.SdNotifyReady, st.Name, st.Guest)
 	if detached {
-		words += fmt.Sprintf("\nMAINPID=%d", st.SupervisorPID)
+		message += fmt.Sprintf("\nMAINPID=%d", st.SupervisorPID)
 	}
-	if _, err := daemon.SdNotify(false, words); err != nil {
+	if _, err := daemon.SdNotify(false, message); err != nil {
 		a.log.Warnf("NOTIFY_SOCKET: %v", err)
 	}
 }
 
-// signalReady writes "1" and closes, as slirp4netns does.
+// signalReady writes "1" to f and closes it, as slirp4netns does with its ready descriptor.
 func signalReady(f *os.File) error {
 	if f == nil {
 		return nil

@@ -1,9 +1,148 @@
 package main
 
-import "github.com/slirpctl/slirpctl/internal/fault"
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
 
-// wrongUsage says that the command line or the configuration is wrong, and what to do about it.
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
+	"github.com/slirpctl/slirpctl/internal/options"
+)
+
+// wrongUsage returns an error about the command line or the configuration, with a hint.
 func wrongUsage(msg, hint string) error { return fault.New(fault.Usage, msg, hint) }
 
-// usagef is the same without a hint.
+// usagef is like wrongUsage, without a hint.
 func usagef(format string, a ...any) error { return fault.Errorf(fault.Usage, "", format, a...) }
+
+// takes returns a check for the arguments of a command. A name in brackets is optional.
+func takes(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		usage := "usage: " + cmd.UseLine()
+		if len(args) > len(names) {
+			return wrongUsage(fmt.Sprintf("unexpected argument %q", args[len(names)]), usage)
+		}
+		for i, name := range names {
+			if i >= len(args) && !strings.HasPrefix(name, "[") {
+				return wrongUsage("no "+name+" given", usage)
+			}
+		}
+		return nil
+	}
+}
+
+// unknownCommand returns the error for word, which is no subcommand of cmd. The hint names the nearest one.
+func unknownCommand(cmd *cobra.Command, word string) error {
+	full := map[string]string{}
+	names := []string{"help"}
+	full["help"] = cmd.CommandPath() + " --help"
+	for _, sub := range cmd.Commands() {
+		if !sub.IsAvailableCommand() {
+			continue
+		}
+		for _, name := range slices.Concat([]string{sub.Name()}, sub.Aliases, sub.SuggestFor) {
+			names = append(names, name)
+			full[name] = sub.CommandPath()
+		}
+	}
+	hint := cmd.CommandPath() + " --help shows the commands"
+	if near := options.Nearest(word, names); near != "" {
+		hint = "did you mean " + full[near] + "?"
+	}
+	return wrongUsage(fmt.Sprintf("unknown command %q", cmd.CommandPath()+" "+word), hint)
+}
+
+// flagError rewords an error of pflag's about the command line of cmd. Values of configuration keys are checked
+// later, by package options.
+func flagError(cmd *cobra.Command, err error) error {
+	if args := cmd.Flags().Args(); cmd.HasSubCommands() && len(args) > 0 {
+		return unknownCommand(cmd, args[0]) // its flags are not known
+	}
+	e := &fault.Error{Kind: fault.Usage, Help: cmd.CommandPath() + " --help shows the flags"}
+	var unknown *pflag.NotExistError
+	var missing *pflag.ValueRequiredError
+	var invalid *pflag.InvalidValueError
+	var syntax *pflag.InvalidSyntaxError
+	switch {
+	case errors.As(err, &unknown):
+		e.Msg = "unknown flag --" + unknown.GetSpecifiedName()
+		word := unknown.GetSpecifiedName()
+		if letters := unknown.GetSpecifiedShortnames(); letters != "" {
+			e.Msg = "unknown flag -" + unknown.GetSpecifiedName()
+			if word = letters; len(letters) > 1 {
+				e.Msg += " in -" + letters
+			}
+		}
+		if near := nearestFlag(cmd, word); near != "" {
+			e.Help = "did you mean --" + near + "?"
+		}
+	case errors.As(err, &missing):
+		e.Msg = "flag --" + missing.GetFlag().Name + " needs a value"
+	case errors.As(err, &invalid):
+		reason := map[string]string{
+			"int": "not a whole number", "bool": "neither true nor false", "duration": "not a duration such as 500ms, 10s or 1m30s",
+		}[invalid.GetFlag().Value.Type()]
+		if reason == "" {
+			reason = "not a " + invalid.GetFlag().Value.Type()
+		}
+		e.Msg = fmt.Sprintf("flag --%s: %q: %s", invalid.GetFlag().Name, invalid.GetValue(), reason)
+	case errors.As(err, &syntax):
+		e.Msg = fmt.Sprintf("%s is not a flag", syntax.GetSpecifiedFlag())
+	default:
+		return err
+	}
+	return e
+}
+
+func nearestFlag(cmd *cobra.Command, word string) string {
+	if len(word) < 2 {
+		return ""
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, f.Name)
+		}
+	})
+	return options.Nearest(word, names)
+}
+
+// newHelpCmd replaces cobra's help command, which does not fail for an unknown command.
+func newHelpCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:               "help [COMMAND]...",
+		Short:             "Show the help of a command",
+		PersistentPreRunE: func(*cobra.Command, []string) error { return nil },
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			at, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return nil, noFiles
+			}
+			var out []cobra.Completion
+			for _, sub := range at.Commands() {
+				if sub.IsAvailableCommand() {
+					out = append(out, cobra.CompletionWithDesc(sub.Name(), sub.Short))
+				}
+			}
+			return out, noFiles
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			at, rest, err := cmd.Root().Find(args)
+			switch {
+			case err != nil:
+				return err
+			case len(rest) > 0 && at.HasSubCommands():
+				return unknownCommand(at, rest[0])
+			case len(rest) > 0:
+				return wrongUsage(fmt.Sprintf("unexpected argument %q", rest[0]), at.CommandPath()+" has no subcommands")
+			}
+			at.InitDefaultHelpFlag()
+			at.InitDefaultVersionFlag()
+			return at.Help()
+		},
+	}
+}

@@ -24,9 +24,9 @@ func newVersionCmd(a *app) *cobra.Command {
 	var output printing
 	cmd := &cobra.Command{
 		Use:   "version",
-		Short: "Print slirpctl's own version",
+		Short: "Print the version of slirpctl",
 		Args:  takes(),
-		// No configuration is read: it can't be wrong then.
+		// No configuration is loaded, so that a mistake in it is no error here.
 		PersistentPreRunE: func(*cobra.Command, []string) error { return nil },
 		RunE: func(*cobra.Command, []string) error {
 			p, err := newPrinter[versionInfo](a.out, &output)

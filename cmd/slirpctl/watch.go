@@ -35,7 +35,7 @@ type reading struct {
 	instance.Traffic
 }
 
-// read returns what the instances carry at the time now; forgotten are those not among them.
+// read returns the instances with their traffic at the time now. It forgets instances that are not in sts.
 func (m *meter) read(now time.Time, sts []instance.State, counters map[string]instance.Traffic) []watchedState {
 	next := map[string]reading{}
 	out := []watchedState{}
@@ -56,7 +56,7 @@ func (m *meter) read(now time.Time, sts []instance.State, counters map[string]in
 	return out
 }
 
-// rate is per second. A counter that went back started anew: slirp4netns was restarted.
+// rate returns the rate per second. A counter that went back has been reset: slirp4netns was restarted.
 func rate(before, after uint64, seconds float64) float64 {
 	if after < before {
 		before = 0
@@ -64,7 +64,7 @@ func rate(before, after uint64, seconds float64) float64 {
 	return float64(after-before) / seconds
 }
 
-// watchList shows the instances anew, count times, or until ctx ends if count is 0.
+// watchList prints the instances count times, or until ctx ends if count is 0.
 func watchList(ctx context.Context, o *listOptions, p *printer, query func() ([]instance.State, error)) error {
 	m := &meter{}
 	p.oneLine = true
@@ -91,7 +91,7 @@ func watchList(ctx context.Context, o *listOptions, p *printer, query func() ([]
 				return text + "\n", nil
 			}
 			if n == o.count {
-				last = text // and stays when the screen is left
+				last = text // printed again after the alternate screen
 			}
 			_, rows := terminalSize(p.w)
 			return frame(time.Now(), text, rows), nil
@@ -110,8 +110,8 @@ func watchList(ctx context.Context, o *listOptions, p *printer, query func() ([]
 	}
 }
 
-// Control sequences of ECMA-48, and xterm's alternate screen: to the top left corner; clear to the end of
-// the line, of the screen.
+// Control sequences: xterm's alternate screen; ECMA-48's cursor to the top left corner, clear to the end of the line,
+// clear to the end of the screen.
 const (
 	enterScreen = "\x1b[?1049h"
 	leaveScreen = "\x1b[?1049l"
@@ -133,8 +133,8 @@ func watchTable(states []watchedState) *table {
 	return t
 }
 
-// frame draws a table over the one before, as far as rows lines hold it; 0 means that nobody knows how
-// many there are. The titles always stay.
+// frame returns the text that draws table over the previous one, cut to rows lines; 0 means that the number of rows
+// is unknown. The header row always stays.
 func frame(now time.Time, table string, rows int) string {
 	lines := strings.Split(strings.TrimSuffix(table, "\n"), "\n")
 	if rows == 0 || rows > 5 {
@@ -147,7 +147,7 @@ func frame(now time.Time, table string, rows int) string {
 			lines[rows-1] = fmt.Sprintf("… %d more", more)
 		}
 	}
-	// Not cleared first: that would flicker. No end of line after the last: that would scroll.
+	// Clearing the screen first would flicker. A newline after the last line would scroll.
 	return goHome + strings.Join(lines, clearLine+"\n") + clearLine + clearBelow
 }
 

@@ -139,9 +139,9 @@ func testForeignRefuses(t *testing.T) {
 	w.refused(2, "ids start at 1", "forward", "remove", api, "--", "-1")
 	w.refused(2, "", "forward", "remove", api, "99999999999999999999")
 	w.refused(2, "no port spec", "forward", "add", api)
-	w.refused(2, "neither id nor port spec", "forward", "remove", api)
+	w.refused(2, "no id or port spec", "forward", "remove", api)
 	w.refused(2, "no instance named", "forward", "add")
-	w.refused(2, "--api-socket stands for NAME", "forward", "list", api, "web")
+	w.refused(2, "--api-socket exclude each other", "forward", "list", api, "web")
 	w.refused(2, "--format", "forward", "list", api, "--format", "{{.Nothing}}")
 	if out := w.must("forward", "list", api); out != "" {
 		t.Errorf("something was added: %s", out)

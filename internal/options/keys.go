@@ -7,7 +7,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
-// Kind is what the text of a key is parsed into.
+// Kind is the type of a key's value.
 type Kind string
 
 // The kinds of key.
@@ -16,7 +16,7 @@ const (
 	KindInt      Kind = "a whole number"
 	KindText     Kind = "text"
 	KindEnum     Kind = "one of a few words"
-	KindDuration Kind = "a length of time"
+	KindDuration Kind = "a duration such as 500ms, 10s or 1m30s"
 	KindList     Kind = "a list"
 )
 
@@ -31,13 +31,13 @@ const (
 	ScopeFlagOnly              // flag of `up` only
 )
 
-// Key is one option, in all its spellings.
+// Key is one option, with its names in all sources.
 type Key struct {
 	Name      string // flag and file key; a file may also write it with _ for - and the reverse
 	Shorthand string // one-letter flag, or ""
 	Podman    string // name in Podman's option strings, or ""
 	Default   string // as text; "" means none
-	Arg       string // what the value is called in a usage text
+	Arg       string // name of the value in usage texts
 	Usage     string
 	Kind      Kind
 	Values    []string // the words of a KindEnum
@@ -53,7 +53,7 @@ func (k Key) Env() string {
 	return envName(k.Name)
 }
 
-// wants says what the value of k must be.
+// wants describes the values that k takes.
 func (k Key) wants() string {
 	if k.Kind == KindEnum {
 		return "one of " + strings.Join(k.Values, ", ")
@@ -67,10 +67,10 @@ func envName(key string) string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(key, "-", "_"))
 }
 
-// Keys returns the table of all keys, in the order in which they are shown. It must not be changed.
+// Keys returns the table of all keys, in the order in which they are printed. The caller must not change it.
 func Keys() []Key { return table }
 
-// lookup finds a key by its name in a configuration file. It returns nil if there is none.
+// lookup returns the key with this name in a configuration file, or nil.
 func lookup(name string) *Key {
 	for i := range table {
 		if normal(table[i].Name) == normal(name) {
@@ -80,7 +80,7 @@ func lookup(name string) *Key {
 	return nil
 }
 
-// names lists the keys that keep accepts, by what it calls them; it skips "".
+// names returns of(k) for every key k, without "".
 func names(of func(Key) string) []string {
 	var list []string
 	for _, k := range table {
@@ -116,7 +116,7 @@ var table = []Key{
 	},
 	{
 		Name: "detach", Shorthand: "d", Default: "false", Kind: KindBool,
-		Usage: "return when the network is ready; a supervisor stays",
+		Usage: "run in the background; return when the network is ready",
 		field: boolField(func(m *Merged) *bool { return &m.Detach }),
 	},
 	{
@@ -126,22 +126,22 @@ var table = []Key{
 	},
 	{
 		Name: "auto-exclude", Arg: "PORT[-END]", Kind: KindList,
-		Usage: "`PORT[-END]` that --publish auto leaves alone; repeatable",
+		Usage: "`PORT[-END]` that --publish auto does not forward; repeatable",
 		field: autoExcludeField(),
 	},
 	{
 		Name: "annotation-ports", Arg: "PORT[-END]", Kind: KindText,
-		Usage: "the only host ports, `PORT[-END]`, that a container's annotations may publish (unprivileged ones if not given)",
+		Usage: "host ports `PORT[-END]` that a container's annotations may publish (all unprivileged ports if not given)",
 		field: portRangeField(func(m *Merged) *PortRange { return &m.AnnotationPorts }),
 	},
 	{
 		Name: "port-handler", Podman: "port_handler", Default: string(HandlerDirect), Arg: "HANDLER", Kind: KindEnum, Values: handlers,
-		Usage: "`HANDLER` that carries forwarded ports: direct, rootlesskit or slirp4netns",
+		Usage: "`HANDLER` of forwarded ports: direct, rootlesskit or slirp4netns",
 		field: enumField(func(m *Merged) *PortHandler { return &m.PortHandler }, handlers...),
 	},
 	{
 		Name: "source-ip-transparent", Default: "false", Kind: KindBool,
-		Usage: "keep the client's address of forwarded TCP connections (handler rootlesskit)",
+		Usage: "keep the client's source address in forwarded TCP connections (handler rootlesskit)",
 		field: boolField(func(m *Merged) *bool { return &m.SourceIPTransparent }),
 	},
 	{
@@ -159,7 +159,7 @@ var table = []Key{
 	},
 	{
 		Name: "ipv6", Podman: "enable_ipv6", Default: "false", Kind: KindBool,
-		Usage: "IPv6 inside the namespace",
+		Usage: "enable IPv6 in the namespace",
 		field: boolField(func(m *Merged) *bool { return &m.IPv6 }),
 	},
 	{
@@ -169,12 +169,12 @@ var table = []Key{
 	},
 	{
 		Name: "outbound-addr", Podman: "outbound_addr", Arg: "IPV4|INTERFACE", Kind: KindText,
-		Usage: "source of outgoing traffic, `IPV4|INTERFACE`",
+		Usage: "source address of outgoing traffic, `IPV4|INTERFACE`",
 		field: outboundField(func(m *Merged) *Outbound { return &m.OutboundAddr }, "IPv4"),
 	},
 	{
 		Name: "outbound-addr6", Podman: "outbound_addr6", Arg: "IPV6|INTERFACE", Kind: KindText,
-		Usage: "source of outgoing IPv6 traffic, `IPV6|INTERFACE`; needs --ipv6",
+		Usage: "source address of outgoing IPv6 traffic, `IPV6|INTERFACE`; needs --ipv6",
 		field: outboundField(func(m *Merged) *Outbound { return &m.OutboundAddr6 }, "IPv6"),
 	},
 	{
@@ -192,35 +192,35 @@ var table = []Key{
 	},
 	{
 		Name: "disable-dns", Default: "false", Kind: KindBool,
-		Usage: "no built-in DNS server",
+		Usage: "disable the built-in DNS server",
 		field: boolField(func(m *Merged) *bool { return &m.DisableDNS }),
 	},
 	{
 		Name: "sandbox", Default: string(Auto), Arg: "WHEN", Kind: KindEnum, Values: toggles,
-		Usage: "`WHEN` to run slirp4netns in a sandbox: auto (wherever it can work), true or false",
+		Usage: "`WHEN` to run slirp4netns in a sandbox: auto (wherever possible), true or false",
 		field: enumField(func(m *Merged) *Toggle { return &m.Sandbox }, toggles...),
 	},
 	{
 		Name: "seccomp", Default: string(Auto), Arg: "WHEN", Kind: KindEnum, Values: toggles,
-		Usage: "`WHEN` to filter slirp4netns's system calls: auto (wherever it can work), true or false",
+		Usage: "`WHEN` to filter slirp4netns's system calls: auto (wherever possible), true or false",
 		field: enumField(func(m *Merged) *Toggle { return &m.Seccomp }, toggles...),
 	},
 	{
 		Name: "network", Arg: "slirp4netns:K=V,...", Kind: KindList, Scope: ScopeFlagOnly,
-		Usage: "Podman's spelling of the options, `slirp4netns:K=V,...`",
+		Usage: "options in Podman's syntax, `slirp4netns:K=V,...`",
 	},
 	{
 		Name: "option", Shorthand: "o", Arg: "K=V", Kind: KindList, Scope: ScopeFlagOnly,
-		Usage: "one option `K=V` in Podman's spelling; repeatable",
+		Usage: "one option `K=V` in Podman's syntax; repeatable",
 	},
 	{
 		Name: "slirp4netns-path", Arg: "FILE", Kind: KindText,
-		Usage: "the slirp4netns `FILE` to run (found on PATH if not given)",
+		Usage: "slirp4netns `FILE` to run (searched for in PATH if not given)",
 		field: textField(func(m *Merged) *string { return &m.Slirp4netnsPath }, parsePath),
 	},
 	{
 		Name: "restart", Default: string(RestartOnFailure), Arg: "POLICY", Kind: KindEnum, Values: policies,
-		Usage: "`POLICY` when slirp4netns dies: on-failure (start it again and put every forward back) or never",
+		Usage: "`POLICY` when slirp4netns dies: on-failure (restart it and restore the forwards) or never",
 		field: enumField(func(m *Merged) *RestartPolicy { return &m.Restart }, policies...),
 	},
 	{
@@ -230,17 +230,17 @@ var table = []Key{
 	},
 	{
 		Name: "wait-netns", Default: "500ms", Arg: "DURATION", Kind: KindDuration,
-		Usage: "wait up to `DURATION` for a process that has not unshared yet",
+		Usage: "wait up to `DURATION` for the process to unshare its network namespace",
 		field: durationField(func(m *Merged) *time.Duration { return &m.WaitNetns }, 0),
 	},
 	{
 		Name: "ready-fd", Arg: "FD", Kind: KindInt,
-		Usage: "write 1 to the file descriptor `FD`, and close it, when the network is ready",
+		Usage: "write 1 to the file descriptor `FD` and close it when the network is ready",
 		field: fdField(func(m *Merged) *int { return &m.ReadyFD }),
 	},
 	{
 		Name: "exit-fd", Arg: "FD", Kind: KindInt,
-		Usage: "end when the other end of the file descriptor `FD` is closed",
+		Usage: "stop when the other end of the file descriptor `FD` is closed",
 		field: fdField(func(m *Merged) *int { return &m.ExitFD }),
 	},
 	{
@@ -250,37 +250,37 @@ var table = []Key{
 	},
 	{
 		Name: "map-users", Default: "false", Kind: KindBool,
-		Usage: "map the caller's ranges of /etc/subuid and /etc/subgid too (for -- COMMAND)",
+		Usage: "also map the caller's ranges of /etc/subuid and /etc/subgid (for -- COMMAND)",
 		field: boolField(func(m *Merged) *bool { return &m.MapUsers }),
 	},
 	{
 		Name: "dry-run", Default: "false", Kind: KindBool,
-		Usage: "print the slirp4netns command line, and change nothing",
+		Usage: "print the slirp4netns command line and change nothing",
 		field: boolField(func(m *Merged) *bool { return &m.DryRun }),
 	},
 	{
 		Name: "pid-namespace", Default: string(Auto), Arg: "WHEN", Kind: KindEnum, Values: toggles,
-		Usage: "`WHEN` to give -- COMMAND a PID namespace: auto (wherever it can have a /proc of its own), true or false",
+		Usage: "`WHEN` to give -- COMMAND a PID namespace: auto (wherever /proc can be mounted in it), true or false",
 		field: enumField(func(m *Merged) *Toggle { return &m.PIDNamespace }, toggles...),
 	},
 	{
 		Name: "containers_conf", Default: "false", Arg: "true|FILE", Kind: KindText, Scope: ScopeNoFlag,
-		Usage: "read [engine] of Podman's containers.conf: true, false, or the path of one",
+		Usage: "read [engine] of Podman's containers.conf: true, false, or a path",
 		field: textField(func(m *Merged) *string { return &m.ContainersConf }, parseContainersConf),
 	},
 	{
 		Name: "log-level", Default: "warning", Arg: "LEVEL", Kind: KindEnum, Values: logLevels, Scope: ScopeGeneral,
-		Usage: "log from `LEVEL` on, in the instance's log too [info there]: trace, debug, info, warning or error",
+		Usage: "least severe `LEVEL` to log, also in the instance's log [info there]: trace, debug, info, warning or error",
 		field: textField(func(m *Merged) *string { return &m.LogLevel }, parseLogLevel),
 	},
 	{
 		Name: "log-format", Default: "text", Arg: "FORMAT", Kind: KindEnum, Values: logFormats, Scope: ScopeGeneral,
-		Usage: "errors, hints and logs as `FORMAT`, text or json",
+		Usage: "`FORMAT` of errors, hints and logs: text or json",
 		field: enumField(func(m *Merged) *string { return &m.LogFormat }, logFormats...),
 	},
 	{
 		Name: "state-dir", Arg: "DIR", Kind: KindText, Scope: ScopeGeneral,
-		Usage: "keep the state of instances in `DIR` (the runtime directory's slirpctl if not given)",
+		Usage: "directory `DIR` of the state of instances (slirpctl in the runtime directory if not given)",
 		field: textField(func(m *Merged) *string { return &m.StateDir }, parsePath),
 	},
 }
