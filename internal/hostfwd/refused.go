@@ -19,10 +19,7 @@ type Process struct {
 // portInUse is a host port that somebody else has; by.PID is 0 if the caller may not look.
 func portInUse(f Forward, by Process, kind holding) error {
 	e := &fault.Error{Kind: fault.Conflict, Err: syscall.EADDRINUSE, Help: "take another host port, or 0 for a free one"}
-	who := "a process that you can't see"
-	if by.PID != 0 {
-		who = fmt.Sprintf("%s (pid %d)", by.Name, by.PID)
-	}
+	who := by.describe()
 	switch kind {
 	case holdsConn:
 		who = "a connection of " + who
