@@ -15,12 +15,12 @@ const (
 	KindBool     Kind = "true or false"
 	KindInt      Kind = "a whole number"
 	KindText     Kind = "text"
-	KindEnum     Kind = "one of a few words"
+	KindEnum     Kind = "one of several words"
 	KindDuration Kind = "a duration such as 500ms, 10s or 1m30s"
 	KindList     Kind = "a list"
 )
 
-// Scope says in which sources, and for which commands, a key can be given.
+// Scope is the set of sources and commands that a key can be given in.
 type Scope int
 
 // The scopes of a key.
@@ -40,7 +40,7 @@ type Key struct {
 	Arg       string // name of the value in usage texts
 	Usage     string
 	Kind      Kind
-	Values    []string // the words of a KindEnum
+	Values    []string // the values of a KindEnum
 	Scope     Scope
 	field     field
 }
