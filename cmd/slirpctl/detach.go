@@ -86,7 +86,7 @@ func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os
 	if err := gob.NewDecoder(ours).Decode(&r); err != nil {
 		ours.Close() // so that it does not wait for an answer
 		_ = cmd.Wait()
-		if !errors.Is(err, io.EOF) {
+		if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) { // also if it was killed while writing
 			return fmt.Errorf("read the supervisor's report: %w", err)
 		}
 		return fmt.Errorf("the supervisor exited without a report (%s)", cmd.ProcessState)

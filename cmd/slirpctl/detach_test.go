@@ -14,8 +14,8 @@ import (
 	"github.com/slirpctl/slirpctl/internal/supervisor"
 )
 
-// The request of `up -d` reaches its supervisor unchanged, also bytes that are not UTF-8.
-func TestStartRequest(t *testing.T) {
+// What `up -d` sends its supervisor arrives as it was, bytes that are no text too.
+func TestOrder(t *testing.T) {
 	spec, err := hostfwd.ParseSpec("127.0.0.1:8080-8089:80-89/tcp,udp")
 	if err != nil {
 		t.Fatal(err)
