@@ -62,7 +62,7 @@ func parseDuration(s string, low time.Duration) (time.Duration, error) {
 		if _, err := strconv.ParseFloat(s, 64); err == nil {
 			return 0, hinted("has no unit", "write "+s+"s for seconds, "+s+"ms for milliseconds")
 		}
-		return 0, hinted("not a length of time", "write it like 10s, 500ms or 1m30s")
+		return 0, hinted("not a duration", "write it like 10s, 500ms or 1m30s")
 	}
 	if d < low {
 		if low > 0 {

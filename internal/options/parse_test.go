@@ -37,7 +37,7 @@ func TestBadValues(t *testing.T) {
 		{"sandbox", "on", `"on": not one of auto, true, false`, ""},
 		{"restart", "always", `"always": not one of on-failure, never`, ""},
 		{"timeout", "10", `"10": has no unit`, "write 10s for seconds, 10ms for milliseconds"},
-		{"timeout", "soon", `"soon": not a length of time`, "write it like 10s, 500ms or 1m30s"},
+		{"timeout", "soon", `"soon": not a duration`, "write it like 10s, 500ms or 1m30s"},
 		{"timeout", "0s", `"0s": must be more than zero`, ""},
 		{"wait-netns", "-1s", `"-1s": must not be negative`, ""},
 		{"ready-fd", "-1", `"-1": less than 0`, ""},
