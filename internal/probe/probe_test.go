@@ -193,7 +193,7 @@ func TestChecksOnOtherHosts(t *testing.T) {
 		{"root in a container tries with one", TunDevice, nil, root(only(Rootless)), OK, "a tap made", ""},
 
 		{"pivot_root", Sandbox, nil, finds(Trial{Sandbox: unix.EINVAL, SandboxStep: "pivot_root"}), Warning, "pivot_root: invalid argument", "SLIRPCTL_SANDBOX=false"},
-		{"no seccomp", Seccomp, nil, finds(Trial{Seccomp: unix.ENOSYS}), Warning, "no filter", "SLIRPCTL_SECCOMP=false"},
+		{"no seccomp", Seccomp, nil, finds(Trial{Seccomp: unix.ENOSYS}), Warning, "refused a filter", "SLIRPCTL_SECCOMP=false"},
 		{"seccomp, no namespace", Seccomp, nil, fails(unix.EPERM), OK, "supported by the kernel", ""},
 		{"neither", Seccomp, map[string]string{"proc/sys/kernel/seccomp/actions_avail": ""}, fails(unix.EPERM), Unknown, "no namespace", ""},
 
