@@ -81,7 +81,7 @@ func TestAttackForeignConfiguration(t *testing.T) {
 			l := &lab{t: t, bin: l.bin, base: l.base, env: append([]string{path}, tc.env...)}
 			for _, command := range [][]string{{"up", "-d", "--name", "x"}, {"up", "--dry-run"}} {
 				r := l.run(append(append(command, tc.args...), "--", "true")...)
-				if want := map[string]int{"-d": 2, "--dry-run": 125}[command[1]]; r.code != want || !strings.Contains(r.err, filepath.Dir(home)+" belongs to user") || !strings.Contains(r.err, "hint: let it ") {
+				if want := map[string]int{"-d": 2, "--dry-run": 125}[command[1]]; r.code != want || !strings.Contains(r.err, filepath.Dir(home)+" belongs to user") || !strings.Contains(r.err, "hint: make root the owner ") {
 					t.Errorf("%q: exit status %d\n%s", command, r.code, r.err)
 				}
 			}

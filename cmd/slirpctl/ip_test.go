@@ -178,7 +178,7 @@ func TestIPErrors(t *testing.T) {
 		{[]string{"gatway"}, true, `unknown value "gatway"`, "gateway, dns"},
 		{[]string{""}, true, "is empty", ""},
 		{[]string{"guest", "dns"}, true, `unexpected argument "dns"`, ""},
-		{[]string{"guest6"}, true, "without a running instance", "--name"},
+		{[]string{"guest6"}, true, "for a running instance only", "--name"},
 		{[]string{"--format", "yaml"}, true, `unknown format "yaml"`, "resolv.conf"},
 		{[]string{"--format", ""}, true, "unknown format", "resolv.conf"},
 		{[]string{"--format", "hots"}, true, "unknown format", "did you mean hosts?"},
