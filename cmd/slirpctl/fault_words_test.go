@@ -105,7 +105,8 @@ func TestAttackLogFlood(t *testing.T) {
 			t.Parallel()
 			l := newLab(t)
 			// It writes as fast as it can until the other side has read enough.
-			fake := l.fakeSlirp(`until [ -e $base/enough ]; do head -c 60000 /dev/zero | tr '\0' 'x' >&2; echo >&2; done 2>&1 &
+			fake := l.fakeSlirp(`line=$(head -c 60000 /dev/zero | tr '\0' 'x')
+until [ -e $base/enough ]; do echo "$line"; done >&2 2>/dev/null &
 exec "$real" "$@"`)
 			if args == nil {
 				args = []string{strconv.Itoa(l.target())}
