@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/instance"
+	"github.com/slirpctl/slirpctl/internal/peercred"
 	"github.com/slirpctl/slirpctl/internal/target"
 )
 
@@ -112,16 +113,11 @@ func Supervisor(socket string) (pid int) {
 		return 0
 	}
 	defer c.Close()
-	rc, err := c.SyscallConn()
+	cred, err := peercred.Get(c)
 	if err != nil {
 		return 0
 	}
-	_ = rc.Control(func(fd uintptr) {
-		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			pid = int(cred.Pid)
-		}
-	})
-	return pid
+	return int(cred.Pid)
 }
 
 // findInstance finds an instance with its state, or at least the process that holds its lock, if the instance is

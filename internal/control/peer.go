@@ -126,21 +126,3 @@ func sameNamespace(pidfd, pid int, name string, get uint, own *unix.Stat_t) (boo
 	}
 	return st.Dev == own.Dev && st.Ino == own.Ino, err
 }
-
-func peerUID(c *net.UnixConn) (uid uint32, err error) {
-	rc, err := c.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var cred *unix.Ucred
-	var cerr error
-	if err := rc.Control(func(fd uintptr) {
-		cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
-		return 0, err
-	}
-	if cerr != nil {
-		return 0, cerr
-	}
-	return cred.Uid, nil
-}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/instance"
+	"github.com/slirpctl/slirpctl/internal/peercred"
 )
 
 // Backend is the instance that a server serves.
@@ -100,7 +101,7 @@ func (l ownListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if uid, err := peerUID(c); err == nil && (uid == uint32(os.Geteuid()) || uid == 0) {
+		if cred, err := peercred.Get(c); err == nil && (cred.Uid == uint32(os.Geteuid()) || cred.Uid == 0) {
 			return c, nil
 		}
 		c.Close()

@@ -6,6 +6,7 @@
 // A [Client] implements the protocol safely. A [Handler] makes it a port handler of a
 // [hostfwd.Manager], for a slirp4netns that we supervise. A [Foreign] works on one that another
 // program started.
+//
 // One connection carries one request:
 //
 //	client                                slirp4netns
@@ -32,6 +33,7 @@ import (
 
 	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
+	"github.com/slirpctl/slirpctl/internal/peercred"
 )
 
 const (
@@ -180,7 +182,11 @@ func (c *Client) exchange(ctx context.Context, msg []byte) (reply, error) {
 	case len(data) > maxReply:
 		return reply{}, unexpected(data, fmt.Errorf("more than %d bytes", maxReply))
 	}
-	return reply{data, peerPID(conn)}, nil
+	r := reply{data: data}
+	if cred, err := peercred.Get(conn); err == nil {
+		r.pid = int(cred.Pid)
+	}
+	return r, nil
 }
 
 func (c *Client) dial(ctx context.Context) (*net.UnixConn, error) {
@@ -210,18 +216,4 @@ func (c *Client) dial(ctx context.Context) (*net.UnixConn, error) {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-}
-
-// peerPID returns the process that created the listening socket, or 0.
-func peerPID(conn *net.UnixConn) (pid int) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return 0
-	}
-	_ = raw.Control(func(fd uintptr) {
-		if cred, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil {
-			pid = int(cred.Pid)
-		}
-	})
-	return pid
 }
