@@ -3,6 +3,7 @@ package launcher
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -75,10 +76,33 @@ func unless(val, v uint32) LoopbackBan {
 	return LoopbackBan{bpf.JumpIf{Cond: bpf.JumpEqual, Val: val, SkipTrue: 1}, bpf.RetConstant{Val: v}}
 }
 
+// fill fills the ready pipe, so that slirp4netns blocks in its write(2) to it until [makeRoom]: the process group for
+// [stopAtReady] is known only once slirp4netns is running. It returns the number of bytes.
+func fill(pipe *os.File) (n int, err error) {
+	err = control(pipe, func(fd uintptr) error {
+		// The smallest size is a page. A larger pipe works, too.
+		_, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, 1)
+		if err := unix.SetNonblock(int(fd), true); err != nil {
+			return os.NewSyscallError("fcntl", err)
+		}
+		for page := make([]byte, os.Getpagesize()); ; {
+			m, err := unix.Write(int(fd), page)
+			switch {
+			case err == nil:
+				n += m
+			case errors.Is(err, unix.EAGAIN):
+				return os.NewSyscallError("fcntl", unix.SetNonblock(int(fd), false)) // slirp4netns must block
+			case !errors.Is(err, unix.EINTR):
+				return os.NewSyscallError("write", err)
+			}
+		}
+	})
+	return n, err
+}
+
 // stopAtReady makes the kernel stop the process group of slirp4netns in the write(2) to the ready pipe,
 // after which slirp4netns would read its first frame: the pipe's read end signals input to the group,
-// with SIGSTOP instead of SIGIO (fcntl(2), F_SETSIG). It fails with errLate if the byte was written
-// already.
+// with SIGSTOP instead of SIGIO (fcntl(2), F_SETSIG).
 func stopAtReady(pipe *os.File, group int) error {
 	return control(pipe, func(fd uintptr) error {
 		for _, c := range [][2]int{{unix.F_SETOWN, -group}, {unix.F_SETSIG, int(unix.SIGSTOP)}, {unix.F_SETFL, unix.O_NONBLOCK | unix.O_ASYNC}} {
@@ -86,11 +110,49 @@ func stopAtReady(pipe *os.File, group int) error {
 				return os.NewSyscallError("fcntl", err)
 			}
 		}
-		if n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0); n > 0 {
-			return errLate
-		}
 		return nil
 	})
+}
+
+// makeRoom reads the bytes of [fill], so that slirp4netns can write to the pipe.
+func makeRoom(pipe *os.File, filled int) error {
+	_, err := io.CopyN(io.Discard, pipe, int64(filled))
+	return err
+}
+
+// waitPause is the interval in which [Process.readReady] looks for a slirp4netns that was stopped too early.
+const waitPause = 20 * time.Millisecond
+
+// readReady waits until slirp4netns reports that it is ready, or ends. With stops, [stopAtReady] was called: a
+// slirp4netns that reached its write(2) before [makeRoom] was stopped there, before it wrote. It is continued, and stops
+// again when it has written.
+func (p *Process) readReady(pipe *os.File, stops bool) bool {
+	var b [1]byte
+	for stopped := false; ; {
+		if stops {
+			_ = pipe.SetReadDeadline(time.Now().Add(waitPause))
+		}
+		n, err := pipe.Read(b[:])
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n == 1 && b[0] == '1'
+		}
+		// All were stopped before the read, and so have written nothing since.
+		now := p.allStopped()
+		if stopped && now {
+			_ = p.Signal(unix.SIGCONT)
+		}
+		stopped = now && !stopped
+	}
+}
+
+// allStopped reports whether slirp4netns is stopped, with the wrapper that started it.
+func (p *Process) allStopped() bool {
+	for _, pid := range withDescendants(p.PID()) {
+		if pgid, err := unix.Getpgid(pid); err == nil && pgid == p.PID() && !isStopped(pid) {
+			return false
+		}
+	}
+	return true
 }
 
 // cancelStop undoes stopAtReady. Closing the pipe is not enough: a process that is being forked has a copy.
@@ -100,8 +162,6 @@ func cancelStop(pipe *os.File) {
 		return err
 	})
 }
-
-var errLate = errors.New("slirp4netns was ready before it could be stopped")
 
 func control(f *os.File, do func(fd uintptr) error) error {
 	rc, err := f.SyscallConn()

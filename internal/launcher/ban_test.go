@@ -2,9 +2,15 @@ package launcher
 
 import (
 	"encoding/hex"
+	"fmt"
+	"io"
 	"net/netip"
+	"os"
+	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/net/bpf"
@@ -69,5 +75,118 @@ func TestLoopbackBan(t *testing.T) {
 		if n, err := vm.Run(b); (err == nil && n > 0) != want {
 			t.Errorf("%s passes outside the kernel: %d, %v", frame, n, err)
 		}
+	}
+}
+
+// readyChild starts a shell in a process group of its own, with a filled ready pipe as descriptor 3. Its standard output
+// comes from beyond.
+func readyChild(t *testing.T, script string, more ...*os.File) (p *Process, ready, beyond *os.File, filled int) {
+	t.Helper()
+	pipe := func() (r, w *os.File) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { r.Close(); w.Close() })
+		return r, w
+	}
+	ready, readyW := pipe()
+	beyond, out := pipe()
+	filled, err := fill(readyW)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-c", script)
+	cmd.Stdout, cmd.Stderr = out, os.Stderr
+	cmd.ExtraFiles = append([]*os.File{readyW}, more...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	readyW.Close()
+	out.Close()
+	p = &Process{cmd: cmd}
+	t.Cleanup(func() { _ = p.Signal(syscall.SIGKILL); _ = cmd.Wait() })
+	return p, ready, beyond, filled
+}
+
+func waitFor(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !f(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("did not happen: " + what)
+		}
+	}
+}
+
+// goesOn continues a process that was stopped at ready, which must not have got further until then.
+func goesOn(t *testing.T, p *Process, ready, beyond *os.File) {
+	t.Helper()
+	waitFor(t, "it is stopped", p.allStopped)
+	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(beyond.Fd()), Events: unix.POLLIN}}, 0); n != 0 {
+		t.Errorf("it went on before it was continued: %v", err)
+	}
+	cancelStop(ready)
+	_ = p.Signal(syscall.SIGCONT)
+	if got, err := io.ReadAll(beyond); string(got) != "beyond\n" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestStopAtReadyLate: who is ready long before this process gets to stopping it doesn't get beyond that.
+func TestStopAtReadyLate(t *testing.T) {
+	p, ready, beyond, filled := readyChild(t, "printf 1 >&3; echo beyond")
+	waitFor(t, "it writes", func() bool {
+		call, _ := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", p.PID()))
+		return strings.HasPrefix(string(call), fmt.Sprintf("%d 0x1 ", unix.SYS_WRITE))
+	})
+	if err := stopAtReady(ready, p.PID()); err != nil {
+		t.Fatal(err)
+	}
+	if err := makeRoom(ready, filled); err != nil {
+		t.Fatal(err)
+	}
+	if !p.readReady(ready, true) {
+		t.Fatal("it is not ready")
+	}
+	goesOn(t, p, ready, beyond)
+}
+
+// TestStopAtReadyEarly: who is stopped before it has written, because the pipe was full, is continued to write.
+func TestStopAtReadyEarly(t *testing.T) {
+	r, gate, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer gate.Close()
+	p, ready, beyond, filled := readyChild(t, "read x <&4; printf 1 >&3; echo beyond", r)
+	r.Close()
+	if err := stopAtReady(ready, p.PID()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := gate.WriteString("go\n"); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "it is stopped", p.allStopped)
+	if err := makeRoom(ready, filled); err != nil {
+		t.Fatal(err)
+	}
+	if !p.readReady(ready, true) {
+		t.Fatal("it is not ready")
+	}
+	goesOn(t, p, ready, beyond)
+}
+
+// TestReadyEnds: an end without the byte is no readiness.
+func TestReadyEnds(t *testing.T) {
+	p, ready, _, filled := readyChild(t, "exit 1")
+	if err := stopAtReady(ready, p.PID()); err != nil {
+		t.Fatal(err)
+	}
+	if err := makeRoom(ready, filled); err != nil {
+		t.Fatal(err)
+	}
+	if p.readReady(ready, true) {
+		t.Error("it is ready")
 	}
 }

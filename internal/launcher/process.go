@@ -75,21 +75,6 @@ type StartConfig struct {
 // it exit when the supervisor does, for any reason; if it is stopped then, the kernel continues it, as
 // every orphaned process group (setpgid(2)).
 func Start(cfg StartConfig) (*Process, error) {
-	for range 3 { // if this process is not scheduled for long, stopAtReady comes too late
-		p, err := start(cfg)
-		if !errors.Is(err, errLate) {
-			return p, err
-		}
-	}
-	cfg.Ban = nil
-	p, err := start(cfg)
-	if err == nil {
-		p.banErr = errLate
-	}
-	return p, err
-}
-
-func start(cfg StartConfig) (*Process, error) {
 	readyR, readyW, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -101,6 +86,12 @@ func start(cfg StartConfig) (*Process, error) {
 		return nil, err
 	}
 	output, err := childlog.New(cfg.Log)
+	filled := 0
+	if err == nil && cfg.Ban != nil {
+		if filled, err = fill(readyW); err != nil {
+			output.Close()
+		}
+	}
 	if err != nil {
 		for _, f := range []*os.File{readyR, readyW, exitR, exitW} {
 			f.Close()
@@ -133,7 +124,9 @@ func start(cfg StartConfig) (*Process, error) {
 		return nil, fmt.Errorf("start slirp4netns: %w", err)
 	}
 	if cfg.Ban != nil {
-		err = stopAtReady(readyR, cmd.Process.Pid)
+		if err = stopAtReady(readyR, cmd.Process.Pid); err == nil {
+			err = makeRoom(readyR, filled)
+		}
 	}
 	output.Started()
 	raiseOpenFiles(cmd.Process.Pid)
@@ -204,9 +197,7 @@ func raiseOpenFiles(pid int) {
 
 func (p *Process) waitReady(r *os.File, ban LoopbackBan) {
 	defer r.Close()
-	var b [1]byte
-	n, _ := r.Read(b[:])
-	ready := n == 1 && b[0] == '1'
+	ready := p.readReady(r, ban != nil)
 	if ban != nil {
 		if ready {
 			p.banErr = p.applyBan(ban)
@@ -280,6 +271,10 @@ func (p *Process) Stopped() bool {
 	if pid == 0 {
 		pid = p.PID()
 	}
+	return isStopped(pid)
+}
+
+func isStopped(pid int) bool {
 	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	_, rest, _ := strings.Cut(string(stat[max(0, bytes.LastIndexByte(stat, ')')):]), " ")
 	return strings.HasPrefix(rest, "T")
