@@ -123,7 +123,10 @@ func attackAny([]string) int {
 				continue
 			}
 			cmdline, _ := os.ReadFile("/proc/" + de.Name() + "/cmdline")
-			fmt.Printf("%q\n", strings.ReplaceAll(string(cmdline), "\x00", " "))
+			// Not attackProcess, which had the test's ids until nsenter took those inside.
+			if !strings.Contains(string(cmdline), "/attack-process\x00") {
+				fmt.Printf("%q\n", strings.ReplaceAll(string(cmdline), "\x00", " "))
+			}
 			_ = unix.PtraceInterrupt(pid)
 			_, _ = unix.Wait4(pid, nil, unix.WALL, nil)
 			_ = unix.PtraceDetach(pid)

@@ -239,6 +239,58 @@ func TestShortage(t *testing.T) {
 	}
 }
 
+// TestSlowSockets: clients that come while sockets are on the way don't take the descriptors that are left
+// for a forward without connections.
+func TestSlowSockets(t *testing.T) {
+	ns := newNetns(t)
+	guest, datagrams := ns.listen(t, "10.0.2.100:0"), ns.listenUDP(t, "10.0.2.100:0")
+	echo(guest)
+	udpEcho(datagrams)
+	slow := &slowSockets{testNetns: ns, asked: make(chan struct{}, 1), release: make(chan struct{})}
+	var said logged
+	h := newHandler(t, ns, func(c *Config) { c.Sockets, c.Log = slow, said.add })
+	flooded, other := open(t, h, hostfwd.UDP, datagrams.LocalAddr()), open(t, h, hostfwd.TCP, guest.Addr())
+	<-slow.asked
+	eventually(t, "the other pool is full", func() bool {
+		h.tcp4.mu.Lock()
+		defer h.tcp4.mu.Unlock()
+		return !h.tcp4.filling && len(h.tcp4.free) > 0
+	})
+	h.quota.most.Store(h.quota.used.Load() + 16)
+	for i := 0; said.count("had to make room") == 0; i++ {
+		if _, err := dialUDP(t, hostAddr(flooded)).Write([]byte{byte(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(slow.release)
+	eventually(t, "the sockets have come", func() bool {
+		h.udp4.mu.Lock()
+		defer h.udp4.mu.Unlock()
+		return !h.udp4.filling
+	})
+	if free := h.quota.free(); free < spare {
+		t.Errorf("%d descriptors are free, and nothing for the other forward", free)
+	}
+	say(t, dial(t, other), "works")
+}
+
+// slowSockets says when it is asked for sockets for datagrams, and gives them later.
+type slowSockets struct {
+	*testNetns
+	asked, release chan struct{}
+}
+
+func (s *slowSockets) Sockets(ctx context.Context, family, typ, n int) ([]int, error) {
+	if typ == unix.SOCK_DGRAM {
+		select {
+		case s.asked <- struct{}{}:
+		default:
+		}
+		<-s.release
+	}
+	return s.testNetns.Sockets(ctx, family, typ, n)
+}
+
 type fewSockets struct{ *testNetns }
 
 func (f *fewSockets) Sockets(ctx context.Context, family, typ, n int) ([]int, error) {

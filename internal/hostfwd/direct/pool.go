@@ -122,12 +122,13 @@ func (p *pool) fill() {
 	p.filling = true
 	ctx, cancel := context.WithTimeout(context.Background(), refillTime)
 	p.cancel = cancel
-	n := p.h.quota.some(p.want) - len(p.free)
+	n := max(p.h.quota.some(p.want)-len(p.free), 1)
+	p.h.quota.used.Add(int64(n)) // now, or clients could take what was left for forwards without connections
 	p.done.Go(func() {
-		fds, err := p.ask(ctx, max(n, 1))
+		fds, err := p.ask(ctx, n)
 		cancel()
 		p.tune(fds)
-		p.h.quota.used.Add(int64(len(fds)))
+		p.h.quota.used.Add(int64(len(fds) - n))
 		p.mu.Lock()
 		p.free = append(p.free, fds...)
 		p.filling = false
