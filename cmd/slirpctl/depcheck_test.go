@@ -80,7 +80,8 @@ var layers = map[string][]string{
 	"internal/subnet":   {},
 	"internal/hostfwd":  {},
 	"internal/trust":    {},
-	"internal/options":  {"internal/subnet", "internal/hostfwd", "internal/trust"},
+	"internal/egress":   {},
+	"internal/options":  {"internal/subnet", "internal/hostfwd", "internal/trust", "internal/egress"},
 	"internal/launcher": {"internal/options", "internal/subnet", "internal/trust", "internal/childlog", "internal/crashpoint"},
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -22,6 +23,7 @@ func TestKillAtEveryStep(t *testing.T) {
 		"pid":      {"-p", "127.0.0.1::80", "--port-handler", "slirp4netns"},
 		"helper":   {"-p", "127.0.0.1::80", "--port-handler", "rootlesskit"},
 		"command":  {"-p", "127.0.0.1::80", "--port-handler", "direct", "--", "sleep", "1000"},
+		"egress":   {"--allow", "a.example", "-p", "127.0.0.1::80", "--", "sleep", "1000"},
 		"detached": {"-d", "-p", "127.0.0.1::80"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -29,7 +31,8 @@ func TestKillAtEveryStep(t *testing.T) {
 			l := newLab(t)
 			args := append([]string{"up", "--name", "x"}, args...)
 			target := 0
-			if name != "command" {
+			command := slices.Contains(args, "--")
+			if !command {
 				target = l.target()
 				args = append(args, strconv.Itoa(target))
 			}
@@ -73,7 +76,7 @@ func TestKillAtEveryStep(t *testing.T) {
 					}
 				}
 				if r.code != 128+int(syscall.SIGKILL) { // COMMAND ends by TERM
-					if name != "command" && r.code != 0 || n < 12 {
+					if !command && r.code != 0 || n < 12 {
 						t.Errorf("came through at step %d with exit status %d: %s", n, r.code, r.err)
 					}
 					return

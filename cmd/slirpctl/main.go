@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/slirpctl/slirpctl/internal/gateway"
 	"github.com/slirpctl/slirpctl/internal/guest"
 	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/probe"
@@ -30,6 +31,11 @@ func main() {
 			os.Exit(nscommand.RunStage(os.Args[2:]))
 		case guest.Command:
 			if guest.Serve() != nil {
+				os.Exit(exitFailure)
+			}
+			os.Exit(0)
+		case gateway.Stage:
+			if gateway.Serve() != nil {
 				os.Exit(exitFailure)
 			}
 			os.Exit(0)

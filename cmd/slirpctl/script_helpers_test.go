@@ -101,14 +101,19 @@ func publish(file, addr string) error {
 	return os.Rename(file+".new", file)
 }
 
-// fetch URL prints a page. It times out if there is no answer.
+// fetch [-host HOST] URL prints a page, of HOST if that is given. It times out if there is no answer.
 func fetch(args []string) int {
+	var host string
+	if len(args) > 1 && args[0] == "-host" {
+		host, args = args[1], args[2:]
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, args[0], nil)
 	if err != nil {
 		return failed("fetch: %v", err)
 	}
+	req.Host = host
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return failed("fetch: %v", err)

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
+	"github.com/slirpctl/slirpctl/internal/egress"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/options"
@@ -239,10 +240,18 @@ func runForeground(ctx context.Context, a *app, req supervisor.Request, exit *os
 	// Only COMMAND inherits them: slirp4netns and the helpers would keep the caller's pipes open.
 	inherited := inheritedFDs()
 	closeOnExec(inherited)
+	var denied []egress.Denial
 	status, err := supervisor.Run(ctx, req, supervisor.Env{
-		Log: a.log, LogLevel: a.fileLevel(), LogJSON: a.cfg.LogFormat == "json", Stdio: [3]*os.File{a.in, fileOf(a.out), fileOf(a.err)}, KeepFDs: inherited,
+		Denied: func(list []egress.Denial) { denied = list },
+		Log:    a.log, LogLevel: a.fileLevel(), LogJSON: a.cfg.LogFormat == "json", Stdio: [3]*os.File{a.in, fileOf(a.out), fileOf(a.err)}, KeepFDs: inherited,
 		ExitFD: exit, Ready: onReady, Terminal: inForeground,
 	})
+	if len(req.Command) > 0 {
+		a.noteDenials(denied)
+		if err == nil && len(denied) > 0 && req.Options.Egress.FailOnDeny {
+			status = nscommand.StatusFailed
+		}
+	}
 	if err == nil && status != 0 {
 		err = statusError(status)
 	}

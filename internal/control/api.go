@@ -11,6 +11,9 @@
 //	PUT    /v1/slirpctl/forwards  make the forwards exactly these
 //	DELETE /v1/slirpctl/forwards  remove by id, all or nothing
 //	POST   /v1/slirpctl/reload    re-create every forward, to a new guest address if given
+//	GET    /v1/slirpctl/egress    the egress rules, by id; POST, PUT and DELETE as with forwards
+//	POST   /v1/slirpctl/egress/check   whether a target may be reached
+//	POST   /v1/slirpctl/egress/policy  the rules that would have allowed what has passed
 //	GET    /v1/slirpctl/traffic   the tap's counters
 //	POST   /v1/slirpctl/down      stop the instance
 package control

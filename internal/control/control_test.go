@@ -48,6 +48,8 @@ func (b backend) PortDriverExtra() map[string]string { return nil }
 func (b backend) Down()                              { close(b.down) }
 func (b backend) Traffic() (instance.Traffic, error) { return instance.Traffic{}, nil }
 
+func (backend) Egress() Egress { return nil }
+
 func serve(t *testing.T) (*Client, backend) {
 	t.Helper()
 	b := backend{

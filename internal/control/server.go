@@ -30,6 +30,8 @@ type Backend interface {
 	Down()
 	// Traffic returns the traffic counters of the tap.
 	Traffic() (instance.Traffic, error)
+	// Egress returns who decides about what leaves; nil where nobody does.
+	Egress() Egress
 }
 
 // Limits of a request.
@@ -154,6 +156,7 @@ func addRoutes(mux *http.ServeMux, b Backend) {
 		}
 		return b.Forwards().List(), nil
 	})
+	addEgressRoutes(handle, b)
 	handle("GET "+prefix+"/traffic", func(*http.Request) (any, error) { return b.Traffic() })
 	handle("POST "+prefix+"/down", func(r *http.Request) (any, error) {
 		if err := r.Context().Err(); err != nil {

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/control"
+	"github.com/slirpctl/slirpctl/internal/egress"
 	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/nscommand"
@@ -52,9 +53,14 @@ func Exec(ctx context.Context, base instance.Base, name string, argv []string, c
 		}
 		st = e.State
 	}
+	if st.Egress == egress.Enforce {
+		if err := nsexec.CheckStdio(caller.Stdio); err != nil {
+			return 0, err
+		}
+	}
 	s := &nsexec.Session{
 		Paths: candidates(argv[0], os.Getenv("PATH")), Args: argv, Env: os.Environ(),
-		Files: caller.Stdio, ResolvConf: resolvConf(st),
+		Files: caller.Stdio, ResolvConf: resolvConf(st), LimitSockets: st.Egress == egress.Enforce,
 	}
 	s.Dir, _ = os.Getwd()
 	if e.Holder.Elsewhere() {

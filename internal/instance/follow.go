@@ -12,17 +12,27 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/dirwatch"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
 // CopyLog copies the instance's log to w, with control characters escaped. With follow it also copies new lines until
 // the instance stops or ctx is done; neither is an error. Error: [ErrNotFound] if the instance has stopped.
 func (e Entry) CopyLog(ctx context.Context, w io.Writer, follow bool) error {
 	p := &plainLines{w: w}
-	return errors.Join(e.copyLog(ctx, p, follow), p.flush())
+	return errors.Join(e.copyLog(ctx, LogFile, p, follow), p.flush())
 }
 
-func (e Entry) copyLog(ctx context.Context, w io.Writer, follow bool) error {
-	path := filepath.Join(e.Dir, LogFile)
+// CopyEgressLog is [Entry.CopyLog] for the log of what left the namespace, as it is.
+func (e Entry) CopyEgressLog(ctx context.Context, w io.Writer, follow bool) error {
+	if _, err := os.Lstat(filepath.Join(e.Dir, EgressLogFile)); errors.Is(err, os.ErrNotExist) && e.Alive() {
+		return fault.New(fault.Unsupported, fmt.Sprintf("%q has no egress log", e.Name), "start it with --egress log, or with --allow")
+	}
+	return e.copyLog(ctx, EgressLogFile, w, follow)
+}
+
+func (e Entry) copyLog(ctx context.Context, name string, w io.Writer, follow bool) error {
+	path := filepath.Join(e.Dir, name)
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("%q: %w", e.Name, ErrNotFound)

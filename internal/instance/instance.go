@@ -27,6 +27,7 @@ var (
 // Files in an instance's directory.
 const (
 	LogFile       = "log"
+	EgressLogFile = "egress.log"
 	ControlSocket = "control.sock"
 	APISocket     = "api.sock"
 	ResolvConf    = "resolv.conf" // COMMAND's
@@ -184,7 +185,7 @@ func (b Base) sweep(name string) error {
 
 // knownFiles are the names of all files in an instance's directory, whoever creates them.
 var knownFiles = map[string]bool{
-	LogFile: true, ControlSocket: true, APISocket: true, ResolvConf: true, lockFile: true,
+	LogFile: true, EgressLogFile: true, ControlSocket: true, APISocket: true, ResolvConf: true, lockFile: true,
 	stateFile: true, stateFile + ".tmp": true,
 	RootlessKitDir: true,
 }

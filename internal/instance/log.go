@@ -38,10 +38,10 @@ type Log struct {
 	silent  bool // fullNotice has been written
 }
 
-// OpenLog opens the instance's log for appending. With asJSON its lines are JSON objects, including those
-// written through [Log.Foreign].
-func (i *Instance) OpenLog(asJSON bool) (*Log, error) {
-	f, err := os.OpenFile(i.Path(LogFile), os.O_RDWR|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
+// OpenLog opens one of the instance's logs, [LogFile] or [EgressLogFile], for appending. With asJSON its lines are JSON
+// objects, also those of other processes that come through [Log.Foreign].
+func (i *Instance) OpenLog(name string, asJSON bool) (*Log, error) {
+	f, err := os.OpenFile(i.Path(name), os.O_RDWR|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
 	return &Log{json: asJSON, f: f}, err
 }
 

@@ -24,7 +24,7 @@ func newLogAs(t *testing.T, asJSON bool) (*Instance, *Log) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := i.OpenLog(asJSON)
+	l, err := i.OpenLog(LogFile, asJSON)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/atomicfile"
+	"github.com/slirpctl/slirpctl/internal/egress"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
@@ -59,8 +60,10 @@ type State struct {
 	Seccomp           bool             `json:"seccomp"`
 	DisableDNS        bool             `json:"disableDns"`
 	AllowHostLoopback bool             `json:"allowHostLoopback"`
-	Container         *Container       `json:"container,omitempty"`
-	Processes         []ProcessState   `json:"processes"`
+	// Egress is the mode of the egress rules: open (there are none), log or deny.
+	Egress    egress.Mode    `json:"egress"`
+	Container *Container     `json:"container,omitempty"`
+	Processes []ProcessState `json:"processes"`
 }
 
 // TargetState describes the target of an instance. PID is 0 for a netns path; Command

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/nettune"
+	"github.com/slirpctl/slirpctl/internal/nsexec"
 )
 
 // Stage is the hidden argument that makes slirpctl the init of COMMAND's namespaces.
@@ -56,6 +57,11 @@ func RunStage(args []string) int {
 	p.mounts()
 	if m, ok := <-p.inbox; !ok || !m.Go {
 		return StatusFailed // the supervisor gave up
+	}
+	if p.setup.LimitSockets {
+		if err := nsexec.LimitSockets(); err != nil {
+			return p.fail(StatusFailed, "%v", err)
+		}
 	}
 	p.catchSignals()
 	if status, err := p.startCommand(); err != nil {

@@ -19,12 +19,13 @@ type message struct {
 }
 
 type initSetup struct {
-	Argv       [][]byte `json:"argv"`
-	Umask      int      `json:"umask"`
-	Setsid     bool     `json:"setsid"`
-	KeepFDs    []int    `json:"keepFDs"`
-	ResolvConf []byte   `json:"resolvConf"`
-	Hide       [][]byte `json:"hide"`
+	Argv         [][]byte `json:"argv"`
+	Umask        int      `json:"umask"`
+	Setsid       bool     `json:"setsid"`
+	KeepFDs      []int    `json:"keepFDs"`
+	LimitSockets bool     `json:"limitSockets"`
+	ResolvConf   []byte   `json:"resolvConf"`
+	Hide         [][]byte `json:"hide"`
 }
 
 type initFailed struct {

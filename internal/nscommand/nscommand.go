@@ -63,6 +63,8 @@ type Config struct {
 	// ResolvConf is the path of the file that is COMMAND's /etc/resolv.conf, which may be changed
 	// later; "": the host's.
 	ResolvConf string
+	// LimitSockets keeps COMMAND from sockets that no network namespace confines.
+	LimitSockets bool
 	// Hide are directories that are empty for COMMAND.
 	Hide []string
 	// Warn is called from any goroutine with a warning about something that is not possible.

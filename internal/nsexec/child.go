@@ -59,6 +59,12 @@ func child(p *plan) {
 		}
 		p.end(s, errno)
 	}
+	if p.tap != nil {
+		if errno == 0 {
+			s, errno = p.tap.make(p)
+		}
+		p.end(s, errno)
+	}
 	if errno == 0 {
 		s, errno = become(p)
 	}

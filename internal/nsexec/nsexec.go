@@ -119,6 +119,16 @@ const (
 	stepRead
 	stepWrite
 	stepCgroup
+	stepTunDevice
+	stepTun
+	stepSocket
+	stepLoopback
+	stepMAC
+	stepMTU
+	stepUp
+	stepAddress
+	stepRoute
+	stepSeccomp
 	stepRuns // not a failure: the number is the PID
 )
 
@@ -128,6 +138,8 @@ var stepNames = [...]string{
 	"prctl(PR_SET_DUMPABLE)", "keyctl(KEYCTL_JOIN_SESSION_KEYRING)", "setgroups", "setns", "clone", "chroot",
 	"prctl(PR_CAPBSET_DROP)", "prctl(PR_SET_NO_NEW_PRIVS)", "unshare(CLONE_NEWNS)",
 	"pivot_root", "open", "read", "write", "write cgroup.procs",
+	"open /dev/net/tun", "ioctl(TUNSETIFF)", "socket", "bring the loopback interface up", "set the MAC address", "set the MTU",
+	"bring the interface up", "set the address", "add the default route", "seccomp",
 }
 
 // plan is everything the child needs, prepared before the fork.
@@ -137,7 +149,8 @@ type plan struct {
 	argv, envv []*byte
 	dir        *byte
 
-	sysctl  *sysctl // instead of a program
+	sysctl  *sysctl  // instead of a program
+	tap     *tapPlan // instead of a program
 	confine *confinement
 
 	fds    []int // fds[i] becomes descriptor i; -1: closed

@@ -62,6 +62,8 @@ type Session struct {
 	// Bounding and Permitted are capability sets that limit the command's.
 	Bounding, Permitted uint64
 	NoNewPrivs          bool
+	// LimitSockets is what the function of that name does, for the command.
+	LimitSockets bool
 
 	// OwnMounts gives the command a mount namespace of its own, with a sysfs for its network
 	// namespace and, unless it is "", ResolvConf as the content of /etc/resolv.conf.
@@ -228,6 +230,12 @@ func (s *Session) prepare() (p *sessionPlan, cleanup func(), err error) {
 		cwd: unix.AT_FDCWD,
 	}
 	plan.session = p
+	if s.LimitSockets {
+		if p.sockets, err = socketFilter(); err != nil {
+			cleanup()
+			return nil, nil, err
+		}
+	}
 	for _, path := range s.Paths {
 		b, err := syscall.BytePtrFromString(path)
 		if err != nil {

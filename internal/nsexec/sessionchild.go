@@ -25,6 +25,7 @@ type sessionPlan struct {
 	keepIDs, keepGroups bool
 	bounding, permitted uint64
 	noNewPrivs          bool
+	sockets             unix.SockFprog // Len 0: none
 
 	ownMounts   bool
 	resolvConf  []byte
@@ -368,6 +369,11 @@ func confine(p *sessionPlan) (step, syscall.Errno) {
 		}
 		if _, _, e := syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c, 0); e != 0 {
 			return stepBounding, e
+		}
+	}
+	if p.sockets.Len > 0 { // while the capability for it is there
+		if _, _, e := syscall.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&p.sockets))); e != 0 {
+			return stepSeccomp, e
 		}
 	}
 	if s, e := effective(p, p.permitted); e != 0 {

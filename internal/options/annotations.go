@@ -13,6 +13,8 @@ import (
 const (
 	AnnotationPrefix  = "io.slirpctl."
 	AnnotationPublish = AnnotationPrefix + "publish" // port specs, separated by commas
+	AnnotationAllow   = AnnotationPrefix + "allow"   // egress rules that must allow besides the hook's
+	AnnotationDeny    = AnnotationPrefix + "deny"    // egress rules
 	AnnotationOptions = AnnotationPrefix + "options" // K=V, separated by commas, in Podman's or slirpctl's spelling
 )
 
@@ -41,7 +43,15 @@ var annotationRefusals = map[string]string{
 	"network":             "write its options without it",
 	"option":              "write the options without it",
 	"annotation-ports":    "it decides what annotations may publish",
+	"egress":              "it could loosen what the hook allows",
+	"allow":               "use the annotation " + AnnotationAllow,
+	"deny":                "use the annotation " + AnnotationDeny,
+	"egress-policy":       "it is a path of the host",
+	"egress-record":       "it is a path of the host",
+	"upstream-proxy":      "the host decides which way traffic leaves",
 }
+
+var knownAnnotations = []string{AnnotationPublish, AnnotationOptions, AnnotationAllow, AnnotationDeny}
 
 // Limits for annotations: the user who runs the hook expands their text and keeps their
 // forwards.
@@ -59,10 +69,10 @@ func annotationKey(k Key) bool {
 // to those of every source instead of replacing them.
 func annotationLayer(annotations map[string]string) ([]assignment, error) {
 	for _, name := range slices.Sorted(maps.Keys(annotations)) {
-		if strings.HasPrefix(name, AnnotationPrefix) && name != AnnotationPublish && name != AnnotationOptions {
+		if strings.HasPrefix(name, AnnotationPrefix) && !slices.Contains(knownAnnotations, name) {
 			return nil, &Error{
 				Source: "annotation " + name, Value: annotations[name], Reason: "unknown annotation",
-				Help: didYouMean(name, []string{AnnotationPublish, AnnotationOptions}),
+				Help: didYouMean(name, knownAnnotations),
 			}
 		}
 		if n := len(annotations[name]); strings.HasPrefix(name, AnnotationPrefix) && n > maxAnnotation {

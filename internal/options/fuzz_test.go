@@ -82,7 +82,7 @@ func fuzzFile(f *testing.F, format, seed string) {
 			sound(t, Merged{}, err)
 			return
 		}
-		m, err := merge(as)
+		m, err := merge(as, nil)
 		sound(t, m, err)
 	})
 }
@@ -100,7 +100,7 @@ func FuzzContainersConf(f *testing.F) {
 			sound(t, Merged{}, err)
 			return
 		}
-		m, err := merge(as)
+		m, err := merge(as, nil)
 		sound(t, m, err)
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/slirpctl/slirpctl/internal/egress"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
@@ -101,11 +102,12 @@ func fileName(k Key) string {
 func podmanName(k Key) string { return k.Podman }
 
 var (
-	toggles    = []string{string(Auto), string(On), string(Off)}
-	handlers   = []string{string(HandlerDirect), string(HandlerRootlessKit), string(HandlerSlirp4netns)}
-	policies   = []string{string(RestartOnFailure), string(RestartNever)}
-	logLevels  = []string{"trace", "debug", "info", "warning", "error"}
-	logFormats = []string{"text", "json"}
+	egressModes = []string{egress.Open.String(), egress.Log.String(), egress.Enforce.String()}
+	toggles     = []string{string(Auto), string(On), string(Off)}
+	handlers    = []string{string(HandlerDirect), string(HandlerRootlessKit), string(HandlerSlirp4netns)}
+	policies    = []string{string(RestartOnFailure), string(RestartNever)}
+	logLevels   = []string{"trace", "debug", "info", "warning", "error"}
+	logFormats  = []string{"text", "json"}
 )
 
 var table = []Key{
@@ -194,6 +196,49 @@ var table = []Key{
 		Name: "disable-dns", Default: "false", Kind: KindBool,
 		Usage: "disable the built-in DNS server",
 		field: boolField(func(m *Merged) *bool { return &m.DisableDNS }),
+	},
+	{
+		Name: "egress", Default: egress.Open.String(), Arg: "MODE", Kind: KindEnum, Values: egressModes,
+		Usage: "`MODE` of what leaves: open, log (record it) or deny (all that no --allow allows) [deny with a rule, else open]",
+		field: field{
+			set: func(m *Merged, texts []string) error { return assign(&m.Egress.Mode, egress.ParseMode, texts) },
+			get: func(m *Merged) string { return m.Egress.Mode.String() },
+		},
+	},
+	{
+		Name: "allow", Arg: "RULE", Kind: KindList,
+		Usage: "let the namespace reach `RULE`, TARGET[:PORTS][/PROTO], and no other; TARGET is a name, *.name, an address, a CIDR or *; repeatable",
+		field: rulesField(egress.Allow),
+	},
+	{
+		Name: "deny", Arg: "RULE", Kind: KindList,
+		Usage: "keep the namespace from `RULE`, whatever is allowed; repeatable",
+		field: rulesField(egress.Deny),
+	},
+	{
+		Name: "egress-policy", Arg: "FILE", Kind: KindText,
+		Usage: "read egress rules from `FILE` too",
+		field: textField(func(m *Merged) *string { return &m.Egress.File }, parseFilePath),
+	},
+	{
+		Name: "egress-record", Arg: "FILE", Kind: KindText,
+		Usage: "at the end write a policy that allows what has passed to `FILE`",
+		field: textField(func(m *Merged) *string { return &m.Egress.Record }, parseFilePath),
+	},
+	{
+		Name: "upstream-proxy", Arg: "URL", Kind: KindText,
+		Usage: "with egress rules, let TCP go through the proxy at `URL`, http://[USER:PASSWORD@]HOST:PORT or socks5://…, by name",
+		field: textField(func(m *Merged) *string { return &m.Egress.Upstream }, parseProxy),
+	},
+	{
+		Name: "fail-on-deny", Default: "false", Kind: KindBool,
+		Usage: "end with status 125 if anything that -- COMMAND tried was denied",
+		field: boolField(func(m *Merged) *bool { return &m.Egress.FailOnDeny }),
+	},
+	{
+		Name: "preserve-fds", Default: "0", Arg: "N", Kind: KindInt,
+		Usage: "with --egress deny, the `N` file descriptors after 2 that -- COMMAND gets nevertheless",
+		field: intField(func(m *Merged) *int { return &m.Egress.PreserveFDs }, 0, 1<<16),
 	},
 	{
 		Name: "sandbox", Default: string(Auto), Arg: "WHEN", Kind: KindEnum, Values: toggles,

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/slirpctl/slirpctl/internal/egress"
 	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/subnet"
@@ -162,7 +163,7 @@ func Load(fs *pflag.FlagSet, src Sources) (Merged, error) {
 	if err != nil {
 		return Merged{}, err
 	}
-	m, err := merge(append(lowest, layers...))
+	m, err := merge(append(lowest, layers...), src.read)
 	if err != nil {
 		return Merged{}, err
 	}
@@ -171,6 +172,9 @@ func Load(fs *pflag.FlagSet, src Sources) (Merged, error) {
 	if m.PublishAuto.On() {
 		m.PublishAuto.Ports, m.PublishAuto.Max = unprivileged, hostfwd.MaxForwards
 	}
+	if err := addAnnotatedRules(&m, src.Annotations); err != nil {
+		return Merged{}, err
+	}
 	if err := addAnnotatedPorts(&m, src.Annotations, unprivileged); err != nil {
 		return Merged{}, err
 	}
@@ -178,7 +182,7 @@ func Load(fs *pflag.FlagSet, src Sources) (Merged, error) {
 }
 
 // merge applies assignments to the defaults, the last one of a key winning, and checks the result.
-func merge(as []assignment) (Merged, error) {
+func merge(as []assignment, read func(string) ([]byte, error)) (Merged, error) {
 	m := defaults()
 	won := make(map[*Key]assignment, len(as))
 	for _, a := range as {
@@ -189,6 +193,9 @@ func merge(as []assignment) (Merged, error) {
 	}
 	_, said := won[lookup("allow-host-loopback")]
 	m.BanHostLoopback = said && !m.AllowHostLoopback
+	if err := completeEgress(&m, won, read); err != nil {
+		return Merged{}, err
+	}
 	if err := check(&m, won); err != nil {
 		return Merged{}, err
 	}
@@ -231,6 +238,10 @@ func check(m *Merged, won map[*Key]assignment) error {
 	case m.SourceIPTransparent && m.PortHandler == HandlerDirect:
 		return blame("source-ip-transparent", "the port handler direct can't keep a client's address",
 			"use --port-handler rootlesskit", "")
+	case m.Egress.Mode != egress.Open && m.PortHandler == HandlerSlirp4netns:
+		return blame("port-handler", "slirp4netns can't carry forwards where the egress rules' gateway stands before it", "use --port-handler direct", "")
+	case m.Egress.Mode != egress.Open && m.IPv6:
+		return blame("ipv6", "with egress rules the namespace has IPv4 alone; names with IPv6 addresses are reached all the same", "leave --ipv6 out", "")
 	case m.ReadyFD >= 0 && m.ReadyFD == m.ExitFD:
 		return blame("exit-fd", "also the file descriptor of ready-fd, which is closed when ready", "", "")
 	}

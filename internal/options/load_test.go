@@ -38,6 +38,14 @@ var samples = map[string][2]string{
 	"sandbox":               {"true", "auto"},
 	"seccomp":               {"false", "auto"},
 	"slirp4netns-path":      {"/opt/a", "/opt/b"},
+	"egress":                {"log", "deny"},
+	"allow":                 {"a.example:443/tcp", "10.0.0.0/8:1-2/udp"},
+	"deny":                  {"a.example", "10.0.0.0/8"},
+	"egress-policy":         {"/etc/a.yaml", "/etc/b.yaml"},
+	"egress-record":         {"/a.yaml", "/b.yaml"},
+	"upstream-proxy":        {"http://a.example:3128", "socks5://u:p@b.example:1080"},
+	"fail-on-deny":          {"true", "false"},
+	"preserve-fds":          {"1", "2"},
 	"restart":               {"never", "on-failure"},
 	"timeout":               {"1m30s", "10s"},
 	"wait-netns":            {"0s", "500ms"},
@@ -143,7 +151,7 @@ func TestPrecedence(t *testing.T) {
 				}
 				for i := range sample {
 					pairs++
-					w := newWorld(t)
+					w := newWorld(t).file("/etc/a.yaml", "").file("/etc/b.yaml", "")
 					var args []string
 					if k.Name == "outbound-addr6" {
 						args = append(args, "--ipv6")

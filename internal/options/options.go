@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/slirpctl/slirpctl/internal/egress"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
@@ -89,6 +90,21 @@ func (a AutoPublish) String() string {
 	return autoWord + ":" + a.HostIP.String()
 }
 
+// Egress says whom the namespace may talk to.
+type Egress struct {
+	Mode  egress.Mode
+	Rules []egress.Rule // all of them, those of File too
+	// Narrow are the rules of a container's annotations, if Narrowed: they must allow as well.
+	Narrow   []egress.Rule
+	Narrowed bool
+	File     string // the policy file; "" means none
+	// Record is the file that a policy is written to at the end; "" means none.
+	Record      string
+	FailOnDeny  bool
+	Upstream    string // URL of a proxy; "" means none
+	PreserveFDs int    // descriptors after 2 that COMMAND gets in mode deny
+}
+
 // Options are the options of `up`, checked and typed.
 type Options struct {
 	Name   string // "": derived from the target
@@ -111,6 +127,8 @@ type Options struct {
 	TapName           string   // 1 to 15 bytes
 	MACAddress        net.HardwareAddr
 	DisableDNS        bool
+
+	Egress Egress
 
 	Sandbox Toggle
 	Seccomp Toggle

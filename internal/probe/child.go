@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/gateway"
 )
 
 // Child must be the first call in main: in a child that a check has started it runs the trial,
@@ -44,6 +46,9 @@ func Child() {
 func tryAll() Trial {
 	var t Trial
 	t.TunOpen, t.TunAttach = tryTun()
+	if err := gateway.TryRules(); err != nil {
+		t.Redirect = err.Error()
+	}
 	t.SandboxStep, t.Sandbox = trySandbox()
 	t.Seccomp = trySeccomp()
 	return t

@@ -107,3 +107,20 @@ func Seccomp(ctx context.Context, env *Env) Result {
 	}
 	return r
 }
+
+// EgressRules makes what decides about what leaves a namespace: the nftables rules of a gateway, which take
+// the kernel's nat, redirect and masquerading in a user namespace.
+func EgressRules(ctx context.Context, env *Env) Result {
+	r := Result{Name: "egress-rules"}
+	t, err := env.bestTrial(ctx)
+	switch {
+	case err != nil:
+		r.Status, r.Reason = Unknown, "no namespace could be made to try it in"
+	case t.Redirect != "":
+		r.Status, r.Reason = Warning, "--egress and --allow can't work here: nftables: "+t.Redirect
+		r.Remedy = "sudo modprobe -a nf_tables nft_chain_nat nft_redir nft_masq"
+	default:
+		r.Status, r.Reason = OK, "what leaves a namespace can be decided about and recorded"
+	}
+	return r
+}

@@ -51,6 +51,7 @@ func checks() []struct {
 		{"runtime-directory", RuntimeDirectory},
 		{"sandbox", Sandbox},
 		{"seccomp", Seccomp},
+		{"egress-rules", EgressRules},
 		{"resolv-conf", ResolvConf},
 		{"cidr-overlap", CIDROverlap},
 		{"nsenter", Nsenter},

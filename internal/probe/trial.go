@@ -39,6 +39,7 @@ type Trial struct {
 	TunAttach   unix.Errno `json:"tunAttach"`   // TUNSETIFF
 	Sandbox     unix.Errno `json:"sandbox"`     // setting up slirp4netns's sandbox
 	SandboxStep string     `json:"sandboxStep"` // the step that failed with Sandbox
+	Redirect    string     `json:"redirect"`    // making the rules of an egress gateway; "" worked
 	Seccomp     unix.Errno `json:"seccomp"`     // installing a filter
 }
 

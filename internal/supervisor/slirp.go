@@ -87,7 +87,8 @@ func (s *supervisor) startOnce(ctx context.Context) error {
 
 // startConfig returns the configuration for the next start of slirp4netns.
 func (s *supervisor) startConfig() (cfg launcher.StartConfig, err error) {
-	plan, err := launcher.NewPlan(&s.req.Options)
+	o := s.slirpOptions()
+	plan, err := launcher.NewPlan(&o)
 	if err == nil {
 		err = plan.CheckOutbound()
 	}
@@ -104,7 +105,7 @@ func (s *supervisor) startConfig() (cfg launcher.StartConfig, err error) {
 		_ = os.Remove(plan.APISocket) // left behind by a killed slirp4netns
 	}
 	cfg = launcher.StartConfig{Path: s.bin.Path, Log: s.instLog.Foreign("slirp4netns"), OwnMounts: os.Geteuid() == 0 && plan.Sandbox}
-	if !s.req.Options.AllowHostLoopback {
+	if !o.AllowHostLoopback && s.gateway == nil {
 		cfg.Ban = launcher.NewLoopbackBan()
 	}
 	if err := s.setTarget(&plan, &cfg); err != nil {
@@ -196,6 +197,11 @@ func (s *supervisor) checkBan(err error) error {
 //   - else by the PID of our helper in the namespace: a netns path with a userns path fails in the sandbox
 //     for ordinary users (upstream issue 317), and 0.2 and 0.3 have no paths.
 func (s *supervisor) setTarget(plan *launcher.Plan, cfg *launcher.StartConfig) error {
+	if s.gateway != nil {
+		pid, err := s.gateway.PID()
+		plan.Target = launcher.Target{PID: pid}
+		return err
+	}
 	if s.entry == nil && s.bin.Features.Has(launcher.NetnsType) {
 		cfg.Target = s.tgt.Netns
 		plan.Target = launcher.Target{NetnsPath: launcher.TargetPath}

@@ -23,8 +23,8 @@ func (s *supervisor) setState() {
 		Slirp:     instance.SlirpState{Path: s.bin.Path, Version: s.bin.Version.Version},
 		StartedAt: time.Now().Truncate(time.Millisecond),
 		Sandbox:   s.security.Sandbox, Seccomp: s.security.Seccomp, DisableDNS: o.DisableDNS,
-		AllowHostLoopback: o.AllowHostLoopback,
-		Container:         s.req.Container,
+		AllowHostLoopback: o.AllowHostLoopback, Egress: o.Egress.Mode,
+		Container: s.req.Container,
 	}
 	if !o.DisableDNS {
 		st.DNS = s.net.DNS()

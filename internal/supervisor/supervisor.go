@@ -34,7 +34,9 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/slirpctl/slirpctl/internal/crashpoint"
+	"github.com/slirpctl/slirpctl/internal/egress"
 	"github.com/slirpctl/slirpctl/internal/fault"
+	"github.com/slirpctl/slirpctl/internal/gateway"
 	"github.com/slirpctl/slirpctl/internal/guest"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/instance"
@@ -85,6 +87,8 @@ type Env struct {
 	ExitFD *os.File
 	// Ready is called once, when the network is ready. If it returns an error, everything is undone.
 	Ready func(instance.State) error
+	// Denied, if not nil, is called at the end with what the egress rules denied.
+	Denied func([]egress.Denial)
 	// Terminal reports whether the terminal sends keyboard signals to COMMAND directly; nil: no.
 	Terminal func() bool
 }
@@ -121,6 +125,10 @@ type supervisor struct {
 	agentStarted time.Time    // zero once its death is counted
 	agentDeaths  int          // in a row
 	agentNext    time.Time    // earliest next start
+
+	gateway  *gateway.Gateway // nil without egress rules: slirp4netns's tap is in the target
+	egress   *gateway.Policy
+	recorder *egress.Recorder
 
 	proc         *launcher.Process
 	slirpStarted time.Time
@@ -268,6 +276,7 @@ func (s *supervisor) start(ctx context.Context, commit func() error) (err error)
 		do   func() error
 	}{
 		{"detected", func() error { return s.prepareAndDetect(ctx) }},
+		{"gateway started", s.startGateway},
 		{"slirp4netns ready", func() error { return s.firstSlirp(ctx) }},
 		{"forwards open", func() error { return s.startForwards(ctx) }},
 		{"serving", s.serve},
@@ -397,6 +406,11 @@ func (s *supervisor) startCommand(ctx context.Context) (err error) {
 		Hide: []string{filepath.Dir(s.inst.Dir())},
 		Warn: func(text string) { s.log.Warn(text) },
 	}
+	if o.Egress.Mode == egress.Enforce {
+		if err := s.confineCommand(&cfg); err != nil {
+			return err
+		}
+	}
 	if s.env.Session {
 		cfg.Stdio = [3]*os.File{nil, s.instLog.Share(), s.instLog.Share()}
 	}
@@ -460,7 +474,7 @@ func (s *supervisor) createInstance(ctx context.Context) (err error) {
 	})
 	crashpoint.Here("instance made")
 	s.detected = detect(ctx, launcher.Cache{Dir: base.CacheDir()}, s.req.Options.Slirp4netnsPath)
-	if s.instLog, err = s.inst.OpenLog(s.env.LogJSON); err != nil {
+	if s.instLog, err = s.inst.OpenLog(instance.LogFile, s.env.LogJSON); err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
 	hook := newFileHook(&s.env, s.instLog)

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestAttackEgressKilled: whatever process of slirpctl's ends while the guest floods, nothing passes that could not
+// before; and nothing at all without the supervisor.
+func TestAttackEgressKilled(t *testing.T) {
+	labs(t, func(t *testing.T, l *lab) {
+		var flood []string
+		for _, proto := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+			for _, dst := range []string{"192.0.2.66", "192.0.2.1", "127.0.0.1", "192.0.0.2"} {
+				flood = append(flood, testFrame{src: "10.0.2.100", dst: dst, proto: proto, port: 80}.make()...)
+			}
+		}
+		r := l.attackEgress(fmt.Sprintf(`
+			unshare --user --map-root-user --net sh -c 'frames -flood %s >/dev/null & touch "$DIR/held"; exec sleep 1000' & target=$!
+			waitfor test -e "$DIR/held"
+			up() { slirpctl up -d --name x --allow www.example:80 --allow 192.0.2.53:5000-5002/udp $target >/dev/null; }
+			works() { slirpctl exec x -- fetch http://www.example/ 2>&1 | grep -o 'it works'; }
+			carries() { # by slirp4netns
+				slirpctl exec x -- bash -c "echo x >/dev/udp/192.0.2.53/$1" && grep -q "udp 192.0.2.53:$1" seen.v1; }
+			field() { slirpctl list --json | jsonget "0.$1"; }
+			restarted() { slirpctl list --json | grep -q "\"restarts\": *$1" && slirpctl list | grep -q running; }
+			export target; export -f carries restarted
+			up; works; waitfor bash -c "carries 5000"
+			for i in 1 2; do
+				kill -9 $(field slirp4netnsPid); waitfor bash -c "restarted $i"; echo "slirp4netns: $(works)"
+				waitfor bash -c "carries 500$i"
+			done
+			kill -9 $(pgrep -f '^slirpctl __gateway'); echo "gateway: $(works)"
+			kill -9 $(field slirp4netnsPid); echo "both: $(works)"
+			slirpctl down x; up; echo "again: $(works)"
+			supervisor=$(field supervisorPid)
+			kill -9 $supervisor; waitfor -not alive $supervisor
+			waitfor -not nsenter --preserve-credentials -U -n -t $target ip link show tap0 >/dev/null
+			inside bash -c 'tcp 192.0.2.53:80'
+			up; echo "and again: $(works)"
+			slirpctl down x`, strings.Join(flood, " ")))
+		r.only(t, append([]string{"v1 udp 192.0.2.53:5000", "v1 udp 192.0.2.53:5001", "v1 udp 192.0.2.53:5002"}, egressAllowed...)...)
+		for what, n := range map[string]int{"slirp4netns: it works": 2, "gateway: it works": 1, "again: it works": 2} {
+			if strings.Count(r.out, what) != n {
+				t.Errorf("not %d times %q: %s%s", n, what, r.out, r.err)
+			}
+		}
+		if strings.Contains(r.out, "tcp 192.0.2.53:80: \n") {
+			t.Errorf("without the supervisor it is reached: %s", r.out)
+		}
+	})
+}

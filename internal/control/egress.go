@@ -1,0 +1,156 @@
+package control
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/slirpctl/slirpctl/internal/egress"
+	"github.com/slirpctl/slirpctl/internal/fault"
+)
+
+// Egress is what decides about what leaves an instance's namespace.
+type Egress interface {
+	Mode() egress.Mode
+	Rules() []egress.Entry
+	// Add adds rules, Set makes them exactly these, Remove removes by id: all or nothing, and at once
+	// for connections that are open, too.
+	Add(rules []egress.Rule) ([]egress.Entry, error)
+	Set(rules []egress.Rule) ([]egress.Entry, error)
+	Remove(ids []int) error
+	// Check decides about a flow that is none.
+	Check(f egress.Flow) egress.Verdict
+	// Policy returns the rules that would have allowed what has passed; see [egress.Recorder.Policy].
+	Policy(generalize bool) []egress.Rule
+}
+
+// errNoEgress: the instance was started without egress rules.
+var errNoEgress = fault.New(fault.Unsupported, "the instance has no egress rules, and nothing between it and the network",
+	"start it with --egress log, or with --allow")
+
+// rule is a rule as it travels.
+type rule struct {
+	Action egress.Action `json:"action"`
+	Rule   string        `json:"rule"`
+}
+
+func toRules(in []rule) ([]egress.Rule, error) {
+	out := make([]egress.Rule, len(in))
+	for i, r := range in {
+		var err error
+		if out[i], err = egress.ParseRule(r.Action, r.Rule); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func fromRules(in []egress.Rule) []rule {
+	out := make([]rule, len(in))
+	for i, r := range in {
+		out[i] = rule{r.Action, r.String()}
+	}
+	return out
+}
+
+// Verdict is the answer to a check.
+type Verdict struct {
+	Allowed bool          `json:"allowed"`
+	Rule    *egress.Entry `json:"rule,omitempty"`
+	Reason  string        `json:"reason,omitempty"`
+}
+
+func addEgressRoutes(handle func(string, func(*http.Request) (any, error)), b Backend) {
+	with := func(f func(e Egress, r *http.Request) (any, error)) func(*http.Request) (any, error) {
+		return func(r *http.Request) (any, error) {
+			e := b.Egress()
+			if e == nil {
+				return nil, errNoEgress
+			}
+			return f(e, r)
+		}
+	}
+	change := func(f func(Egress, []egress.Rule) ([]egress.Entry, error)) func(*http.Request) (any, error) {
+		return with(func(e Egress, r *http.Request) (any, error) {
+			var in []rule
+			if err := decode(r, &in); err != nil {
+				return nil, err
+			}
+			rules, err := toRules(in)
+			if err != nil {
+				return nil, err
+			}
+			return f(e, rules)
+		})
+	}
+	const path = prefix + "/egress"
+	handle("GET "+path, with(func(e Egress, _ *http.Request) (any, error) { return e.Rules(), nil }))
+	handle("POST "+path, change(Egress.Add))
+	handle("PUT "+path, change(Egress.Set))
+	handle("DELETE "+path, with(func(e Egress, r *http.Request) (any, error) {
+		var ids []int
+		if err := decode(r, &ids); err != nil {
+			return nil, err
+		}
+		return struct{}{}, e.Remove(ids)
+	}))
+	handle("POST "+path+"/check", with(func(e Egress, r *http.Request) (any, error) {
+		var target string
+		if err := decode(r, &target); err != nil {
+			return nil, err
+		}
+		f, err := egress.ParseFlow(target)
+		if err != nil {
+			return nil, err
+		}
+		return Verdict(e.Check(f)), nil
+	}))
+	handle("POST "+path+"/policy", with(func(e Egress, r *http.Request) (any, error) {
+		var generalize bool
+		if err := decode(r, &generalize); err != nil {
+			return nil, err
+		}
+		return fromRules(e.Policy(generalize)), nil
+	}))
+}
+
+// Rules returns the egress rules by id.
+func (c *Client) Rules(ctx context.Context) ([]egress.Entry, error) {
+	var out []egress.Entry
+	err := c.do(ctx, "GET", "/egress", nil, &out)
+	return out, err
+}
+
+// AddRules adds egress rules, all or nothing.
+func (c *Client) AddRules(ctx context.Context, rules []egress.Rule) ([]egress.Entry, error) {
+	var out []egress.Entry
+	err := c.do(ctx, "POST", "/egress", fromRules(rules), &out)
+	return out, err
+}
+
+// SetRules makes the egress rules exactly these.
+func (c *Client) SetRules(ctx context.Context, rules []egress.Rule) ([]egress.Entry, error) {
+	var out []egress.Entry
+	err := c.do(ctx, "PUT", "/egress", fromRules(rules), &out)
+	return out, err
+}
+
+// RemoveRules removes egress rules by id, all or nothing.
+func (c *Client) RemoveRules(ctx context.Context, ids []int) error {
+	return c.do(ctx, "DELETE", "/egress", ids, nil)
+}
+
+// CheckEgress asks whether HOST:PORT[/PROTO] may be reached; no name is resolved for it.
+func (c *Client) CheckEgress(ctx context.Context, target string) (Verdict, error) {
+	var v Verdict
+	err := c.do(ctx, "POST", "/egress/check", target, &v)
+	return v, err
+}
+
+// EgressPolicy returns the rules that would have allowed what has passed.
+func (c *Client) EgressPolicy(ctx context.Context, generalize bool) ([]egress.Rule, error) {
+	var out []rule
+	if err := c.do(ctx, "POST", "/egress/policy", generalize, &out); err != nil {
+		return nil, err
+	}
+	return toRules(out)
+}

@@ -1,0 +1,354 @@
+package gateway
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/slirpctl/slirpctl/internal/subnet"
+)
+
+// flowKey names a flow by the guest's end and the other as the guest sees it.
+type flowKey struct {
+	proto    uint8
+	from, to netip.AddrPort
+}
+
+// back is the key of what comes back for a flow to real.
+func (k flowKey) back(real netip.Addr) flowKey {
+	return flowKey{k.proto, netip.AddrPortFrom(real, k.to.Port()), k.from}
+}
+
+// decider is asked about flows that leave. Its methods may block, and are called on goroutines of their own.
+type decider interface {
+	// connect decides about a TCP connection and, if it is allowed, connects to the host. The error
+	// says how the guest is told.
+	connect(to netip.AddrPort) (*Conn, error)
+	// datagrams decides about a flow of UDP or, with a port of 0, of ICMP echo requests; nil: denied.
+	datagrams(icmp bool, to netip.AddrPort) *datagramFlow
+}
+
+// datagrams is the state of a flow of UDP or ICMP.
+type datagrams struct {
+	flow    *datagramFlow // nil: denied, or not decided yet
+	decided bool
+	waiting [][]byte // frames, until it is
+	last    time.Time
+}
+
+// Bounds of the inspector's tables.
+const (
+	mostDials   = 1024             // connections that are being made at once; a SYN beyond waits for its retransmission
+	mostFlows   = 8192             // flows of datagrams
+	mostWaiting = 8                // frames of a flow that is not decided yet
+	flowIdle    = 60 * time.Second // how long a flow of datagrams lives without one
+)
+
+// inspector looks at the frames from the guest, and at those to it.
+type inspector struct {
+	net         netip.Prefix // the guest's
+	gateway     netip.Addr
+	dns         netip.Addr // its port 53 is the gateway's own
+	guest, gate io.Writer
+	decider     decider
+
+	mu      sync.Mutex
+	dialing map[flowKey]bool
+	ready   map[flowKey]*Conn // connected, not yet accepted
+	flows   map[flowKey]*datagrams
+	back    map[flowKey]*datagrams
+	seen    map[flowKey]netip.Addr // the address that the guest knows, by what comes back
+	swept   time.Time
+	closed  bool
+}
+
+func newInspector(n subnet.Network, d decider, guest, gate io.Writer) *inspector {
+	return &inspector{
+		net: n.CIDR(), gateway: n.Gateway(), dns: n.DNS(), guest: guest, gate: gate, decider: d,
+		dialing: map[flowKey]bool{}, ready: map[flowKey]*Conn{},
+		flows: map[flowKey]*datagrams{}, back: map[flowKey]*datagrams{}, seen: map[flowKey]netip.Addr{},
+	}
+}
+
+// write sends a frame of the inspector's own; as on a wire, it may be lost.
+func (x *inspector) write(to io.Writer, frame []byte) { _, _ = to.Write(frame) }
+
+// close ends what the tables hold.
+func (x *inspector) close() {
+	x.mu.Lock()
+	x.closed = true
+	ready := x.ready
+	x.ready = map[flowKey]*Conn{}
+	x.mu.Unlock()
+	for _, c := range ready {
+		c.abandon()
+	}
+	x.forget()
+}
+
+// fromGuest reports whether a frame of the guest's goes on to the gateway.
+func (x *inspector) fromGuest(frame []byte) bool {
+	if len(frame) < etherLen {
+		return false
+	}
+	switch binary.BigEndian.Uint16(frame[12:]) {
+	case etherARP:
+		return true
+	case etherIP4:
+	default:
+		return false
+	}
+	p, ok := parseIP4(frame)
+	if !ok || p.fragment || !x.net.Contains(p.src()) || p.src() == x.gateway || p.src() == x.dns {
+		return false
+	}
+	switch p.proto {
+	case ipTCP:
+		return x.tcp(&p)
+	case ipUDP:
+		return x.udp(&p)
+	case ipICMP:
+		return x.icmp(&p)
+	}
+	return false
+}
+
+func (x *inspector) tcp(p *packet) bool {
+	if len(p.body) < tcpMin {
+		return false
+	}
+	if p.body[13]&(tcpSYN|tcpACK|tcpRST) != tcpSYN {
+		return true
+	}
+	sport, dport := p.ports()
+	key := flowKey{ipTCP, netip.AddrPortFrom(p.src(), sport), netip.AddrPortFrom(p.dst(), dport)}
+	if key.to == netip.AddrPortFrom(x.dns, 53) {
+		return true
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.ready[key] != nil {
+		return true // its SYN again
+	}
+	if x.closed || x.dialing[key] || len(x.dialing) >= mostDials {
+		return false
+	}
+	x.dialing[key] = true
+	syn := append([]byte(nil), p.frame...)
+	go x.connect(key, syn)
+	return false
+}
+
+// connect has the host connected to, and lets the guest's SYN go on.
+func (x *inspector) connect(key flowKey, syn []byte) {
+	c, err := x.decider.connect(key.to)
+	x.mu.Lock()
+	delete(x.dialing, key)
+	closed := x.closed
+	if err == nil {
+		c.expire = time.AfterFunc(connectWait, func() { x.take(key).abandon() })
+		if !closed {
+			x.ready[key] = c
+		}
+	}
+	x.mu.Unlock()
+	switch p, _ := parseIP4(syn); {
+	case err == nil && closed:
+		c.abandon()
+	case err == nil:
+		x.write(x.gate, syn)
+	case errors.Is(err, errBusy): // its retransmission comes
+	default:
+		if code, refused := unreachable(err); !refused {
+			x.write(x.guest, p.unreachable(code))
+			return
+		}
+		x.write(x.guest, p.reset())
+	}
+}
+
+// take returns the connection that was announced for an accepted one, or nil.
+func (x *inspector) take(key flowKey) *Conn {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	c := x.ready[key]
+	delete(x.ready, key)
+	return c
+}
+
+func (x *inspector) udp(p *packet) bool {
+	if len(p.body) < udpLen {
+		return false
+	}
+	sport, dport := p.ports()
+	to := netip.AddrPortFrom(p.dst(), dport)
+	if to == netip.AddrPortFrom(x.dns, 53) {
+		return true
+	}
+	return x.datagram(p, flowKey{ipUDP, netip.AddrPortFrom(p.src(), sport), to})
+}
+
+const icmpEcho, icmpEchoReply = 8, 0
+
+func (x *inspector) icmp(p *packet) bool {
+	if len(p.body) < icmpLen || p.body[0] != icmpEcho {
+		return false // errors and answers about what the guest did not get from anybody
+	}
+	id := binary.BigEndian.Uint16(p.body[4:])
+	return x.datagram(p, flowKey{ipICMP, netip.AddrPortFrom(p.src(), id), netip.AddrPortFrom(p.dst(), 0)})
+}
+
+// datagram decides about a flow when its first datagram comes, beside the pump.
+func (x *inspector) datagram(p *packet, key flowKey) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	d := x.flows[key]
+	if d == nil {
+		x.sweep()
+		if x.closed || len(x.flows) >= mostFlows {
+			return false
+		}
+		d = &datagrams{}
+		x.flows[key] = d
+		go x.decide(key, d)
+	}
+	d.last = time.Now()
+	if !d.decided {
+		if len(d.waiting) < mostWaiting {
+			d.waiting = append(d.waiting, append([]byte(nil), p.frame...))
+		}
+		return false
+	}
+	return x.pass(p, key, d)
+}
+
+// decide asks for a flow, and lets what has waited go on.
+func (x *inspector) decide(key flowKey, d *datagrams) {
+	flow := x.decider.datagrams(key.proto == ipICMP, key.to)
+	x.mu.Lock()
+	d.decided, d.flow = true, flow
+	if x.flows[key] != d { // forgotten meanwhile
+		x.mu.Unlock()
+		if flow != nil {
+			flow.close()
+		}
+		return
+	}
+	if flow != nil {
+		x.back[key.back(flow.real)], x.seen[key.back(flow.real)] = d, key.to.Addr()
+	}
+	var on [][]byte
+	for _, frame := range d.waiting {
+		if p, ok := parseIP4(frame); ok && x.pass(&p, key, d) {
+			on = append(on, frame)
+		}
+	}
+	d.waiting = nil
+	x.mu.Unlock()
+	for _, frame := range on {
+		x.write(x.gate, frame)
+	}
+}
+
+// pass reports whether a datagram goes on, with the address that it goes to. The caller holds x.mu.
+func (x *inspector) pass(p *packet, key flowKey, d *datagrams) bool {
+	if d.flow == nil {
+		if a := key.to.Addr(); !a.IsMulticast() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+			x.write(x.guest, p.unreachable(icmpProhibited))
+		}
+		return false
+	}
+	d.flow.out.Add(int64(len(p.body) - headerLen(key.proto)))
+	if d.flow.real != key.to.Addr() {
+		p.rewrite(true, d.flow.real)
+	}
+	return true
+}
+
+func headerLen(proto uint8) int {
+	if proto == ipUDP {
+		return udpLen
+	}
+	return icmpLen
+}
+
+// sweep ends flows that are idle. The caller holds x.mu.
+func (x *inspector) sweep() {
+	now := time.Now()
+	if now.Sub(x.swept) < time.Second {
+		return
+	}
+	x.swept = now
+	for key, d := range x.flows {
+		if now.Sub(d.last) > flowIdle {
+			x.end(key, d)
+		}
+	}
+}
+
+// end forgets a flow. The caller holds x.mu.
+func (x *inspector) end(key flowKey, d *datagrams) {
+	delete(x.flows, key)
+	if d.flow == nil {
+		return
+	}
+	// Two names may lead to one address: what comes back is the later flow's.
+	if back := key.back(d.flow.real); x.back[back] == d {
+		delete(x.back, back)
+		delete(x.seen, back)
+	}
+	d.flow.close()
+}
+
+// forget has every flow of datagrams decided anew.
+func (x *inspector) forget() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for key, d := range x.flows {
+		x.end(key, d)
+	}
+}
+
+// toGuest looks at a frame that the gateway sends to the guest: it counts what a flow of datagrams gets
+// back, and gives it the address that the guest knows.
+func (x *inspector) toGuest(frame []byte) bool {
+	if len(frame) < etherLen {
+		return false
+	}
+	switch binary.BigEndian.Uint16(frame[12:]) {
+	case etherARP:
+		return true
+	case etherIP4:
+	default:
+		return false // the gateway's own IPv6
+	}
+	p, ok := parseIP4(frame)
+	if !ok || p.fragment {
+		return ok
+	}
+	var key flowKey
+	switch {
+	case p.proto == ipUDP && len(p.body) >= udpLen:
+		sport, dport := p.ports()
+		key = flowKey{ipUDP, netip.AddrPortFrom(p.src(), sport), netip.AddrPortFrom(p.dst(), dport)}
+	case p.proto == ipICMP && len(p.body) >= icmpLen && p.body[0] == icmpEchoReply:
+		key = flowKey{ipICMP, netip.AddrPortFrom(p.src(), 0), netip.AddrPortFrom(p.dst(), binary.BigEndian.Uint16(p.body[4:]))}
+	default:
+		return true
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	d := x.back[key]
+	if d == nil {
+		return true
+	}
+	d.last = time.Now()
+	d.flow.in.Add(int64(len(p.body) - headerLen(p.proto)))
+	if seen := x.seen[key]; seen != p.src() {
+		p.rewrite(false, seen)
+	}
+	return true
+}

@@ -1,0 +1,161 @@
+package supervisor
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/control"
+	"github.com/slirpctl/slirpctl/internal/egress"
+	"github.com/slirpctl/slirpctl/internal/gateway"
+	"github.com/slirpctl/slirpctl/internal/instance"
+	"github.com/slirpctl/slirpctl/internal/launcher"
+	"github.com/slirpctl/slirpctl/internal/nscommand"
+	"github.com/slirpctl/slirpctl/internal/nsexec"
+	"github.com/slirpctl/slirpctl/internal/options"
+)
+
+// startGateway puts the gateway between the target and slirp4netns, if there are egress rules. The tap in the
+// target is the supervisor's then, and outlives slirp4netns.
+func (s *supervisor) startGateway() error {
+	o := &s.req.Options
+	if o.Egress.Mode == egress.Open {
+		return nil
+	}
+	set, err := egress.NewSet(o.Egress.Rules...)
+	if err != nil {
+		return err
+	}
+	log, err := s.inst.OpenLog(instance.EgressLogFile, true)
+	if err != nil {
+		return err
+	}
+	s.recorder = egress.NewRecorder(log)
+	s.egress = gateway.NewPolicy(set, o.Egress.Mode, s.net, s.recorder.Write)
+	if o.Egress.Narrowed {
+		if s.egress.Narrow, err = egress.NewSet(o.Egress.Narrow...); err != nil {
+			return err
+		}
+	}
+	s.egress.Loopback, s.egress.Source = o.AllowHostLoopback, s.plan.OutboundAddr
+	if o.Egress.Upstream != "" {
+		if s.egress.Upstream, err = url.Parse(o.Egress.Upstream); err != nil {
+			return err
+		}
+	}
+	tap, err := nsexec.OpenTap(s.entry, s.tgt.Netns, nsexec.Tap{
+		Name: o.TapName, MTU: o.MTU, MAC: o.MACAddress,
+		Address: netip.PrefixFrom(s.net.Guest(), s.net.CIDR().Bits()), Gateway: s.net.Gateway(),
+	})
+	if errors.Is(err, unix.EBUSY) {
+		return &launcher.StartError{Problem: launcher.InterfaceExists, Interface: o.TapName}
+	}
+	if err != nil {
+		return err
+	}
+	s.gateway, err = gateway.Start(gateway.Config{Network: s.net, MTU: o.MTU, Guest: tap, Policy: s.egress, Log: s.log.Warnf})
+	if err != nil {
+		return err
+	}
+	s.atEnd(func() {
+		s.gateway.Close()
+		log.Close()
+		s.recordEgress()
+		if s.env.Denied != nil {
+			s.env.Denied(s.recorder.Denials())
+		}
+	})
+	s.tune()
+	return nil
+}
+
+// confineCommand takes from COMMAND the ways out that lead past its network namespace.
+func (s *supervisor) confineCommand(cfg *nscommand.Config) error {
+	cfg.LimitSockets = true
+	most := 2 + s.req.Options.Egress.PreserveFDs
+	cfg.KeepFDs = slices.DeleteFunc(slices.Clone(cfg.KeepFDs), func(fd int) bool { return fd > most })
+	// What is there without the variable can be found without it.
+	for _, dir := range []string{os.Getenv("XDG_RUNTIME_DIR"), fmt.Sprintf("/run/user/%d", os.Geteuid())} {
+		if _, err := os.Stat(dir); err == nil && !slices.Contains(cfg.Hide, dir) {
+			cfg.Hide = append(cfg.Hide, dir)
+		}
+	}
+	return nsexec.CheckStdio(cfg.Stdio)
+}
+
+// recordEgress writes the policy that --egress-record asks for.
+func (s *supervisor) recordEgress() {
+	path := s.req.Options.Egress.Record
+	if path == "" {
+		return
+	}
+	var b bytes.Buffer
+	err := egress.WritePolicy(&b, s.recorder.Policy(false))
+	if err == nil {
+		err = os.WriteFile(path, b.Bytes(), 0o666)
+	}
+	if err != nil {
+		s.log.Errorf("--egress-record: %v", err)
+	}
+}
+
+// slirpOptions are the options as slirp4netns is to see them: in a gateway it has a network of its own.
+func (s *supervisor) slirpOptions() options.Options {
+	o := s.req.Options
+	if s.gateway != nil {
+		o.CIDR, o.TapName, o.MACAddress, o.IPv6 = gateway.HostNetwork(), gateway.HostSide, nil, false
+	}
+	return o
+}
+
+// Egress implements [control.Backend].
+func (b backend) Egress() control.Egress {
+	if b.s.egress == nil {
+		return nil
+	}
+	return egressRules(b)
+}
+
+// egressRules is what the control socket may do about egress.
+type egressRules struct{ s *supervisor }
+
+func (e egressRules) Mode() egress.Mode     { return e.s.egress.Mode }
+func (e egressRules) Rules() []egress.Entry { return e.s.egress.Set.Rules() }
+
+func (e egressRules) Add(rules []egress.Rule) ([]egress.Entry, error) {
+	added, err := e.s.egress.Set.Add(rules...)
+	if err == nil {
+		e.changed()
+	}
+	return added, err
+}
+
+func (e egressRules) Set(rules []egress.Rule) ([]egress.Entry, error) {
+	if err := e.s.egress.Set.Replace(rules...); err != nil {
+		return nil, err
+	}
+	e.changed()
+	return e.Rules(), nil
+}
+
+func (e egressRules) Remove(ids []int) error {
+	err := e.s.egress.Set.Remove(ids...)
+	if err == nil {
+		e.changed()
+	}
+	return err
+}
+
+func (e egressRules) changed() {
+	e.s.gateway.RulesChanged()
+	e.s.log.Infof("egress rules changed: there are %d", len(e.Rules()))
+}
+
+func (e egressRules) Check(f egress.Flow) egress.Verdict   { return e.s.egress.Decide(f) }
+func (e egressRules) Policy(generalize bool) []egress.Rule { return e.s.recorder.Policy(generalize) }
