@@ -74,6 +74,9 @@ func (b *bench) addPeer(peers, program, name string, start func(*world, *contest
 	system := contestant{ID: program + "-debian", Name: name + " of the system", start: start}
 	if path, err := exec.LookPath(program); err == nil {
 		system.path, system.Version = path, w.versionLine(path, "--version")
+		if strings.HasSuffix(system.Version, "unknown version") { // what Debian's pasta says of itself
+			system.Version = packageOf(path)
+		}
 	} else {
 		system.Missing = "not installed"
 	}
@@ -86,4 +89,21 @@ func (b *bench) addPeer(peers, program, name string, start func(*world, *contest
 		c.Version = strings.TrimPrefix(strings.TrimPrefix(c.Version, program+" "), "version ")
 		b.res.Contestants = append(b.res.Contestants, c)
 	}
+}
+
+// packageOf returns the version of the package that a program comes from.
+func packageOf(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	owner, err := exec.Command("dpkg-query", "--search", path).Output()
+	if err != nil {
+		return "unknown version"
+	}
+	name, _, _ := strings.Cut(string(owner), ":")
+	version, err := exec.Command("dpkg-query", "--show", "--showformat=${Version}", name).Output()
+	if err != nil {
+		return "unknown version"
+	}
+	return string(version)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -177,13 +178,16 @@ func targetPanel(verdicts []verdict) panel {
 	return p
 }
 
+// short returns a contestant's label in plots: its name with the version, which tells one from another.
 func short(c *contestant) string {
-	name := strings.TrimSuffix(c.Name, " of the system")
-	if c.Version != "" && c.Version != "unknown version" && len(c.Version) < 9 {
-		return name + " " + c.Version
+	if c.Version == "" || strings.HasPrefix(c.Name, "slirpctl") {
+		return c.Name
 	}
-	return c.Name
+	return strings.TrimSuffix(c.Name, " of the system") + " " + packageVersion.ReplaceAllString(c.Version, "${1}_${2}_$3.$4")
 }
+
+// packageVersion is Debian's spelling of a version of passt, which is named by a date: 2026_10_02.cba3570.
+var packageVersion = regexp.MustCompile(`^0\.0~git(\d{4})(\d\d)(\d\d)\.(\w+)-.*$`)
 
 // writeGroup writes a section's tables and returns its plot.
 func (r *results) writeGroup(b *strings.Builder, g groupOf) []panel {
@@ -199,7 +203,7 @@ func (r *results) writeGroup(b *strings.Builder, g groupOf) []panel {
 		if m.Higher {
 			better = "more is better"
 		}
-		p := panel{Title: m.Title, Unit: m.Unit + ", " + better, Note: "Median, and the range of all runs"}
+		p := panel{Title: m.Title, Unit: m.Unit + ", " + better}
 		fmt.Fprintf(&tables, "**%s.** %s\n\n| | %s, %s |\n|---|---|\n", m.Title, m.How, m.Unit, better)
 		for _, c := range r.order(id) {
 			values := r.good(id, c.ID)
@@ -208,6 +212,7 @@ func (r *results) writeGroup(b *strings.Builder, g groupOf) []panel {
 			if len(values) > 0 {
 				cell = figure(s.Median)
 				if len(values) > 1 {
+					p.Note = "Median, and the range of all runs"
 					cell += fmt.Sprintf(" (%s – %s)", figure(s.Min), figure(s.Max))
 				}
 			}
@@ -226,11 +231,17 @@ func (r *results) writeGroup(b *strings.Builder, g groupOf) []panel {
 			p.Bars = append(p.Bars, bar{short(c), s, kind})
 		}
 		tables.WriteString("\n")
-		panels = append(panels, p)
+		if p.worthDrawing() {
+			panels = append(panels, p)
+		}
+	}
+	if tables.Len() > 0 {
+		fmt.Fprintf(b, "## %s\n\n", g.title)
 	}
 	if len(panels) > 0 {
-		fmt.Fprintf(b, "## %s\n\n![%s](bench/%s.svg)\n\n%s", g.title, g.title, g.id, tables.String())
+		fmt.Fprintf(b, "![%s](bench/%s.svg)\n\n", g.title, g.id)
 	}
+	b.WriteString(tables.String())
 	return panels
 }
 
