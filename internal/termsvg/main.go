@@ -1,4 +1,4 @@
-// Command termsvg records a terminal session as an animated SVG picture: it runs each line of a
+// Command termsvg records a terminal session as an SVG picture: it runs each line of a
 // file in one shell, on a terminal, and draws the output. It exists so that the picture in
 // the README shows what the program really does; `make docs` redraws it.
 //

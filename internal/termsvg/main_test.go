@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -14,8 +15,8 @@ func TestRender(t *testing.T) {
 		{"true", ""},
 	})
 	for _, want := range []string{
-		`<tspan class="c">slirpctl list | grep &lt;x&gt;</tspan>`, `<tspan class="b">NAME</tspan>  STATE</text>`,
-		`web   <tspan class="g">running</tspan></text>`, `">done</text>`, `<tspan class="c">true</tspan>`,
+		`>slirpctl list | grep &lt;x&gt;</tspan>`, `<tspan x="16.0" fill="#d5dae3" font-weight="bold">NAME</tspan><tspan x="66.4" fill="#d5dae3">STATE</tspan></text>`,
+		`>web</tspan><tspan x="66.4" fill="#7ee787">running</tspan></text>`, `>done</tspan></text>`, `>true</tspan></text>`,
 	} {
 		if !strings.Contains(svg, want) {
 			t.Errorf("no %s in\n%s", want, svg)
@@ -24,11 +25,26 @@ func TestRender(t *testing.T) {
 	if strings.Contains(svg, "\x1b") {
 		t.Error("a control sequence is left")
 	}
-	// A viewer without animation shows everything, with its columns.
-	if still, _, _ := strings.Cut(svg, "@keyframes"); strings.Contains(still, "opacity") || !strings.Contains(still, `xml:space="preserve"`) {
-		t.Errorf("a still picture is empty, or its columns are gone:\n%s", still)
-	}
+	checkEverywhere(t, svg)
+}
+
+// checkEverywhere: a viewer needs no style sheet, script or animation to show the picture, nor anything from elsewhere.
+func checkEverywhere(t *testing.T, svg string) {
+	t.Helper()
 	wellFormed(t, svg)
+	for _, no := range []string{"<style", "style=", "class=", "<animate", "<script", "href", "@", "opacity"} {
+		if strings.Contains(svg, no) {
+			t.Errorf("%s in\n%s", no, svg)
+		}
+	}
+	for _, text := range regexp.MustCompile("<tspan[^>]*>").FindAllString(svg, -1) {
+		if !strings.Contains(text, "fill=") {
+			t.Errorf("%s is black on black", text)
+		}
+	}
+	if !strings.HasSuffix(svg, "<tspan x=\"16.0\" "+prompt+">$</tspan></text>\n</svg>\n") {
+		t.Error("it does not end with a prompt")
+	}
 }
 
 func wellFormed(t *testing.T, svg string) {
@@ -53,9 +69,12 @@ func TestPicture(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wellFormed(t, string(svg))
+	checkEverywhere(t, string(svg))
+	if got := strings.Count(string(svg), styles["32"]); got < 2 {
+		t.Error("it has no colours: make docs")
+	}
 	for line := range strings.Lines(string(session)) {
-		if line = strings.TrimSpace(line); !strings.HasPrefix(line, "#") && !strings.Contains(string(svg), escape(line)) {
+		if line = strings.TrimSpace(line); !strings.HasPrefix(line, "#") && !strings.Contains(string(svg), span(2, typed, line)) {
 			t.Errorf("docs/demo.svg does not show %q: make docs", line)
 		}
 	}

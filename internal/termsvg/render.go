@@ -4,66 +4,81 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 )
 
-// Dimensions of the picture, in pixels, and times of the animation, in seconds.
+// Dimensions of the picture, in pixels.
 const (
 	columns    = 88
-	charWidth  = 84 // tenths
+	charWidth  = 8.4
 	lineHeight = 19
 	margin     = 16
-	perCommand = 1.6
-	perLine    = 0.08
 )
 
 var (
 	colour  = regexp.MustCompile("\x1b\\[([0-9;]*)m")
 	control = regexp.MustCompile("\x1b\\[[0-9;?]*[A-Za-z]")
-	classes = map[string]string{"1": "b", "2": "d", "31": "r", "32": "g", "33": "y"}
+	words   = regexp.MustCompile(`\S+( \S+)*`)
 )
 
-// render draws the commands, each line appearing at its time. If the viewer prefers reduced motion or
-// does not support animation, everything is visible at once.
+// The attributes of text, by the parameters of the terminal's sequence.
+const (
+	plain  = `fill="#d5dae3"`
+	typed  = `fill="#ffffff" font-weight="bold"`
+	prompt = `fill="#7ee787" font-weight="bold"`
+)
+
+var styles = map[string]string{
+	"1": plain + ` font-weight="bold"`, "2": `fill="#8b94a3"`, "31": `fill="#ff7b72"`, "32": `fill="#7ee787"`, "33": `fill="#e3b341"`,
+	"1;31": `fill="#ff7b72" font-weight="bold"`, "1;32": `fill="#7ee787" font-weight="bold"`, "1;33": `fill="#e3b341" font-weight="bold"`, "36": `fill="#76d1e0"`,
+}
+
+// render draws the commands, and a prompt below. It uses nothing but shapes and their attributes, no style sheet, font or
+// animation of its own, so that every viewer shows the same.
 func render(cmds []command) string {
 	var body strings.Builder
-	y, at := margin+lineHeight, 0.3
+	y := margin + lineHeight
 	draw := func(text string) {
-		fmt.Fprintf(&body, "<text x=\"%d\" y=\"%d\" style=\"animation-delay:%.2fs\">%s</text>\n", margin, y, at, text)
+		fmt.Fprintf(&body, "<text y=\"%d\">%s</text>\n", y, text)
 		y += lineHeight
 	}
 	for _, c := range cmds {
-		draw(`<tspan class="p">$</tspan> <tspan class="c">` + escape(c.line) + `</tspan>`)
-		at += perCommand / 2
+		draw(span(0, prompt, "$") + span(2, typed, c.line))
 		for line := range strings.Lines(strings.TrimRight(c.output, "\n")) {
-			draw(spans(strings.TrimSuffix(line, "\n")))
-			at += perLine
+			if text := spans(strings.TrimSuffix(line, "\n")); text != "" {
+				draw(text)
+			}
 		}
-		at += perCommand / 2
 	}
-	width, height := columns*charWidth/10+2*margin, y+margin/2
-	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" xml:space="preserve" width="%d" height="%d" viewBox="0 0 %d %d" role="img" aria-label="a terminal session with slirpctl">
-<style>
-rect{fill:#1b1f27}
-text{font:14px ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;fill:#d5dae3;white-space:pre}
-.p{fill:#7d8796}.c{fill:#fff;font-weight:bold}.b{font-weight:bold}.d{fill:#8b94a3}.r{fill:#ff7b72}.g{fill:#7ee787}.y{fill:#e3b341}
-@keyframes show{from{opacity:0}to{opacity:1}}
-@media (prefers-reduced-motion:no-preference){text{animation:show 1ms backwards}}
-</style>
-<rect width="100%%" height="100%%" rx="8"/>
+	fmt.Fprintf(&body, "<rect x=\"%.1f\" y=\"%d\" width=\"8\" height=\"16\" fill=\"#d5dae3\"/>\n", margin+2*charWidth, y-13)
+	draw(span(0, prompt, "$"))
+	const width = columns*charWidth + 2*margin
+	height := y + margin/2 - 4
+	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" width="%.0f" height="%d" viewBox="0 0 %.0f %d" role="img" aria-label="a terminal session with slirpctl" font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace" font-size="14">
+<rect width="%.0f" height="%d" rx="8" fill="#1b1f27"/>
 %s</svg>
-`, width, height, width, height, body.String())
+`, width, height, width, height, width, height, body.String())
+}
+
+// span draws text from a column on. Words after more than one space have a position of their own: viewers collapse
+// spaces, and their fonts differ in width.
+func span(column int, style, text string) string {
+	var b strings.Builder
+	for _, at := range words.FindAllStringIndex(text, -1) {
+		x := margin + charWidth*float64(column+utf8.RuneCountInString(text[:at[0]]))
+		fmt.Fprintf(&b, `<tspan x="%.1f" %s>%s</tspan>`, x, style, escape(text[at[0]:at[1]]))
+	}
+	return b.String()
 }
 
 // spans converts a line's colours into tspans, and drops all other control sequences.
 func spans(line string) string {
 	var b strings.Builder
-	class := ""
+	style, column := plain, 0
 	put := func(text string) {
-		text = escape(control.ReplaceAllString(text, ""))
-		if class != "" && text != "" {
-			text = `<tspan class="` + class + `">` + text + `</tspan>`
-		}
-		b.WriteString(text)
+		text = control.ReplaceAllString(text, "")
+		b.WriteString(span(column, style, text))
+		column += utf8.RuneCountInString(text)
 	}
 	rest := cutRunes(line)
 	for {
@@ -73,7 +88,9 @@ func spans(line string) string {
 			return b.String()
 		}
 		put(rest[:m[0]])
-		class = classes[rest[m[2]:m[3]]]
+		if style = styles[rest[m[2]:m[3]]]; style == "" {
+			style = plain
+		}
 		rest = rest[m[1]:]
 	}
 }
