@@ -240,6 +240,7 @@ func (a *app) complete(cmd *cobra.Command) {
 	}
 	args := map[string]completer{
 		"slirpctl up": a.completeTarget, "slirpctl down": a.completeInstances(0), "slirpctl list": a.completeInstances(0),
+		"slirpctl inspect": a.completeInstances(0), "slirpctl port": a.completeInstances(1),
 		"slirpctl forward add": a.completeInstances(1), "slirpctl forward set": a.completeInstances(1),
 		"slirpctl forward list": a.completeInstances(1), "slirpctl forward reload": a.completeInstances(1),
 		"slirpctl forward remove": a.completeForwards,

@@ -12,8 +12,9 @@ import (
 
 func newExecCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "exec NAME -- COMMAND [ARG...]",
-		Short: "Run a command in an instance's namespaces",
+		SuggestFor: []string{"attach", "enter", "shell", "nsenter"},
+		Use:        "exec NAME -- COMMAND [ARG...]",
+		Short:      "Run a command in an instance's namespaces",
 		Long: `Run a command like a process of the target: in its namespaces (user, mount, network,
 PID, IPC, UTS, cgroup, time), its root directory and, if the caller may, its control groups,
 with its user and group id, capability bounding set and no_new_privs, and without

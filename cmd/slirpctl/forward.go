@@ -22,7 +22,7 @@ import (
 
 func newForwardCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "forward",
+		Use: "forward", SuggestFor: []string{"expose", "publish"},
 		Short: "Add, list and remove the forwards of a running instance",
 		Long: `Add, list and remove the forwards of a running instance, or of a slirp4netns
 that slirpctl did not start (--api-socket PATH instead of NAME).

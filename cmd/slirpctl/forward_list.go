@@ -24,6 +24,7 @@ func newForwardListCmd(a *app) *cobra.Command {
 		Use:     "list [flags] [NAME|--api-socket PATH]",
 		Aliases: []string{"ls"},
 		Short:   "Show the forwards of one instance, or of all",
+		Long:    `Show the forwards of one instance, or of all. "slirpctl port" is the same.`,
 		Args:    takes("[NAME]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if opts.apiSocket != "" && len(args) > 0 {
@@ -38,6 +39,13 @@ func newForwardListCmd(a *app) *cobra.Command {
 	return cmd
 }
 
+// newPortCmd returns `slirpctl port`, podman's name of `slirpctl forward list`.
+func newPortCmd(a *app) *cobra.Command {
+	cmd := newForwardListCmd(a)
+	cmd.Use, cmd.Aliases, cmd.Hidden = "port [flags] [NAME|--api-socket PATH]", nil, true
+	return cmd
+}
+
 func runForwardList(ctx context.Context, a *app, o *forwardListOptions, args []string) error {
 	p, err := newPrinter[hostfwd.Status](a.out, &o.output)
 	if err != nil {
@@ -47,6 +55,9 @@ func runForwardList(ctx context.Context, a *app, o *forwardListOptions, args []s
 		return usagef("--quiet excludes --json and --format")
 	}
 	show := func(list []hostfwd.Status, names bool) error {
+		if len(list) == 0 && p.format == formatTable && !o.quiet {
+			a.note("no forwards; slirpctl forward add NAME 8080:80 adds one")
+		}
 		return p.table(list, func() *table {
 			if !o.quiet {
 				return forwardTable(list, names)

@@ -13,8 +13,8 @@ func newForwardRemoveCmd(a *app) *cobra.Command {
 	opts := &forwardTarget{}
 	cmd := &cobra.Command{
 		Use:     "remove [flags] NAME|--api-socket PATH ID|SPEC...",
-		Aliases: []string{"rm"}, SuggestFor: []string{"delete", "del"},
-		Short: "Remove forwards by id or by port spec",
+		Aliases: []string{"rm", "del", "delete"},
+		Short:   "Remove forwards by id or by port spec",
 		Long: `Remove forwards by id or by port spec. If one of them does not exist, none is
 removed. Open connections continue until one side closes them, except with the
 port handler rootlesskit, which closes them at once.

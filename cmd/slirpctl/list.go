@@ -35,9 +35,11 @@ func newListCmd(a *app) *cobra.Command {
 	opts := &listOptions{}
 	cmd := &cobra.Command{
 		Use:     "list [NAME...]",
-		Aliases: []string{"ls", "ps"},
-		Short:   "List instances",
+		Aliases: []string{"ls", "ps"}, SuggestFor: []string{"status", "show", "instances", "stats", "top"},
+		Short: "List instances",
 		Long: `List all instances, or those named.
+
+"slirpctl inspect NAME" is "slirpctl list --json NAME".
 
 With --watch, refresh and show traffic rates: in place on a terminal, otherwise one
 table after the other or, with --json, one JSON array per line.`,
@@ -51,6 +53,26 @@ table after the other or, with --json, one JSON array per line.`,
 		},
 	}
 	opts.AddFlags(cmd.Flags())
+	return cmd
+}
+
+// newInspectCmd returns `slirpctl inspect NAME...`, podman's name of `slirpctl list --json NAME...`.
+func newInspectCmd(a *app) *cobra.Command {
+	opts := &listOptions{}
+	cmd := &cobra.Command{
+		Use:    "inspect NAME...",
+		Short:  "Print instances as JSON, like list --json",
+		Hidden: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return wrongUsage("no NAME given", "usage: "+cmd.UseLine())
+			}
+			opts.names = args
+			opts.output.json = opts.output.json || !opts.output.given()
+			return runList(cmd.Context(), a, opts)
+		},
+	}
+	opts.output.addFlags(cmd.Flags(), "array")
 	return cmd
 }
 
@@ -77,7 +99,7 @@ func runList(ctx context.Context, a *app, o *listOptions) error {
 	if err != nil {
 		return err
 	}
-	if len(sts) == 0 && p.format == formatTable && isTerminal(a.err) {
+	if len(sts) == 0 && p.format == formatTable {
 		a.note("no instances; slirpctl up -- COMMAND starts one")
 	}
 	return p.table(sts, func() *table {

@@ -20,7 +20,7 @@ func newLogger(w io.Writer) *logrus.Logger {
 	l.SetFormatter(plainFormat{})
 	l.SetLevel(logrus.TraceLevel) // hooks filter: screenHook, and that of the instance's log
 	l.SetOutput(io.Discard)
-	l.AddHook(&screenHook{out: w, level: logrus.WarnLevel, format: plainFormat{}})
+	l.AddHook(&screenHook{out: w, level: logrus.WarnLevel, format: plainFormat{wantColour(w)}})
 	return l
 }
 
@@ -46,11 +46,18 @@ func (h *screenHook) Fire(e *logrus.Entry) error {
 }
 
 // plainFormat formats messages as "slirpctl: warning: …".
-type plainFormat struct{}
+type plainFormat struct{ colour bool }
 
-func (plainFormat) Format(e *logrus.Entry) ([]byte, error) {
+func (f plainFormat) Format(e *logrus.Entry) ([]byte, error) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "slirpctl: %s: %s", e.Level, plaintext.Clean(e.Message))
+	code := dim
+	switch {
+	case e.Level <= logrus.ErrorLevel:
+		code = red
+	case e.Level == logrus.WarnLevel:
+		code = yellow
+	}
+	fmt.Fprintf(&b, "slirpctl: %s %s", paint(f.colour, code, e.Level.String()+":"), plaintext.Clean(e.Message))
 	for k, v := range e.Data {
 		fmt.Fprintf(&b, " %s=%q", k, fmt.Sprint(v))
 	}
@@ -110,7 +117,7 @@ func setLog(l *logrus.Logger, w io.Writer, level, format string) error {
 	if err != nil {
 		return usagef("--log-level %q: want trace, debug, info, warning or error", level)
 	}
-	h := &screenHook{out: w, level: lv, format: plainFormat{}}
+	h := &screenHook{out: w, level: lv, format: plainFormat{wantColour(w)}}
 	if format == "json" {
 		h.format = &logrus.JSONFormatter{}
 	}

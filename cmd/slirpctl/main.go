@@ -18,7 +18,7 @@ import (
 )
 
 // version is set by the linker (Makefile).
-var version = "dev"
+var version = devVersion
 
 func main() {
 	probe.Child()

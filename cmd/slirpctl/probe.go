@@ -69,7 +69,7 @@ const probeExample = `  slirpctl probe
 func newProbeCmd(config func() probeConfig) *cobra.Command {
 	opts := &probeOptions{config: config}
 	cmd := &cobra.Command{
-		Use:     "probe",
+		Use: "probe", SuggestFor: []string{"check", "doctor", "info"},
 		Short:   "Print what slirp4netns and the host can do",
 		Long:    probeLong,
 		Example: probeExample,

@@ -158,6 +158,8 @@ ports into the namespace, and reports what the host supports.`,
 		newUpCmd(a),
 		newDownCmd(a),
 		newListCmd(a),
+		newInspectCmd(a),
+		newPortCmd(a),
 		newForwardCmd(a),
 		newEgressCmd(a),
 		newExecCmd(a),
@@ -185,9 +187,10 @@ func (a *app) printError(args []string, err error) {
 		a.writeJSON(logrus.ErrorLevel, plaintext.Line(err.Error()), data)
 		return
 	}
-	fmt.Fprintf(a.err, "slirpctl: error: %s\n", plaintext.Line(err.Error()))
+	colour := wantColour(a.err)
+	fmt.Fprintf(a.err, "slirpctl: %s %s\n", paint(colour, red, "error:"), plaintext.Line(err.Error()))
 	if hint != "" {
-		fmt.Fprintf(a.err, "slirpctl: hint: %s\n", plaintext.Line(hint))
+		fmt.Fprintf(a.err, "slirpctl: %s %s\n", paint(colour, bold, "hint:"), plaintext.Line(hint))
 	}
 }
 

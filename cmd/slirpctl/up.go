@@ -52,8 +52,9 @@ func (o *upOptions) AddFlags(fs *pflag.FlagSet) {
 func newUpCmd(a *app) *cobra.Command {
 	opts := &upOptions{}
 	cmd := &cobra.Command{
-		Use:   "up [flags] PID | --netns PATH|NAME | --oci-state FILE|- | -- COMMAND [ARG...]",
-		Short: "Give a namespace a network",
+		Use:        "up [flags] PID | --netns PATH|NAME | --oci-state FILE|- | -- COMMAND [ARG...]",
+		SuggestFor: []string{"run", "start", "create", "connect"},
+		Short:      "Give a namespace a network",
 		Long: `Give a namespace a network: that of a process, one given by path, or a new one
 for COMMAND. slirpctl runs in the foreground until the target ends, unless --detach
 is given.

@@ -37,21 +37,27 @@ func takes(names ...string) cobra.PositionalArgs {
 
 // unknownCommand returns the error for word, which is no subcommand of cmd. The hint names the nearest one.
 func unknownCommand(cmd *cobra.Command, word string) error {
-	full := map[string]string{}
+	full := map[string]string{"help": cmd.CommandPath() + " --help"}
 	names := []string{"help"}
-	full["help"] = cmd.CommandPath() + " --help"
+	meant := ""
 	for _, sub := range cmd.Commands() {
-		if !sub.IsAvailableCommand() {
-			continue
+		if strings.HasPrefix(sub.Name(), "__") {
+			continue // cobra's own
 		}
-		for _, name := range slices.Concat([]string{sub.Name()}, sub.Aliases, sub.SuggestFor) {
+		for _, name := range append([]string{sub.Name()}, sub.Aliases...) {
 			names = append(names, name)
 			full[name] = sub.CommandPath()
 		}
+		if slices.Contains(sub.SuggestFor, word) { // what other programs call it
+			meant = sub.CommandPath()
+		}
 	}
 	hint := cmd.CommandPath() + " --help shows the commands"
-	if near := options.Nearest(word, names); near != "" {
-		hint = "did you mean " + full[near] + "?"
+	if meant == "" {
+		meant = full[options.Nearest(word, names)]
+	}
+	if meant != "" {
+		hint = "did you mean " + meant + "?"
 	}
 	return wrongUsage(fmt.Sprintf("unknown command %q", cmd.CommandPath()+" "+word), hint)
 }

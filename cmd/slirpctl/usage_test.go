@@ -27,7 +27,10 @@ func said(t *testing.T, args ...string) (out, errs string, code int) {
 // TestMistypedCommands: an unknown command is an error with the nearest one, never a help text.
 func TestMistypedCommands(t *testing.T) {
 	for line, hint := range map[string]string{
-		"forward delete web 1": "did you mean slirpctl forward remove?", "forward lst": "did you mean slirpctl forward list?",
+		"rn": "slirpctl --help shows the commands", "lp": "slirpctl --help shows the commands", "tpo": "slirpctl --help shows the commands", "images": "slirpctl --help shows the commands",
+		"pull": "slirpctl --help shows the commands", "cp": "slirpctl --help shows the commands", "forward start": "slirpctl forward --help shows the commands",
+		"run -it alpine": "did you mean slirpctl up?", "attach web": "did you mean slirpctl exec?", "killl": "did you mean slirpctl down?", "inspct x": "did you mean slirpctl inspect?",
+		"forward delet web 1": "did you mean slirpctl forward remove?", "forward lst": "did you mean slirpctl forward list?",
 		"forward help": "did you mean slirpctl forward --help?", "forward lst -q": "did you mean slirpctl forward list?", "forward lst --help": "did you mean slirpctl forward list?",
 		"forward -- lst": "did you mean slirpctl forward list?", "forward nothing": "slirpctl forward --help shows the commands",
 		"help nosuch": "slirpctl --help shows the commands", "help lst": "did you mean slirpctl list?", "help forward lst": "did you mean slirpctl forward list?",
@@ -39,7 +42,7 @@ func TestMistypedCommands(t *testing.T) {
 			t.Errorf("%s: exit status %d, printed %q and %q", line, code, out, errs)
 		}
 	}
-	for _, line := range []string{"", "forward", "help", "help forward", "help forward list", "up --help", "--version", "-v", "rm --help", "ps --help"} {
+	for _, line := range []string{"", "forward", "help", "help forward", "help forward list", "up --help", "--version", "-v", "rm --help", "stop --help", "kill --help", "ps --help", "inspect --help", "port --help", "forward rm --help", "forward del --help", "forward delete --help", "forward ls --help"} {
 		out, errs, code := said(t, strings.Fields(line)...)
 		if code != exitOK || out == "" || errs != "" {
 			t.Errorf("%s: exit status %d, printed %q and %q", line, code, out, errs)
@@ -54,6 +57,7 @@ var foreignWords = regexp.MustCompile(`arg\(s\)|strconv|parsing|time: |flag need
 func TestWrongUsage(t *testing.T) {
 	for _, tc := range []struct{ line, msg, hint string }{
 		{"logs", "no NAME given", "usage: slirpctl logs "},
+		{"inspect", "no NAME given", "usage: slirpctl inspect NAME..."},
 		{"logs a b", `unexpected argument "b"`, "usage: slirpctl logs "},
 		{"forward list a b", `unexpected argument "b"`, "usage: slirpctl forward list "},
 		{"forward reload", "no NAME given", "usage: slirpctl forward reload "},

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"runtime"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 )
@@ -13,7 +14,24 @@ type versionInfo struct {
 	Arch    string `json:"arch"`
 }
 
-func thisVersion() versionInfo { return versionInfo{version, runtime.Version(), runtime.GOARCH} }
+func thisVersion() versionInfo {
+	v := version
+	if info, ok := debug.ReadBuildInfo(); ok && v == devVersion {
+		v = moduleVersion(info)
+	}
+	return versionInfo{v, runtime.Version(), runtime.GOARCH}
+}
+
+// devVersion is the version of a program that was not built by the Makefile.
+const devVersion = "dev"
+
+// moduleVersion returns the version of the module that go install recorded.
+func moduleVersion(info *debug.BuildInfo) string {
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	return devVersion
+}
 
 func versionText() string {
 	v := thisVersion()

@@ -2,21 +2,24 @@ package options
 
 import "strings"
 
-// Nearest returns the candidate that was probably meant by word, or "" if none is near. Case,
-// `-` and `_` make no difference. A candidate that has whole parts in common with word (dns and
-// disable-dns) is near; so is one within a few typing errors.
+// Nearest returns the candidate that was probably meant by word, or "" if none is near: a wrong suggestion is worse
+// than none. Case, `-` and `_` make no difference. A candidate that has whole parts in common with word (dns and
+// disable-dns) or begins with it is near; so is one with at most one typing error for each three letters.
 func Nearest(word string, candidates []string) string {
 	const longest = 64 // no key is longer; bounds the table below
 	if len(word) > longest {
 		return ""
 	}
 	w := normal(word)
-	best, score := "", len(w)/3+2
+	best, score := "", min(len(w)/3, 3)+1
 	for _, c := range candidates {
 		n := normal(c)
 		d := distance(w, n)
-		if w != "" && (partOf(w, n) || partOf(n, w)) {
+		if w != "" && (partOf(w, n) || partOf(n, w)) || len(w) >= 3 && strings.HasPrefix(n, w) {
 			d = min(d, 1)
+			if best == "" {
+				score = max(score, 2)
+			}
 		}
 		if d < score {
 			best, score = c, d

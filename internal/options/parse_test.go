@@ -85,6 +85,7 @@ func TestNearest(t *testing.T) {
 		"mtuu": "mtu", "mut": "mtu", "MTU": "mtu", "cdir": "cidr", "port_handler": "port-handler", "handler": "port-handler",
 		"dns": "disable-dns", "enable_ipv6": "ipv6", "ipv4": "ipv6", "loopback": "allow-host-loopback", "outbound": "outbound-addr",
 		"tapname": "tap-name", "mac-address": "macaddress", "pidfile": "pid-file", "loglevel": "log-level", "tiemout": "timeout",
+		"macadd": "macaddress", "tty": "", "env": "", "rm": "", "it": "",
 		"": "", "foo": "", "zzzzzz": "", "volume": "", strings.Repeat("x", 1000): "",
 	} {
 		if got := Nearest(word, all); got != want {
