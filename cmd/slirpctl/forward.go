@@ -28,8 +28,9 @@ func newForwardCmd(a *app) *cobra.Command {
 that slirpctl did not start (--api-socket PATH instead of NAME).
 
 A port SPEC is [HOSTIP:][HOSTPORT[-END]]:[GUESTIP:]GUESTPORT[-END][/PROTO[,PROTO]],
-with IPv6 addresses in brackets. A bare 80, or a host port 0, takes a free host port;
-8000-8010:80 the first free one of the range.`,
+with IPv6 addresses in brackets. HOSTIP is 0.0.0.0 if not given; PROTO is tcp (the
+default), udp, tcp4, tcp6, udp4 or udp6. A bare 80, or a host port 0, takes a free
+host port; 8000-8010:80 the first free one of the range.`,
 	}
 	cmd.AddCommand(newForwardAddCmd(a), newForwardListCmd(a), newForwardRemoveCmd(a), newForwardSetCmd(a), newForwardReloadCmd(a))
 	return cmd
@@ -56,7 +57,7 @@ func (t *forwardTarget) addOutputFlags(cmd *cobra.Command) {
 
 // addTimeoutFlag registers --timeout, a configuration key, for a command that sends requests.
 func addTimeoutFlag(fs *pflag.FlagSet) {
-	fs.Duration("timeout", 10*time.Second, "how long to wait for an answer")
+	fs.Duration("timeout", 10*time.Second, "wait at most `DURATION` for an answer")
 }
 
 // split splits the arguments into NAME and the rest. With --api-socket there is no NAME.

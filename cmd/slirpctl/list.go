@@ -27,8 +27,8 @@ type listOptions struct {
 func (o *listOptions) AddFlags(fs *pflag.FlagSet) {
 	o.output.addFlags(fs, "array")
 	fs.BoolVarP(&o.watch, "watch", "w", false, "refresh and show traffic rates")
-	fs.DurationVar(&o.interval, "interval", time.Second, "time between two refreshes of --watch")
-	fs.IntVar(&o.count, "count", 0, "how many times --watch prints (0: until Ctrl-C)")
+	fs.DurationVar(&o.interval, "interval", time.Second, "`DURATION` between two refreshes of --watch")
+	fs.IntVar(&o.count, "count", 0, "how many times, `N`, --watch prints (0: until Ctrl-C)")
 }
 
 func newListCmd(a *app) *cobra.Command {

@@ -135,6 +135,7 @@ ports into the namespace, and reports what the host supports.`,
 	cmd.SetVersionTemplate("{{.Version}}")
 	options.AddGeneralFlags(cmd.PersistentFlags())
 	cmd.SetFlagErrorFunc(flagError)
+	cmd.SetUsageFunc(showUsage)
 	// For an unknown subcommand, cobra shows the help of the parent command.
 	showHelp := cmd.HelpFunc()
 	cmd.SetHelpFunc(func(cmd *cobra.Command, args []string) {

@@ -9,8 +9,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // said runs a command line in this process and returns its output and status. It reads no
@@ -194,6 +196,50 @@ func TestManualOnce(t *testing.T) {
 		}
 		if len(options) == 0 {
 			t.Errorf("%s: no option found", filepath.Base(page))
+		}
+	}
+}
+
+// TestHelp: no help text is wider than helpWidth; the flags of up are in groups, each once.
+func TestHelp(t *testing.T) {
+	var walk func(cmd *cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		out, _, _ := said(t, append(strings.Fields(cmd.CommandPath())[1:], "--help")...)
+		if !strings.Contains(out, "Usage:\n  "+cmd.CommandPath()) {
+			t.Errorf("%s: %q", cmd.CommandPath(), out)
+		}
+		for line := range strings.Lines(out) {
+			if n := utf8.RuneCountInString(line) - 1; n > helpWidth {
+				t.Errorf("%s --help has a line of %d columns: %s", cmd.CommandPath(), n, line)
+			}
+		}
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			shown := regexp.MustCompile(`(?m)^ {2}(-\w, | {4})--`+f.Name+`\b[^-]`).FindAllString(out, -1)
+			if len(shown) != 1 && !f.Hidden {
+				t.Errorf("%s --help has --%s %d times", cmd.CommandPath(), f.Name, len(shown))
+			}
+		})
+		for _, sub := range cmd.Commands() {
+			walk(sub)
+		}
+	}
+	walk(newRootCmd(buildTree(t)))
+
+	out, _, _ := said(t, "up", "--help")
+	at := 0
+	for _, g := range flagGroups() {
+		i := strings.Index(out, "\n"+g.title+":\n")
+		if i < at {
+			t.Errorf("no group %q where it belongs:\n%s", g.title, out)
+		}
+		at = i
+	}
+	if strings.Contains(out, "\nFlags:\n") {
+		t.Errorf("flags without a group:\n%s", out)
+	}
+	for _, part := range []string{"PROTO is tcp (the", `(default "tap0")`, "(default 65520)", `(default "10.0.2.0/24")`, "(default 10s)"} {
+		if !strings.Contains(out, part) {
+			t.Errorf("no %q in\n%s", part, out)
 		}
 	}
 }

@@ -123,7 +123,8 @@ var table = []Key{
 	},
 	{
 		Name: "publish", Shorthand: "p", Arg: "SPEC", Kind: KindList,
-		Usage: "forward the port `SPEC`, [HOSTIP:][HOSTPORT[-END]]:[GUESTIP:]GUESTPORT[-END][/PROTO[,PROTO]], or auto[:HOSTIP]; repeatable",
+		Usage: "forward the port `SPEC`, [HOSTIP:][HOSTPORT]:[GUESTIP:]GUESTPORT[/PROTO,...], or auto[:HOSTIP]; a port may be a range, " +
+			"8000-8010; HOSTIP is 0.0.0.0 if not given (127.0.0.1 with auto); PROTO is tcp (the default), udp, tcp4, tcp6, udp4 or udp6; repeatable",
 		field: publishField(),
 	},
 	{
@@ -143,7 +144,7 @@ var table = []Key{
 	},
 	{
 		Name: "source-ip-transparent", Default: "false", Kind: KindBool,
-		Usage: "keep the client's source address in forwarded TCP connections (handler rootlesskit)",
+		Usage: "keep the client's source address in forwarded TCP connections (handlers direct and rootlesskit)",
 		field: boolField(func(m *Merged) *bool { return &m.SourceIPTransparent }),
 	},
 	{
@@ -199,7 +200,7 @@ var table = []Key{
 	},
 	{
 		Name: "egress", Default: egress.Open.String(), Arg: "MODE", Kind: KindEnum, Values: egressModes,
-		Usage: "`MODE` of what leaves: open, log (record it) or deny (all that no --allow allows) [deny with a rule, else open]",
+		Usage: "`MODE` of what leaves: open, log (record it) or deny (all that no --allow allows; the default with a rule)",
 		field: field{
 			set: func(m *Merged, texts []string) error { return assign(&m.Egress.Mode, egress.ParseMode, texts) },
 			get: func(m *Merged) string { return m.Egress.Mode.String() },

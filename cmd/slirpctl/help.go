@@ -1,0 +1,118 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// helpWidth is the maximum width of a help text, in columns.
+const helpWidth = 100
+
+// flagGroup is a heading of a help text, and the flags below it in their order.
+type flagGroup struct{ title, flags string }
+
+// flagGroups are the groups of the flags of `up`.
+func flagGroups() []flagGroup {
+	return []flagGroup{
+		{"Target flags", "netns userns oci-state wait-netns user map-users pid-namespace"},
+		{"Port flags", "publish port-handler source-ip-transparent auto-exclude annotation-ports"},
+		{"Network flags", "cidr mtu ipv6 allow-host-loopback outbound-addr outbound-addr6 disable-dns tap-name macaddress"},
+		{"Egress flags", "egress allow deny egress-policy egress-record fail-on-deny upstream-proxy preserve-fds"},
+		{"Security flags", "sandbox seccomp"},
+		{"Life cycle flags", "name detach wait-listen timeout restart ready-fd exit-fd pid-file slirp4netns-path dry-run"},
+		{"Podman's spelling", "network option"},
+		{"Output flags", "json format"},
+	}
+}
+
+// showUsage writes the usage of cmd: what cobra writes, with the flags of `up` in groups and nothing wider than
+// helpWidth or the terminal.
+func showUsage(cmd *cobra.Command) error {
+	w := cmd.OutOrStderr()
+	var b strings.Builder
+	title := func(text string) { b.WriteString("\n" + paint(wantColour(w), bold, text+":") + "\n") }
+	b.WriteString(paint(wantColour(w), bold, "Usage:") + "\n")
+	if cmd.Runnable() {
+		fmt.Fprintf(&b, "  %s\n", cmd.UseLine())
+	}
+	if cmd.HasAvailableSubCommands() {
+		fmt.Fprintf(&b, "  %s [command]\n", cmd.CommandPath())
+	}
+	if len(cmd.Aliases) > 0 {
+		title("Aliases")
+		fmt.Fprintf(&b, "  %s\n", cmd.NameAndAliases())
+	}
+	if cmd.HasExample() {
+		title("Examples")
+		b.WriteString(cmd.Example + "\n")
+	}
+	if cmd.HasAvailableSubCommands() {
+		title("Available commands")
+		for _, sub := range cmd.Commands() {
+			if sub.IsAvailableCommand() || sub.Name() == "help" {
+				fmt.Fprintf(&b, "  %-*s %s\n", sub.NamePadding(), sub.Name(), sub.Short)
+			}
+		}
+	}
+	width := helpWidth
+	if columns := terminalWidth(w); columns >= 60 {
+		width = min(width, columns)
+	}
+	local := pflag.NewFlagSet("", pflag.ContinueOnError)
+	local.SortFlags = false
+	first := map[string]string{} // the heading above a flag
+	add := func(group string, f *pflag.Flag) {
+		if f == nil || f.Hidden || local.Lookup(f.Name) != nil {
+			return
+		}
+		if first[group] == "" {
+			first[group] = f.Name
+		}
+		local.AddFlag(f)
+	}
+	own := cmd.LocalFlags()
+	if own.Lookup("publish") != nil {
+		for _, g := range flagGroups() {
+			for _, name := range strings.Fields(g.flags) {
+				add(g.title, own.Lookup(name))
+			}
+		}
+	}
+	own.VisitAll(func(f *pflag.Flag) {
+		if f.Name != "help" || local.Lookup("publish") == nil {
+			add("Flags", f)
+		}
+	})
+	heading := map[string]string{}
+	for group, name := range first {
+		heading[name] = group
+	}
+	for line := range strings.Lines(local.FlagUsagesWrapped(width)) {
+		if m := flagLine.FindStringSubmatch(line); m != nil && heading[m[1]] != "" {
+			title(heading[m[1]])
+		}
+		b.WriteString(line)
+	}
+	global := pflag.NewFlagSet("", pflag.ContinueOnError)
+	global.AddFlagSet(cmd.InheritedFlags())
+	if local.Lookup("help") == nil {
+		global.AddFlag(own.Lookup("help"))
+	}
+	if global.HasAvailableFlags() {
+		title("Global flags")
+		b.WriteString(global.FlagUsagesWrapped(width))
+	}
+	if cmd.HasAvailableSubCommands() {
+		fmt.Fprintf(&b, "\nUse \"%s [command] --help\" for more information about a command.\n", cmd.CommandPath())
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// flagLine matches the first line of a flag in a help text.
+var flagLine = regexp.MustCompile(`^ {2}(?:-\w, | {4})--([a-z0-9-]+)`)
