@@ -138,13 +138,14 @@ demo-deps test-deps race-deps lint-deps bench-deps:
 	@.ci/deps $(@:-deps=)
 
 .PHONY: lint
-lint: lint-deps ## go vet, staticcheck, gofumpt, shellcheck
+lint: lint-deps ## go vet, staticcheck, gofumpt, shellcheck, actionlint
 	go vet $(PKG)
 	go vet -tags packages ./internal/packages
 	$(GOTOOL) staticcheck $(PKG)
 	@unformatted=$$($(GOTOOL) gofumpt -l cmd internal) && \
 	if [ -n "$$unformatted" ]; then echo "not gofumpt'ed (make fmt):"; echo "$$unformatted"; exit 1; fi
-	shellcheck $$(grep -lE '^#!/bin/(ba)?sh' .ci/*)
+	shellcheck $$(grep -lE '^#!/bin/(ba)?sh' .ci/*) docs/examples/*.sh
+	$(GOTOOL) actionlint .github/workflows/*.yml docs/examples/ci/github-actions.yml
 
 .PHONY: fmt
 fmt: ## format the Go code
