@@ -3,7 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/gob"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/sirupsen/logrus"
+	"go.yaml.in/yaml/v3"
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/control"
@@ -30,14 +31,33 @@ const (
 	detachedExitFD = 4 // if startRequest.HasExitFD
 )
 
-// startRequest is what `up -d` sends to its supervisor. It is encoded as gob, because JSON changes arguments
-// and paths that are not UTF-8.
+// startRequest is what `up -d` sends to its supervisor.
 type startRequest struct {
 	Request   supervisor.Request
 	HasExitFD bool
 	LogLevel  string
 	LogFormat string
 	FileLevel *logrus.Level
+}
+
+// MarshalJSON encodes the request as YAML in base64: JSON alone changes arguments and paths that are not UTF-8.
+func (r startRequest) MarshalJSON() ([]byte, error) {
+	type plain startRequest
+	data, err := yaml.Marshal(plain(r))
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(data)
+}
+
+// UnmarshalJSON decodes what MarshalJSON has encoded.
+func (r *startRequest) UnmarshalJSON(text []byte) error {
+	type plain startRequest
+	var data []byte
+	if err := json.Unmarshal(text, &data); err != nil {
+		return err
+	}
+	return yaml.Unmarshal(data, (*plain)(r))
 }
 
 // report is the supervisor's reply, sent once. The caller answers true after it has printed the state. If it
@@ -76,14 +96,14 @@ func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os
 		return fmt.Errorf("start supervisor: %w", err)
 	}
 	theirs.Close()
-	enc := gob.NewEncoder(ours)
+	enc := json.NewEncoder(ours)
 	if err := enc.Encode(startRequest{req, exit != nil, a.cfg.LogLevel, a.cfg.LogFormat, a.fileLevel()}); err != nil {
 		ours.Close() // so that it does not wait for the rest
 		_ = cmd.Wait()
 		return fmt.Errorf("the supervisor exited at once: %w", err)
 	}
 	var r report
-	if err := gob.NewDecoder(ours).Decode(&r); err != nil {
+	if err := json.NewDecoder(ours).Decode(&r); err != nil {
 		ours.Close() // so that it does not wait for an answer
 		_ = cmd.Wait()
 		if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) { // also if it was killed while writing
@@ -110,7 +130,7 @@ func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os
 // caller is a supervisor's connection to the `up -d` that started it.
 type caller struct {
 	conn     net.Conn
-	dec      *gob.Decoder
+	dec      *json.Decoder
 	stderr   callerStderr
 	reported bool       // the report was sent
 	answer   chan error // nil: the caller has printed the state
@@ -125,7 +145,7 @@ func openCaller() (*caller, startRequest, error) {
 	if err != nil {
 		return nil, startRequest{}, err
 	}
-	c := &caller{conn: conn, dec: gob.NewDecoder(conn), answer: make(chan error, 1)}
+	c := &caller{conn: conn, dec: json.NewDecoder(conn), answer: make(chan error, 1)}
 	var req startRequest
 	err = c.dec.Decode(&req)
 	return c, req, err
@@ -144,7 +164,7 @@ func (c *caller) wait(cancel context.CancelCauseFunc) {
 
 func (c *caller) send(r report) error {
 	c.reported = true
-	return gob.NewEncoder(c.conn).Encode(r)
+	return json.NewEncoder(c.conn).Encode(r)
 }
 
 // ready sends the state to the caller, waits for its answer, and closes the connection.

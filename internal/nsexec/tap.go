@@ -17,7 +17,7 @@ import (
 type Tap struct {
 	Name    string
 	MTU     int
-	MAC     net.HardwareAddr // nil: the kernel's choice
+	MAC     net.HardwareAddr // empty: the kernel's choice
 	Address netip.Prefix     // IPv4
 	Gateway netip.Addr       // of the default route; invalid: none
 }
@@ -136,7 +136,7 @@ func (t Tap) plan() (*tapPlan, error) {
 	}
 	add(stepTun, unix.TUNSETIFF, t.Name, flags(unix.IFF_TAP|unix.IFF_NO_PI|unix.IFF_TUN_EXCL))
 	add(stepLoopback, unix.SIOCSIFFLAGS, "lo", flags(unix.IFF_UP|unix.IFF_RUNNING))
-	if t.MAC != nil {
+	if len(t.MAC) > 0 {
 		add(stepMAC, unix.SIOCSIFHWADDR, t.Name, func(r *unix.Ifreq) error {
 			hw := (*unix.RawSockaddr)(unsafe.Add(unsafe.Pointer(r), unix.IFNAMSIZ))
 			hw.Family = unix.ARPHRD_ETHER

@@ -76,12 +76,6 @@ func (n Network) Broadcast() netip.Addr {
 	return fromUint32(toUint32(n.prefix.Addr()) | n.hostMask())
 }
 
-// MarshalBinary implements [encoding.BinaryMarshaler] for package gob, which ignores unexported fields and MarshalText.
-func (n Network) MarshalBinary() ([]byte, error) { return n.MarshalText() }
-
-// UnmarshalBinary implements [encoding.BinaryUnmarshaler].
-func (n *Network) UnmarshalBinary(text []byte) error { return n.UnmarshalText(text) }
-
 // MarshalText returns the network in CIDR notation; "" for the zero Network.
 func (n Network) MarshalText() ([]byte, error) { return n.prefix.MarshalText() }
 
