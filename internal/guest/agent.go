@@ -89,15 +89,11 @@ const toolPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 
 // Start starts an agent.
 func Start(cfg Config) (*Agent, error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	conn, child, err := nsexec.SocketPair(unix.SOCK_SEQPACKET)
 	if err != nil {
-		return nil, fmt.Errorf("socketpair: %w", err)
+		return nil, err
 	}
-	child := os.NewFile(uintptr(pair[1]), "guest")
 	defer child.Close()
-	_ = unix.SetNonblock(pair[0], true)
-	conn := os.NewFile(uintptr(pair[0]), "guest")
-
 	out := cfg.Log
 	if out == nil {
 		out = io.Discard

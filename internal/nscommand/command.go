@@ -33,12 +33,10 @@ type Command struct {
 }
 
 func start(ctx context.Context, cfg Config, pidNS bool) (*Command, error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	conn, child, err := nsexec.SocketPair(unix.SOCK_STREAM)
 	if err != nil {
-		return nil, fmt.Errorf("socketpair: %w", err)
+		return nil, err
 	}
-	_ = unix.SetNonblock(pair[0], true)
-	conn, child := os.NewFile(uintptr(pair[0]), "init"), os.NewFile(uintptr(pair[1]), "init")
 	defer child.Close()
 
 	// Use a number for init's end that is not one of KeepFDs.

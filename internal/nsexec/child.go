@@ -46,58 +46,105 @@ func forkChild(p *plan) (uintptr, syscall.Errno) {
 	return 0, 0 // not reached
 }
 
+// do makes a system call of the child, unless an earlier one has failed. If it fails, it is the step that is reported.
+//
+//go:norace
+//go:nosplit
+func (p *plan) do(s step, nr, a, b, c uintptr) uintptr { return p.do5(s, nr, a, b, c, 0, 0) }
+
+// do5 is do with five arguments.
+//
+//go:norace
+//go:nosplit
+func (p *plan) do5(s step, nr, a, b, c, d, e uintptr) uintptr {
+	r, errno := p.try5(nr, a, b, c, d, e)
+	p.fail(s, errno)
+	return r
+}
+
+// try is do for a system call whose failure is not one of the child.
+//
+//go:norace
+//go:nosplit
+func (p *plan) try(nr, a, b, c uintptr) (uintptr, syscall.Errno) { return p.try5(nr, a, b, c, 0, 0) }
+
+// try5 is try with five arguments.
+//
+//go:norace
+//go:nosplit
+func (p *plan) try5(nr, a, b, c, d, e uintptr) (uintptr, syscall.Errno) {
+	if p.errno != 0 {
+		return 0, p.errno
+	}
+	r, _, errno := syscall.RawSyscall6(nr, a, b, c, d, e, 0)
+	return r, errno
+}
+
+// fail records a failed step, unless errno is 0 or an earlier one has failed.
+//
+//go:norace
+//go:nosplit
+func (p *plan) fail(s step, errno syscall.Errno) {
+	if p.errno == 0 {
+		p.failed, p.errno = s, errno
+	}
+}
+
+// at returns the address of a string for a system call.
+//
+//go:norace
+//go:nosplit
+func at(s *byte) uintptr { return uintptr(unsafe.Pointer(s)) }
+
+// cwd is AT_FDCWD.
+const cwd = ^uintptr(99)
+
 // child is the main function of the child. See the package comment for the protocol.
 //
 //go:noinline
 //go:norace
 //go:nosplit
 func child(p *plan) {
-	s, errno := enter(p)
+	enter(p)
 	if p.sysctl != nil {
-		if errno == 0 {
-			s, errno = p.sysctl.set()
-		}
-		p.end(s, errno)
+		p.sysctl.set(p)
+		p.end()
 	}
 	if p.tap != nil {
-		if errno == 0 {
-			s, errno = p.tap.make(p)
-		}
-		p.end(s, errno)
+		p.tap.make(p)
+		p.end()
 	}
-	if errno == 0 {
-		s, errno = become(p)
+	become(p)
+	files(p)
+	if p.confine != nil {
+		p.confine.last(p)
 	}
-	if errno == 0 {
-		s, errno = files(p)
+	p.restore()
+	dir, flags := cwd, uintptr(0)
+	if p.self >= 0 {
+		dir, flags = uintptr(p.self), unix.AT_EMPTY_PATH
 	}
-	if errno == 0 && p.confine != nil {
-		s, errno = p.confine.last()
-	}
-	if errno == 0 {
-		syscall.RawSyscall(unix.SYS_SETRLIMIT, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&p.rlimit)), 0)
-		// Restore the caller's signal mask; the exec resets handlers.
-		syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK,
-			uintptr(unsafe.Pointer(&p.oldMask)), 0, 8, 0, 0)
-		s = stepExec
-		dir, flags := ^uintptr(99), uintptr(0) // AT_FDCWD
-		if p.self >= 0 {
-			dir, flags = uintptr(p.self), unix.AT_EMPTY_PATH
-		}
-		_, _, errno = syscall.RawSyscall6(unix.SYS_EXECVEAT, dir, uintptr(unsafe.Pointer(p.path)),
-			uintptr(unsafe.Pointer(&p.argv[0])), uintptr(unsafe.Pointer(&p.envv[0])), flags, 0)
-	}
-	p.end(s, errno)
+	p.do5(stepExec, unix.SYS_EXECVEAT, dir, at(p.path), uintptr(unsafe.Pointer(&p.argv[0])), uintptr(unsafe.Pointer(&p.envv[0])), flags)
+	p.end()
+}
+
+// restore sets the limits and the signal mask of the program to those that this one was started with. The exec resets handlers.
+//
+//go:norace
+//go:nosplit
+func (p *plan) restore() {
+	p.try(unix.SYS_SETRLIMIT, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&p.rlimit)), 0)
+	p.try5(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&p.oldMask)), 0, 8, 0)
 }
 
 // end reports a failure, or the result of [sysctl.set], and exits.
 //
 //go:norace
 //go:nosplit
-func (p *plan) end(s step, errno syscall.Errno) {
-	p.send(p.report, uint32(s), uint32(errno))
-	if p.sysctl != nil && errno == 0 {
-		syscall.RawSyscall(unix.SYS_WRITE, uintptr(p.report), uintptr(unsafe.Pointer(&p.sysctl.old[0])), p.sysctl.n)
+func (p *plan) end() {
+	p.send(p.report, uint32(p.failed), uint32(p.errno))
+	if p.sysctl != nil {
+		p.try(unix.SYS_WRITE, uintptr(p.report), uintptr(unsafe.Pointer(&p.sysctl.old[0])), p.sysctl.n)
 	}
 	exit(127)
 }
@@ -124,165 +171,151 @@ func exit(status uintptr) {
 //
 //go:norace
 //go:nosplit
-func enter(p *plan) (step, syscall.Errno) {
+func enter(p *plan) {
 	if p.setsid {
-		if _, _, e := syscall.RawSyscall(unix.SYS_SETSID, 0, 0, 0); e != 0 {
-			return stepSession, e
-		}
+		p.do(stepSession, unix.SYS_SETSID, 0, 0, 0)
 	} else if p.setpgid {
-		if _, _, e := syscall.RawSyscall(unix.SYS_SETPGID, 0, 0, 0); e != 0 {
-			return stepSession, e
-		}
+		p.do(stepSession, unix.SYS_SETPGID, 0, 0, 0)
 	}
 	if p.joinUser >= 0 || p.joinNet >= 0 {
-		notDumpable()
+		p.undumpable()
 	}
 	if p.confine != nil {
 		// Works for root. Others may not do it here; become tries again inside.
-		syscall.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0)
+		p.dropGroups()
 	}
 	if p.joinUser >= 0 {
-		if _, _, e := syscall.RawSyscall(unix.SYS_SETNS, uintptr(p.joinUser), unix.CLONE_NEWUSER, 0); e != 0 {
-			return stepJoinUser, e
-		}
+		p.do(stepJoinUser, unix.SYS_SETNS, uintptr(p.joinUser), unix.CLONE_NEWUSER, 0)
 		if p.confine != nil {
-			p.confine.findIDs()
+			p.confine.findIDs(p)
 		}
 	}
 	if p.joinNet >= 0 {
-		if _, _, e := syscall.RawSyscall(unix.SYS_SETNS, uintptr(p.joinNet), unix.CLONE_NEWNET, 0); e != 0 {
-			return stepJoinNet, e
-		}
+		p.do(stepJoinNet, unix.SYS_SETNS, uintptr(p.joinNet), unix.CLONE_NEWNET, 0)
 	}
 	if p.unshare != 0 {
-		if _, _, e := syscall.RawSyscall(unix.SYS_UNSHARE, uintptr(p.unshare), 0, 0); e != 0 {
-			return stepUnshare, e
-		}
+		p.do(stepUnshare, unix.SYS_UNSHARE, uintptr(p.unshare), 0, 0)
 	}
 	if p.askMap >= 0 {
 		// Also while waiting for the maps. If the parent died before this, the read returns end of file.
-		syscall.RawSyscall(unix.SYS_CLOSE, uintptr(p.maps), 0, 0)
-		if s, e := dieWithParent(p); e != 0 {
-			return s, e
-		}
-		syscall.RawSyscall(unix.SYS_WRITE, uintptr(p.askMap), uintptr(unsafe.Pointer(&p.byte1)), 1)
-		n, _, e := syscall.RawSyscall(unix.SYS_READ, uintptr(p.askMap), uintptr(unsafe.Pointer(&p.byte1)), 1)
-		if n != 1 {
-			if e == 0 {
-				e = unix.EPIPE
-			}
-			return stepMapped, e
+		p.try(unix.SYS_CLOSE, uintptr(p.maps), 0, 0)
+		p.dieWithParent()
+		p.try(unix.SYS_WRITE, uintptr(p.askMap), uintptr(unsafe.Pointer(&p.byte1)), 1)
+		if p.do(stepMapped, unix.SYS_READ, uintptr(p.askMap), uintptr(unsafe.Pointer(&p.byte1)), 1) != 1 {
+			p.fail(stepMapped, unix.EPIPE)
 		}
 	}
-	return 0, 0
 }
 
 // become sets the program's ids, capabilities, root and working directory.
 //
 //go:norace
 //go:nosplit
-func become(p *plan) (step, syscall.Errno) {
+func become(p *plan) {
 	if p.confine != nil {
-		if s, e := p.confine.become(); e != 0 {
-			return s, e
-		}
+		p.confine.become(p)
 	}
 	if p.become {
-		if _, _, e := syscall.RawSyscall(unix.SYS_SETRESGID, 0, 0, 0); e != 0 {
-			return stepSetgid, e
-		}
-		if _, _, e := syscall.RawSyscall(unix.SYS_SETRESUID, 0, 0, 0); e != 0 {
-			return stepSetuid, e
-		}
+		p.do(stepSetgid, unix.SYS_SETRESGID, 0, 0, 0)
+		p.do(stepSetuid, unix.SYS_SETRESUID, 0, 0, 0)
 	}
 	// After the last change of credentials, which clears the signal (prctl(2)).
-	if s, e := dieWithParent(p); e != 0 {
-		return s, e
-	}
-	if p.proc != nil {
-		if _, _, e := syscall.RawSyscall6(unix.SYS_MOUNT, uintptr(unsafe.Pointer(p.proc)), uintptr(unsafe.Pointer(p.procDir)), uintptr(unsafe.Pointer(p.proc)),
-			unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0, 0); e != 0 {
-			return stepProc, e
-		}
+	p.dieWithParent()
+	if p.newProc {
+		p.do5(stepProc, unix.SYS_MOUNT, at(procfs), at(proc), at(procfs), unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0)
 	}
 	if p.dir != nil {
-		if _, _, e := syscall.RawSyscall(unix.SYS_CHDIR, uintptr(unsafe.Pointer(p.dir)), 0, 0); e != 0 {
-			return stepChdir, e
+		p.do(stepChdir, unix.SYS_CHDIR, at(p.dir), 0, 0)
+	}
+}
+
+// undumpable protects this process from tracing by processes with CAP_SYS_PTRACE in the namespace that is about to
+// be entered, or with the same user id. It does not affect the parent. A change of ids may reset it to
+// fs.suid_dumpable.
+//
+//go:norace
+//go:nosplit
+func (p *plan) undumpable() { p.do(stepUndumpable, unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0) }
+
+//go:norace
+//go:nosplit
+func (p *plan) dropGroups() syscall.Errno {
+	_, e := p.try(unix.SYS_SETGROUPS, 0, 0, 0)
+	return e
+}
+
+// limitCaps removes permitted capabilities that are not in limit, and makes the rest effective, and inheritable
+// if inherit.
+//
+//go:norace
+//go:nosplit
+func (p *plan) limitCaps(limit uint64, inherit bool) {
+	p.do(stepCaps, unix.SYS_CAPGET, uintptr(unsafe.Pointer(&p.capHdr)), uintptr(unsafe.Pointer(&p.capData[0])), 0)
+	p.capData[0].Permitted &= uint32(limit)
+	p.capData[1].Permitted &= uint32(limit >> 32)
+	for i := 0; i < len(p.capData); i++ {
+		p.capData[i].Effective, p.capData[i].Inheritable = p.capData[i].Permitted, 0
+		if inherit {
+			p.capData[i].Inheritable = p.capData[i].Permitted
 		}
 	}
-	return 0, 0
+	p.do(stepCaps, unix.SYS_CAPSET, uintptr(unsafe.Pointer(&p.capHdr)), uintptr(unsafe.Pointer(&p.capData[0])), 0)
 }
 
-// notDumpable protects this process from tracing by processes with CAP_SYS_PTRACE in the namespace that is about to
-// be entered, or with the same user id. It does not affect the parent.
+// dieWithParent sets the parent-death signal, which a change of credentials clears.
 //
 //go:norace
 //go:nosplit
-func notDumpable() {
-	syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0, 0)
-}
-
-// dieWithParent sets the parent-death signal.
-//
-//go:norace
-//go:nosplit
-func dieWithParent(p *plan) (step, syscall.Errno) {
+func (p *plan) dieWithParent() {
 	if p.pdeathsig == 0 {
-		return 0, 0
+		return
 	}
-	if _, _, e := syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, p.pdeathsig, 0, 0, 0, 0); e != 0 {
-		return stepPdeathsig, e
-	}
+	p.do(stepPdeathsig, unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, p.pdeathsig, 0)
 	// The parent may have died before that. In a new PID namespace both are 0.
-	if ppid, _, _ := syscall.RawSyscall(unix.SYS_GETPPID, 0, 0, 0); int(ppid) != p.parent {
-		return stepPdeathsig, unix.ESRCH
+	if ppid, e := p.try(unix.SYS_GETPPID, 0, 0, 0); e == 0 && int(ppid) != p.parent {
+		p.fail(stepPdeathsig, unix.ESRCH)
 	}
-	return 0, 0
 }
 
 // files moves the descriptors to their numbers: first all above the target numbers, then down.
 //
 //go:norace
 //go:nosplit
-func files(p *plan) (step, syscall.Errno) {
-	n := len(p.fds)
-	r, _, e := syscall.RawSyscall(unix.SYS_FCNTL, uintptr(p.report), unix.F_DUPFD_CLOEXEC, uintptr(n))
-	if e != 0 {
-		return stepFiles, e
+func files(p *plan) {
+	p.report = p.raised(p.report)
+	for i := 0; i < len(p.fds); i++ {
+		if p.fds[i] >= 0 {
+			p.fds[i] = p.raised(p.fds[i])
+		}
 	}
-	p.report = int(r)
-	for i := 0; i < n; i++ {
-		if p.fds[i] < 0 {
-			continue
-		}
-		r, _, e := syscall.RawSyscall(unix.SYS_FCNTL, uintptr(p.fds[i]), unix.F_DUPFD_CLOEXEC, uintptr(n))
-		if e != 0 {
-			return stepFiles, e
-		}
-		p.fds[i] = int(r)
-	}
-	for i := 0; i < n; i++ {
-		if p.fds[i] < 0 {
-			if !p.keeps(i) {
-				syscall.RawSyscall(unix.SYS_CLOSE, uintptr(i), 0, 0)
-			}
-			continue
-		}
-		if _, _, e := syscall.RawSyscall(unix.SYS_DUP3, uintptr(p.fds[i]), uintptr(i), 0); e != 0 {
-			return stepFiles, e
+	for i := 0; i < len(p.fds); i++ {
+		if p.fds[i] >= 0 {
+			p.do(stepFiles, unix.SYS_DUP3, uintptr(p.fds[i]), uintptr(i), 0)
+		} else if !p.keeps(i) {
+			p.try(unix.SYS_CLOSE, uintptr(i), 0, 0)
 		}
 	}
 	const closeRangeCloexec = 4 // CLOSE_RANGE_CLOEXEC, Linux 5.11
-	_, _, e = syscall.RawSyscall(unix.SYS_CLOSE_RANGE, uintptr(n), ^uintptr(0)>>1, closeRangeCloexec)
-	if e != 0 {
-		for fd := n; fd < 4096; fd++ { // older kernels
-			syscall.RawSyscall(unix.SYS_FCNTL, uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC)
+	if _, e := p.try(unix.SYS_CLOSE_RANGE, uintptr(len(p.fds)), ^uintptr(0)>>1, closeRangeCloexec); e != 0 {
+		for fd := len(p.fds); fd < 4096; fd++ { // older kernels
+			p.try(unix.SYS_FCNTL, uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC)
 		}
 	}
 	for i := 0; i < len(p.keep); i++ {
-		syscall.RawSyscall(unix.SYS_FCNTL, uintptr(p.keep[i]), unix.F_SETFD, 0)
+		p.try(unix.SYS_FCNTL, uintptr(p.keep[i]), unix.F_SETFD, 0)
 	}
-	return 0, 0
+}
+
+// raised returns a copy of a descriptor above the target numbers; the descriptor itself if that fails.
+//
+//go:norace
+//go:nosplit
+func (p *plan) raised(fd int) int {
+	r := p.do(stepFiles, unix.SYS_FCNTL, uintptr(fd), unix.F_DUPFD_CLOEXEC, uintptr(len(p.fds)))
+	if p.errno != 0 {
+		return fd
+	}
+	return int(r)
 }
 
 //go:norace

@@ -23,18 +23,13 @@ type Confine struct {
 
 // confinement is a Confine prepared before the fork.
 type confinement struct {
-	root, fstype *byte
-	rootFlags    uintptr
-	caps         uint64
-	uid, gid     uintptr
-	joined       bool
-	filter       unix.SockFprog
-
-	slash, dot, proc       *byte
-	uidMap, gidMap, option *byte
-	buf                    [64]byte
-	hdr                    unix.CapUserHeader
-	data                   [2]unix.CapUserData
+	root, fstype, option *byte
+	rootFlags            uintptr
+	caps                 uint64
+	uid, gid             uintptr
+	joined               bool
+	filter               unix.SockFprog
+	buf                  [64]byte
 }
 
 // RootError returns why [Confine.Root] made a start fail, or nil if err has another cause: the mount namespace could
@@ -53,45 +48,35 @@ func RootError(err error) error {
 	return nil
 }
 
-func (c *Confine) prepare() (*confinement, error) {
+func (c *Confine) prepare() (p *confinement, err error) {
 	if c == nil {
 		return nil, nil
 	}
-	p := &confinement{caps: c.Caps, hdr: unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}}
-	texts := map[**byte]string{
-		&p.slash: "/", &p.dot: ".", &p.proc: "/proc", &p.uidMap: "/proc/self/uid_map", &p.gidMap: "/proc/self/gid_map",
-	}
+	p = &confinement{caps: c.Caps}
 	switch c.Root {
 	case "/":
+		return p, nil
 	case "":
-		texts[&p.root], texts[&p.fstype], texts[&p.option] = "none", "tmpfs", "mode=555,size=4k,nr_inodes=1"
+		p.root, p.fstype, p.option = cString("none"), tmpfs, cString("mode=555,size=4k,nr_inodes=1")
 		p.rootFlags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	default:
-		texts[&p.root] = c.Root
+		p.root, err = syscall.BytePtrFromString(c.Root)
 		p.rootFlags = unix.MS_BIND
 	}
-	for to, text := range texts {
-		var err error
-		if *to, err = syscall.BytePtrFromString(text); err != nil {
-			return nil, err
-		}
-	}
-	if p.root != nil {
-		p.filter = filter()
-	}
-	return p, nil
+	p.filter = filter()
+	return p, err
 }
 
-func (p *confinement) ownMounts() bool { return p != nil && p.root != nil }
+func (c *confinement) ownMounts() bool { return c != nil && c.root != nil }
 
 // findIDs finds the first ids that the user namespace maps, usually root's.
 //
 //go:norace
 //go:nosplit
-func (p *confinement) findIDs() {
-	p.uid, p.joined = p.firstID(p.uidMap)
-	if p.joined {
-		p.gid, p.joined = p.firstID(p.gidMap)
+func (c *confinement) findIDs(p *plan) {
+	c.uid, c.joined = c.firstID(p, uidMap)
+	if c.joined {
+		c.gid, c.joined = c.firstID(p, gidMap)
 	}
 }
 
@@ -99,15 +84,15 @@ func (p *confinement) findIDs() {
 //
 //go:norace
 //go:nosplit
-func (p *confinement) firstID(file *byte) (id uintptr, ok bool) {
-	fd, _, e := syscall.RawSyscall6(unix.SYS_OPENAT, ^uintptr(99), uintptr(unsafe.Pointer(file)), unix.O_RDONLY|unix.O_CLOEXEC, 0, 0, 0)
+func (c *confinement) firstID(p *plan, file *byte) (id uintptr, ok bool) {
+	fd, e := p.try5(unix.SYS_OPENAT, cwd, at(file), unix.O_RDONLY|unix.O_CLOEXEC, 0, 0)
 	if e != 0 {
 		return 0, false
 	}
-	n, _, _ := syscall.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&p.buf)), uintptr(len(p.buf)))
-	syscall.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
-	for i := 0; i < int(n) && i < len(p.buf); i++ {
-		switch b := p.buf[i]; {
+	n, _ := p.try(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&c.buf)), uintptr(len(c.buf)))
+	p.try(unix.SYS_CLOSE, fd, 0, 0)
+	for i := 0; i < int(n) && i < len(c.buf); i++ {
+		switch b := c.buf[i]; {
 		case b >= '0' && b <= '9':
 			id, ok = 10*id+uintptr(b-'0'), true
 		case ok:
@@ -122,46 +107,29 @@ func (p *confinement) firstID(file *byte) (id uintptr, ok bool) {
 //
 //go:norace
 //go:nosplit
-func (p *confinement) become() (step, syscall.Errno) {
-	if p.root != nil {
-		if e := p.changeRoot(); e != 0 {
-			return stepPivot, e
+func (c *confinement) become(p *plan) {
+	if c.root != nil {
+		c.changeRoot(p)
+	}
+	p.dropGroups()
+	if c.joined {
+		p.do(stepSetgid, unix.SYS_SETRESGID, c.gid, c.gid, c.gid)
+		p.do(stepSetuid, unix.SYS_SETRESUID, c.uid, c.uid, c.uid)
+		p.undumpable()
+	}
+	for n := uintptr(0); n < 64; n++ {
+		if c.caps&(1<<n) == 0 {
+			p.try(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, n, 0) // fails for unknown ones
 		}
 	}
-	syscall.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0)
-	if p.joined {
-		if _, _, e := syscall.RawSyscall(unix.SYS_SETRESGID, p.gid, p.gid, p.gid); e != 0 {
-			return stepSetgid, e
-		}
-		if _, _, e := syscall.RawSyscall(unix.SYS_SETRESUID, p.uid, p.uid, p.uid); e != 0 {
-			return stepSetuid, e
-		}
-		notDumpable() // the change of ids may have reset it to fs.suid_dumpable
-	}
-	for c := uintptr(0); c < 64; c++ {
-		if p.caps&(1<<c) == 0 {
-			syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c, 0, 0, 0, 0) // fails for unknown ones
-		}
-	}
-	if _, _, e := syscall.RawSyscall(unix.SYS_CAPGET, uintptr(unsafe.Pointer(&p.hdr)), uintptr(unsafe.Pointer(&p.data[0])), 0); e != 0 {
-		return stepCaps, e
-	}
-	p.data[0].Permitted &= uint32(p.caps)
-	p.data[1].Permitted &= uint32(p.caps >> 32)
-	for i := 0; i < len(p.data); i++ {
-		p.data[i].Effective, p.data[i].Inheritable = p.data[i].Permitted, p.data[i].Permitted
-	}
-	if _, _, e := syscall.RawSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&p.hdr)), uintptr(unsafe.Pointer(&p.data[0])), 0); e != 0 {
-		return stepCaps, e
-	}
+	p.limitCaps(c.caps, true)
 	// Ambient capabilities survive the exec of a program that isn't root in the namespace.
-	syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, 0)
-	for c := uintptr(0); c < 64; c++ {
-		if p.data[c/32].Permitted&(1<<(c%32)) != 0 {
-			syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, c, 0, 0, 0)
+	p.try(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0)
+	for n := uintptr(0); n < 64; n++ {
+		if p.capData[n/32].Permitted&(1<<(n%32)) != 0 {
+			p.try(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, n)
 		}
 	}
-	return 0, 0
 }
 
 // changeRoot makes root the only mount of the mount namespace, which is a copy of the caller's. It mounts root
@@ -169,38 +137,26 @@ func (p *confinement) become() (step, syscall.Errno) {
 //
 //go:norace
 //go:nosplit
-func (p *confinement) changeRoot() syscall.Errno {
-	if _, _, e := syscall.RawSyscall6(unix.SYS_MOUNT, 0, uintptr(unsafe.Pointer(p.slash)), 0, unix.MS_REC|unix.MS_PRIVATE, 0, 0); e != 0 {
-		return e
-	}
-	if _, _, e := syscall.RawSyscall6(unix.SYS_MOUNT, uintptr(unsafe.Pointer(p.root)), uintptr(unsafe.Pointer(p.proc)),
-		uintptr(unsafe.Pointer(p.fstype)), p.rootFlags, uintptr(unsafe.Pointer(p.option)), 0); e != 0 {
-		return e
-	}
-	if _, _, e := syscall.RawSyscall(unix.SYS_CHDIR, uintptr(unsafe.Pointer(p.proc)), 0, 0); e != 0 {
-		return e
-	}
-	dot := uintptr(unsafe.Pointer(p.dot))
-	if _, _, e := syscall.RawSyscall(unix.SYS_PIVOT_ROOT, dot, dot, 0); e != 0 {
+func (c *confinement) changeRoot(p *plan) {
+	p.do5(stepPivot, unix.SYS_MOUNT, 0, at(slash), 0, unix.MS_REC|unix.MS_PRIVATE, 0)
+	p.do5(stepPivot, unix.SYS_MOUNT, at(c.root), at(proc), at(c.fstype), c.rootFlags, at(c.option))
+	p.do(stepPivot, unix.SYS_CHDIR, at(proc), 0, 0)
+	if _, e := p.try(unix.SYS_PIVOT_ROOT, at(dot), at(dot), 0); e != 0 {
 		// An initial ramfs can't be pivoted away from, only hidden.
-		_, _, e = syscall.RawSyscall(unix.SYS_CHROOT, dot, 0, 0)
-		return e
+		p.do(stepPivot, unix.SYS_CHROOT, at(dot), 0, 0)
+		return
 	}
-	_, _, e := syscall.RawSyscall(unix.SYS_UMOUNT2, dot, unix.MNT_DETACH, 0)
-	return e
+	p.do(stepPivot, unix.SYS_UMOUNT2, at(dot), unix.MNT_DETACH, 0)
 }
 
 // last sets the restrictions under which the other steps would fail.
 //
 //go:norace
 //go:nosplit
-func (p *confinement) last() (step, syscall.Errno) {
-	if _, _, e := syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); e != 0 {
-		return stepNoNewPrivs, e
-	}
-	if p.filter.Len > 0 {
+func (c *confinement) last(p *plan) {
+	p.do(stepNoNewPrivs, unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0)
+	if c.filter.Len > 0 {
 		// Errors are ignored: the filter is defense in depth, and the kernel may have no seccomp.
-		syscall.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&p.filter)))
+		p.try(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&c.filter)))
 	}
-	return 0, 0
 }

@@ -27,12 +27,11 @@
 package nsexec
 
 import (
-	"errors"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"runtime"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -163,7 +162,7 @@ type plan struct {
 	flags             uintptr // of clone(2)
 	unshare           int     // after the namespaces were joined
 	become            bool
-	proc, procDir     *byte // "proc", "/proc"; nil: no mount
+	newProc           bool // mount /proc
 	setsid, setpgid   bool
 	pdeathsig         uintptr
 	parent            int
@@ -171,6 +170,9 @@ type plan struct {
 	rlimit syscall.Rlimit
 
 	session *sessionPlan // nil: the child becomes the program itself
+
+	failed step // the first that failed, with errno
+	errno  syscall.Errno
 
 	oldMask, allMask [8]byte
 	capHdr           unix.CapUserHeader
@@ -188,76 +190,69 @@ func (c *Cmd) Start() (*os.Process, error) {
 	}
 	defer cleanup()
 
-	reportR, reportW, err := pipe()
+	reportR, reportW, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	defer reportR.Close()
 	defer reportW.Close()
 	p.report = int(reportW.Fd())
-
-	p.askMap = -1
-	var ask *os.File
+	var ask, theirs *os.File
 	if c.NewUser {
-		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return nil, fmt.Errorf("socketpair: %w", err)
-		}
-		ask = os.NewFile(uintptr(pair[0]), "map")
-		askChild := os.NewFile(uintptr(pair[1]), "map")
-		p.askMap, p.maps = pair[1], pair[0]
-		defer ask.Close()
-		defer askChild.Close()
-		pid, err := fork(p)
-		askChild.Close()
-		reportW.Close()
-		if err != nil {
+		if ask, theirs, err = SocketPair(unix.SOCK_STREAM); err != nil {
 			return nil, err
 		}
-		return c.finish(pid, reportR, ask)
+		defer ask.Close()
+		defer theirs.Close()
+		p.askMap, p.maps = fdOf(theirs), fdOf(ask)
 	}
 	pid, err := fork(p)
+	theirs.Close()
 	reportW.Close()
 	runtime.KeepAlive(c)
 	if err != nil {
 		return nil, err
 	}
-	return c.finish(pid, reportR, nil)
+	if err := c.finish(pid, reportR, ask); err != nil {
+		_ = unix.Kill(pid, unix.SIGKILL)
+		reap(pid)
+		return nil, err
+	}
+	return os.FindProcess(pid)
 }
 
-// finish waits until a forked child has executed the program. On failure it reaps the child.
-func (c *Cmd) finish(pid int, report, ask *os.File) (*os.Process, error) {
-	proc, err := os.FindProcess(pid)
-	if err != nil {
-		return nil, err
-	}
-	fail := func(err error) (*os.Process, error) {
-		_ = proc.Kill()
-		_, _ = proc.Wait()
-		return nil, err
-	}
+// finish waits until a forked child has executed the program.
+func (c *Cmd) finish(pid int, report, ask *os.File) error {
 	if ask != nil {
 		var b [1]byte
 		if n, _ := ask.Read(b[:]); n == 1 { // else the child reports a failure
 			if err := c.Map(pid); err != nil {
-				return fail(err)
+				return err
 			}
 			if _, err := ask.Write(b[:]); err != nil {
-				return fail(fmt.Errorf("release child: %w", err))
+				return fmt.Errorf("release child: %w", err)
 			}
 		}
 		ask.Close()
 	}
 	var msg [8]byte
-	n, err := report.Read(msg[:])
-	if n == len(msg) {
-		s, errno := step(*(*uint32)(unsafe.Pointer(&msg[0]))), *(*uint32)(unsafe.Pointer(&msg[4]))
-		return fail(&Error{stepNames[s], syscall.Errno(errno)})
+	if n, _ := report.Read(msg[:]); n == len(msg) {
+		s, errno := parse(msg[:])
+		return &Error{stepNames[s], errno}
 	}
-	if err != nil && n == 0 && errors.Is(err, os.ErrClosed) {
-		return fail(err)
+	return nil
+}
+
+// parse returns the step and the number of a message of [plan.send].
+func parse(msg []byte) (step, syscall.Errno) {
+	return step(binary.NativeEndian.Uint32(msg)), syscall.Errno(binary.NativeEndian.Uint32(msg[4:]))
+}
+
+// reap waits for a child.
+func reap(pid int) {
+	if proc, err := os.FindProcess(pid); err == nil {
+		_, _ = proc.Wait()
 	}
-	return proc, nil
 }
 
 func cString(s string) *byte {
@@ -265,18 +260,20 @@ func cString(s string) *byte {
 	return b
 }
 
-func pipe() (r, w *os.File, err error) {
-	var fd [2]int
-	if err := unix.Pipe2(fd[:], unix.O_CLOEXEC); err != nil {
-		return nil, nil, fmt.Errorf("pipe: %w", err)
+// SocketPair returns a pair of connected UNIX sockets: ours, which is non-blocking, and one for another process.
+func SocketPair(typ int) (ours, theirs *os.File, err error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, typ|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socketpair: %w", err)
 	}
-	return os.NewFile(uintptr(fd[0]), "pipe"), os.NewFile(uintptr(fd[1]), "pipe"), nil
+	_ = unix.SetNonblock(pair[0], true)
+	return os.NewFile(uintptr(pair[0]), "socket"), os.NewFile(uintptr(pair[1]), "socket"), nil
 }
 
 // prepare does everything that allocates memory, which the child can't. The caller must call cleanup after the fork.
 func (c *Cmd) prepare() (p *plan, cleanup func(), err error) {
 	p = &plan{
-		keep: c.KeepFDs, become: c.BecomeRoot, setsid: c.Setsid, setpgid: c.Setpgid, self: -1,
+		keep: c.KeepFDs, become: c.BecomeRoot, setsid: c.Setsid, setpgid: c.Setpgid, self: -1, askMap: -1,
 		pdeathsig: uintptr(c.Pdeathsig), parent: os.Getpid(), rlimit: syscall.Rlimit(rlimit.Nofile()),
 		capHdr: unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3},
 	}
@@ -350,7 +347,7 @@ func (c *Cmd) prepareNamespaces(p *plan) {
 	}
 	if c.NewPID {
 		p.parent = 0
-		p.proc, p.procDir = cString("proc"), cString("/proc")
+		p.newProc = true
 	}
 }
 

@@ -94,18 +94,16 @@ func (s *Session) Start() (*Running, error) {
 		return nil, err
 	}
 	defer cleanup()
-	report, reportW, err := pipe()
+	report, reportW, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	defer report.Close()
 	defer reportW.Close()
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	ctl, theirs, err := SocketPair(unix.SOCK_STREAM)
 	if err != nil {
-		return nil, fmt.Errorf("socketpair: %w", err)
+		return nil, err
 	}
-	_ = unix.SetNonblock(pair[0], true)
-	ctl, theirs := os.NewFile(uintptr(pair[0]), "session"), os.NewFile(uintptr(pair[1]), "session")
 	defer theirs.Close()
 	p.report, p.ctl = int(reportW.Fd()), int(theirs.Fd())
 	pid, err := fork(p.plan)
@@ -142,9 +140,9 @@ func (r *Running) started(report *os.File) error {
 		case err != nil:
 			return err
 		}
-		st, value := step(binary.NativeEndian.Uint32(msg[:])), binary.NativeEndian.Uint32(msg[4:])
+		st, value := parse(msg[:])
 		if st != stepRuns {
-			return &Error{stepNames[st], syscall.Errno(value)}
+			return &Error{stepNames[st], value}
 		}
 		r.pid = int(value)
 		// The monitor does not reap before Continue, so the PID is not reused.
@@ -224,32 +222,23 @@ func (s *Session) prepare() (p *sessionPlan, cleanup func(), err error) {
 		return nil, nil, err
 	}
 	p = &sessionPlan{
-		plan: plan, root: -1, tty: -1, foreground: s.Foreground,
+		plan: plan, root: fdOf(s.Root), tty: fdOf(s.TTY), foreground: s.Foreground,
 		uid: uintptr(s.UID), gid: uintptr(s.GID), keepIDs: s.KeepIDs, keepGroups: s.KeepGroups,
 		bounding: s.Bounding, permitted: s.Permitted, noNewPrivs: s.NoNewPrivs, ownMounts: s.OwnMounts,
-		cwd: unix.AT_FDCWD,
+		resolvConf: []byte(s.ResolvConf),
 	}
 	plan.session = p
 	if s.LimitSockets {
-		if p.sockets, err = socketFilter(); err != nil {
-			cleanup()
-			return nil, nil, err
-		}
+		p.sockets, err = socketFilter()
 	}
-	for _, path := range s.Paths {
-		b, err := syscall.BytePtrFromString(path)
-		if err != nil {
-			cleanup()
-			return nil, nil, err
-		}
-		p.paths = append(p.paths, b)
+	if err == nil {
+		p.paths, err = syscall.SlicePtrFromStrings(s.Paths)
 	}
-	if s.Root != nil {
-		p.root = int(s.Root.Fd())
+	if err != nil {
+		cleanup()
+		return nil, nil, err
 	}
-	if s.TTY != nil {
-		p.tty = int(s.TTY.Fd())
-	}
+	p.paths = p.paths[:len(s.Paths)] // without the final nil
 	for _, f := range s.Cgroups {
 		p.cgroups = append(p.cgroups, int(f.Fd()))
 	}
@@ -259,9 +248,6 @@ func (s *Session) prepare() (p *sessionPlan, cleanup func(), err error) {
 	for _, ns := range s.Spaces {
 		p.spaces = append(p.spaces, space{fd: int(ns.File.Fd()), typ: uintptr(ns.Type)})
 		p.newPID = p.newPID || ns.Type == unix.CLONE_NEWPID
-	}
-	if s.ResolvConf != "" {
-		p.resolvConf = []byte(s.ResolvConf)
 	}
 	if s.HostResolvConf != nil {
 		if st, ok := s.HostResolvConf.Sys().(*syscall.Stat_t); ok {

@@ -1,45 +1,35 @@
 package nsexec
 
-import (
-	"syscall"
-	"unsafe"
+import "golang.org/x/sys/unix"
 
-	"golang.org/x/sys/unix"
-)
-
-// Strings for mounts, NUL-terminated.
+// Strings for the children, which can't allocate memory.
 var (
-	tmpfs      = [6]byte{'t', 'm', 'p', 'f', 's', 0}
-	sysfs      = [6]byte{'s', 'y', 's', 'f', 's', 0}
-	etc        = [5]byte{'/', 'e', 't', 'c', 0}
-	sys        = [5]byte{'/', 's', 'y', 's', 0}
-	cgroups    = [15]byte{'/', 's', 'y', 's', '/', 'f', 's', '/', 'c', 'g', 'r', 'o', 'u', 'p', 0}
-	resolvConf = [17]byte{'/', 'e', 't', 'c', '/', 'r', 'e', 's', 'o', 'l', 'v', '.', 'c', 'o', 'n', 'f', 0}
-	nothing    = [1]byte{0}
+	slash, dot, zero, nothing = cString("/"), cString("."), cString("0"), cString("")
+	tmpfs, sysfs, procfs      = cString("tmpfs"), cString("sysfs"), cString("proc")
+	etc, sys, proc            = cString("/etc"), cString("/sys"), cString("/proc")
+	cgroups, resolvConf       = cString("/sys/fs/cgroup"), cString("/etc/resolv.conf")
+	uidMap, gidMap            = cString("/proc/self/uid_map"), cString("/proc/self/gid_map")
 )
 
 // mounts creates a mount namespace for the command. Mounts that fail in it are skipped.
 //
 //go:norace
 //go:nosplit
-func mounts(p *sessionPlan) (step, syscall.Errno) {
-	there := p.statPath(&resolvConf[0]) == 0
+func mounts(p *sessionPlan) {
+	there := p.statPath(resolvConf) == 0
 	if p.checkResolv && !(there && p.stat.Dev_major == p.major && p.stat.Dev_minor == p.minor && p.stat.Ino == p.ino) {
-		return 0, 0
+		return
 	}
-	if _, _, e := syscall.RawSyscall(unix.SYS_UNSHARE, unix.CLONE_NEWNS, 0, 0); e != 0 {
-		return stepMounts, e
-	}
+	p.do(stepMounts, unix.SYS_UNSHARE, unix.CLONE_NEWNS, 0, 0)
 	// Later mounts outside still propagate into it, but not ours to the outside.
-	if _, _, e := syscall.RawSyscall6(unix.SYS_MOUNT, 0, uintptr(unsafe.Pointer(&slash[0])), 0, unix.MS_REC|unix.MS_SLAVE, 0, 0); e != 0 {
-		return stepMounts, e
-	}
+	p.do5(stepMounts, unix.SYS_MOUNT, 0, at(slash), 0, unix.MS_REC|unix.MS_SLAVE, 0)
 	mountSys(p)
 	if there && len(p.resolvConf) > 0 {
 		mountResolvConf(p)
 	}
-	return 0, 0
 }
+
+const mountFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 
 // mountSys mounts a sysfs that shows the network namespace's interfaces and restores the cgroup
 // mounts. The kernel refuses it if parts of the present sysfs are hidden, as in most containers.
@@ -47,10 +37,10 @@ func mounts(p *sessionPlan) (step, syscall.Errno) {
 //go:norace
 //go:nosplit
 func mountSys(p *sessionPlan) {
-	groups, _, e := syscall.RawSyscall(unix.SYS_OPEN_TREE, uintptr(p.cwd), uintptr(unsafe.Pointer(&cgroups[0])), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
-	_, _, failed := syscall.RawSyscall6(unix.SYS_MOUNT, uintptr(unsafe.Pointer(&sysfs[0])), uintptr(unsafe.Pointer(&sys[0])), uintptr(unsafe.Pointer(&sysfs[0])), unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0, 0)
+	groups, e := p.try(unix.SYS_OPEN_TREE, cwd, at(cgroups), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	_, failed := p.try5(unix.SYS_MOUNT, at(sysfs), at(sys), at(sysfs), mountFlags, 0)
 	if e == 0 && failed == 0 {
-		moveMount(p, groups, &cgroups[0])
+		moveMount(p, groups, cgroups)
 	}
 }
 
@@ -60,25 +50,24 @@ func mountSys(p *sessionPlan) {
 //go:norace
 //go:nosplit
 func mountResolvConf(p *sessionPlan) {
-	_, _, e := syscall.RawSyscall6(unix.SYS_MOUNT, uintptr(unsafe.Pointer(&tmpfs[0])), uintptr(unsafe.Pointer(&etc[0])), uintptr(unsafe.Pointer(&tmpfs[0])), unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0, 0)
-	if e != 0 {
+	if _, e := p.try5(unix.SYS_MOUNT, at(tmpfs), at(etc), at(tmpfs), mountFlags, 0); e != 0 {
 		return
 	}
-	file, _, e := syscall.RawSyscall6(unix.SYS_OPENAT, uintptr(p.cwd), uintptr(unsafe.Pointer(&resolvConf[0])), unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o644, 0, 0)
+	file, e := p.try5(unix.SYS_OPENAT, cwd, at(resolvConf), unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o644, 0)
 	n := uintptr(0)
 	if e == 0 {
-		n, _, _ = syscall.RawSyscall(unix.SYS_WRITE, file, uintptr(unsafe.Pointer(&p.resolvConf[0])), uintptr(len(p.resolvConf)))
-		syscall.RawSyscall(unix.SYS_FCHMOD, file, 0o644, 0) // regardless of the umask
+		n, _ = p.try(unix.SYS_WRITE, file, at(&p.resolvConf[0]), uintptr(len(p.resolvConf)))
+		p.try(unix.SYS_FCHMOD, file, 0o644, 0) // regardless of the umask
 	}
-	tree, _, e := syscall.RawSyscall(unix.SYS_OPEN_TREE, uintptr(p.cwd), uintptr(unsafe.Pointer(&resolvConf[0])), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	syscall.RawSyscall(unix.SYS_UMOUNT2, uintptr(unsafe.Pointer(&etc[0])), unix.MNT_DETACH, 0)
+	tree, e := p.try(unix.SYS_OPEN_TREE, cwd, at(resolvConf), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	p.try(unix.SYS_UMOUNT2, at(etc), unix.MNT_DETACH, 0)
 	if e == 0 && n == uintptr(len(p.resolvConf)) {
-		moveMount(p, tree, &resolvConf[0])
+		moveMount(p, tree, resolvConf)
 	}
 }
 
 //go:norace
 //go:nosplit
 func moveMount(p *sessionPlan, tree uintptr, path *byte) {
-	syscall.RawSyscall6(unix.SYS_MOVE_MOUNT, tree, uintptr(unsafe.Pointer(&nothing[0])), uintptr(p.cwd), uintptr(unsafe.Pointer(path)), unix.MOVE_MOUNT_F_EMPTY_PATH, 0)
+	p.try5(unix.SYS_MOVE_MOUNT, tree, at(nothing), cwd, at(path), unix.MOVE_MOUNT_F_EMPTY_PATH)
 }

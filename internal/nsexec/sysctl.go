@@ -37,12 +37,11 @@ func Sysctl(userns, netns *os.File, name, keep, value string) (old string, err e
 		return "", err
 	}
 	defer cleanup()
-	p.askMap = -1
 	p.sysctl = &sysctl{value: []byte(value), keep: []byte(keep)}
 	if p.sysctl.path, err = syscall.BytePtrFromString(filepath.Join("/proc/sys", name)); err != nil {
 		return "", err
 	}
-	r, w, err := pipe()
+	r, w, err := os.Pipe()
 	if err != nil {
 		return "", err
 	}
@@ -54,46 +53,32 @@ func Sysctl(userns, netns *os.File, name, keep, value string) (old string, err e
 		return "", err
 	}
 	msg, err := io.ReadAll(r)
-	if proc, perr := os.FindProcess(pid); perr == nil {
-		_, _ = proc.Wait()
-	}
+	reap(pid)
 	if err != nil || len(msg) < 8 {
 		return "", fmt.Errorf("sysctl %s: %w", name, errors.Join(err, io.ErrUnexpectedEOF))
 	}
-	s, errno := step(*(*uint32)(unsafe.Pointer(&msg[0]))), syscall.Errno(*(*uint32)(unsafe.Pointer(&msg[4])))
 	old = strings.TrimSpace(string(msg[8:]))
-	switch {
+	switch s, errno := parse(msg); {
 	case errno == 0:
 		return old, nil
 	case s == stepOpen || s == stepRead || s == stepWrite:
 		return old, &fs.PathError{Op: stepNames[s], Path: filepath.Join("/proc/sys", name), Err: errno}
+	default:
+		return old, &Error{stepNames[s], errno}
 	}
-	return old, &Error{stepNames[s], errno}
 }
 
 //go:norace
 //go:nosplit
-func (c *sysctl) set() (step, syscall.Errno) {
-	path := uintptr(unsafe.Pointer(c.path))
-	fd, _, e := syscall.RawSyscall6(unix.SYS_OPENAT, ^uintptr(99), path, unix.O_RDONLY|unix.O_CLOEXEC, 0, 0, 0)
-	if e != 0 {
-		return stepOpen, e
+func (c *sysctl) set(p *plan) {
+	fd := p.do5(stepOpen, unix.SYS_OPENAT, cwd, at(c.path), unix.O_RDONLY|unix.O_CLOEXEC, 0, 0)
+	c.n = p.do(stepRead, unix.SYS_READ, fd, uintptr(unsafe.Pointer(&c.old)), uintptr(len(c.old)))
+	p.try(unix.SYS_CLOSE, fd, 0, 0)
+	if p.errno != 0 || len(c.value) == 0 || c.is(c.value) || len(c.keep) > 0 && c.is(c.keep) {
+		return
 	}
-	if c.n, _, e = syscall.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&c.old)), uintptr(len(c.old))); e != 0 {
-		return stepRead, e
-	}
-	syscall.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
-	if len(c.value) == 0 || c.is(c.value) || len(c.keep) > 0 && c.is(c.keep) {
-		return 0, 0
-	}
-	fd, _, e = syscall.RawSyscall6(unix.SYS_OPENAT, ^uintptr(99), path, unix.O_WRONLY|unix.O_CLOEXEC, 0, 0, 0)
-	if e != 0 {
-		return stepOpen, e
-	}
-	if _, _, e = syscall.RawSyscall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(&c.value[0])), uintptr(len(c.value))); e != 0 {
-		return stepWrite, e
-	}
-	return 0, 0
+	fd = p.do5(stepOpen, unix.SYS_OPENAT, cwd, at(c.path), unix.O_WRONLY|unix.O_CLOEXEC, 0, 0)
+	p.do(stepWrite, unix.SYS_WRITE, fd, at(&c.value[0]), uintptr(len(c.value)))
 }
 
 // is reports whether the value read, without its newline, is value.

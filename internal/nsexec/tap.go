@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
-	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -64,7 +63,6 @@ func OpenTap(userns, netns *os.File, t Tap) (*os.File, error) {
 		return nil, err
 	}
 	defer cleanup()
-	p.askMap = -1
 	if p.tap, err = t.plan(); err != nil {
 		return nil, err
 	}
@@ -83,14 +81,11 @@ func OpenTap(userns, netns *os.File, t Tap) (*os.File, error) {
 	var msg [8]byte
 	oob := make([]byte, unix.CmsgSpace(4))
 	n, oobn, err := receive(pair[0], msg[:], oob)
-	if proc, perr := os.FindProcess(pid); perr == nil {
-		_, _ = proc.Wait()
-	}
+	reap(pid)
 	if err != nil || n < len(msg) {
 		return nil, fmt.Errorf("make %s: %w", t.Name, errors.Join(err, errors.New("the process that makes it has ended")))
 	}
-	s, errno := step(*(*uint32)(unsafe.Pointer(&msg[0]))), syscall.Errno(*(*uint32)(unsafe.Pointer(&msg[4])))
-	if errno != 0 {
+	if s, errno := parse(msg[:]); errno != 0 {
 		return nil, &Error{stepNames[s], errno}
 	}
 	msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
@@ -165,30 +160,21 @@ func (t Tap) plan() (*tapPlan, error) {
 //
 //go:norace
 //go:nosplit
-func (t *tapPlan) make(p *plan) (step, syscall.Errno) {
-	tap, _, e := syscall.RawSyscall6(unix.SYS_OPENAT, ^uintptr(99), uintptr(unsafe.Pointer(t.device)), unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0, 0, 0)
-	if e != 0 {
-		return stepTunDevice, e
-	}
-	socket, _, e := syscall.RawSyscall(unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if e != 0 {
-		return stepSocket, e
-	}
+func (t *tapPlan) make(p *plan) {
+	tap := p.do5(stepTunDevice, unix.SYS_OPENAT, cwd, at(t.device), unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0, 0)
+	socket := p.do(stepSocket, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	fd := tap
 	for i := 0; i < len(t.calls); i++ {
 		c := &t.calls[i]
-		if _, _, e := syscall.RawSyscall(unix.SYS_IOCTL, fd, c.request, uintptr(c.arg)); e != 0 {
-			return c.step, e
-		}
+		p.do(c.step, unix.SYS_IOCTL, fd, c.request, uintptr(c.arg))
 		fd = socket
 	}
 	*(*int32)(unsafe.Pointer(&t.control[unix.SizeofCmsghdr])) = int32(tap)
 	t.iov.Base, t.iov.Len = &p.msg[0], 8
 	t.msg.Iov, t.msg.Iovlen = &t.iov, 1
 	t.msg.Control, t.msg.Controllen = &t.control[0], uint64(len(t.control))
-	if _, _, e := syscall.RawSyscall(unix.SYS_SENDMSG, uintptr(p.report), uintptr(unsafe.Pointer(&t.msg)), unix.MSG_NOSIGNAL); e != 0 {
-		return stepSocket, e
+	p.do(stepSocket, unix.SYS_SENDMSG, uintptr(p.report), uintptr(unsafe.Pointer(&t.msg)), unix.MSG_NOSIGNAL)
+	if p.errno == 0 {
+		exit(0)
 	}
-	exit(0)
-	return 0, 0 // not reached
 }
