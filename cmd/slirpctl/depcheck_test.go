@@ -86,7 +86,7 @@ var layers = map[string][]string{
 }
 
 // leaves import no other package of this module, and any may import them.
-var leaves = []string{"internal/fault", "internal/plaintext", "internal/atomicfile", "internal/peercred"}
+var leaves = []string{"internal/fault", "internal/plaintext", "internal/atomicfile", "internal/peercred", "internal/procfs"}
 
 // within reports whether the package pkg is tree, or below it.
 func within(pkg, tree string) bool { return pkg == tree || strings.HasPrefix(pkg, tree+"/") }

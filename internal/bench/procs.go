@@ -1,38 +1,18 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/slirpctl/slirpctl/internal/procfs"
 )
 
 // userHZ is the unit of times in /proc/PID/stat on Linux, ticks a second.
 const userHZ = 100
-
-type procStat struct {
-	pid, parent int
-	ticks       int64 // user and system time, with that of reaped children
-}
-
-// readStat reads /proc/PID/stat.
-func readStat(pid int) (procStat, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return procStat{}, err
-	}
-	f := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
-	s := procStat{pid: pid}
-	s.parent, _ = strconv.Atoi(f[1])
-	for _, field := range f[11:15] { // utime stime cutime cstime
-		n, _ := strconv.ParseInt(field, 10, 64)
-		s.ticks += n
-	}
-	return s, nil
-}
 
 // family returns roots and all their descendants, except processes in without and their
 // descendants.
@@ -41,8 +21,8 @@ func family(roots, without []int) []int {
 	entries, _ := filepath.Glob("/proc/[0-9]*")
 	for _, e := range entries {
 		pid, _ := strconv.Atoi(filepath.Base(e))
-		if s, err := readStat(pid); err == nil {
-			children[s.parent] = append(children[s.parent], pid)
+		if s, err := procfs.ReadStat(pid); err == nil {
+			children[s.Parent] = append(children[s.Parent], pid)
 		}
 	}
 	var out []int
@@ -66,8 +46,8 @@ func family(roots, without []int) []int {
 func cpuSeconds(pids []int) float64 {
 	var ticks int64
 	for _, pid := range pids {
-		if s, err := readStat(pid); err == nil {
-			ticks += s.ticks
+		if s, err := procfs.ReadStat(pid); err == nil {
+			ticks += s.CPU
 		}
 	}
 	return float64(ticks) / userHZ
@@ -86,7 +66,7 @@ func wakeups(pids []int) float64 {
 		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
 		for _, f := range files {
 			data, _ := os.ReadFile(f)
-			n += field(data, "voluntary_ctxt_switches:")
+			n += field(data, "voluntary_ctxt_switches")
 		}
 	}
 	return float64(n)
@@ -100,21 +80,17 @@ func memory(pids []int) (float64, error) {
 		if err != nil {
 			return 0, err
 		}
-		kb += field(data, "Pss:")
+		kb += field(data, "Pss")
 	}
 	return float64(kb) / 1024, nil
 }
 
-// field returns the number after a word at the start of a line.
-func field(data []byte, word string) int64 {
-	for line := range bytes.Lines(data) {
-		if rest, ok := bytes.CutPrefix(line, []byte(word)); ok {
-			f := strings.Fields(string(rest))
-			if len(f) > 0 {
-				n, _ := strconv.ParseInt(f[0], 10, 64)
-				return n
-			}
-		}
+// field returns the number after the name of a field.
+func field(data []byte, name string) int64 {
+	f := procfs.StatusField(data, name)
+	if len(f) == 0 {
+		return 0
 	}
-	return 0
+	n, _ := strconv.ParseInt(f[0], 10, 64)
+	return n
 }

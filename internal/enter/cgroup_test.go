@@ -1,14 +1,23 @@
 package enter
 
-import "testing"
+import (
+	"strings"
+	"testing"
+
+	"github.com/moby/sys/mountinfo"
+)
 
 func TestCgroupDir(t *testing.T) {
-	const mounts = `30 22 0:27 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
+	const table = `30 22 0:27 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
 31 30 0:28 / /sys/fs/cgroup/cpu rw,relatime shared:7 - cgroup cgroup rw,cpu,cpuacct
 35 30 0:32 /box /sys/fs/cgroup/devices rw - cgroup cgroup rw,devices
 39 30 0:36 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd
 40 30 0:37 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
 `
+	mounts, err := mountinfo.GetMountsFromReader(strings.NewReader(table), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for group, want := range map[string]string{
 		"0::/":                     "/sys/fs/cgroup/unified",
 		"0::/user.slice/a b:c":     "/sys/fs/cgroup/unified/user.slice/a b:c",

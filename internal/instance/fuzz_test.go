@@ -6,22 +6,6 @@ import (
 	"testing"
 )
 
-// FuzzParseStat: /proc/PID/stat, whose second field may hold anything.
-func FuzzParseStat(f *testing.F) {
-	if data, err := os.ReadFile("/proc/self/stat"); err == nil {
-		f.Add(data)
-	}
-	f.Add([]byte("1 (a) b) (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21\n"))
-	f.Add([]byte("1 () Z"))
-	f.Add([]byte(")"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		state, start, err := parseStat(data)
-		if err != nil && (state != 0 || start != 0) {
-			t.Errorf("%q: %v, and yet %q %d", data, err, state, start)
-		}
-	})
-}
-
 // FuzzParseHolder: the lock file's content.
 func FuzzParseHolder(f *testing.F) {
 	f.Add([]byte("123 456\n"))

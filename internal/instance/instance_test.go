@@ -394,21 +394,6 @@ func FuzzParseState(f *testing.F) {
 	})
 }
 
-func TestParseStat(t *testing.T) {
-	const rest = " S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20 21"
-	for _, comm := range []string{"(sh)", "(a b)", "(x) R 1 2)", "(\n)", "())"} {
-		state, start, err := parseStat([]byte("17 " + comm + rest))
-		if err != nil || state != 'S' || start != 4242 {
-			t.Errorf("%q: %c %d %v", comm, state, start, err)
-		}
-	}
-	for _, text := range []string{"", "17", "17 (sh)", "17 (sh) S 1", "17 (sh) SS" + rest[2:]} {
-		if _, _, err := parseStat([]byte(text)); err == nil {
-			t.Errorf("%q is taken", text)
-		}
-	}
-}
-
 func TestProcessAlive(t *testing.T) {
 	self := Identify("test", os.Getpid())
 	if !self.Alive() {

@@ -6,21 +6,21 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/procfs"
 )
 
 // StartTime returns the start time of a process in clock ticks since the host's boot. Together with the PID it
 // identifies the process, even if the PID is reused. Source: proc(5), /proc/PID/stat field 22.
 func StartTime(pid int) (uint64, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	s, err := procfs.ReadStat(pid)
 	if err != nil {
 		return 0, err
 	}
-	_, start, err := parseStat(data)
-	return start - ticksAhead(), err
+	return s.Start - ticksAhead(), nil
 }
 
 // ticksAhead returns the offset that this process's time namespace adds to start times, in ticks
@@ -53,24 +53,6 @@ func parseTimeOffset(data []byte) uint64 {
 	return 0
 }
 
-// parseStat returns the state letter (field 3) and the start time (field 22) of /proc/PID/stat.
-// The command name in field 2 may have any characters, so fields are counted from the last ")".
-func parseStat(data []byte) (state byte, start uint64, err error) {
-	i := bytes.LastIndexByte(data, ')')
-	if i < 0 {
-		return 0, 0, fmt.Errorf("/proc/PID/stat: no command name")
-	}
-	f := bytes.Fields(data[i+1:])
-	if len(f) < 20 || len(f[0]) != 1 {
-		return 0, 0, fmt.Errorf("/proc/PID/stat: %d fields after the name", len(f))
-	}
-	start, err = strconv.ParseUint(string(f[19]), 10, 64)
-	if err != nil {
-		return 0, 0, fmt.Errorf("/proc/PID/stat: %w", err)
-	}
-	return f[0][0], start, nil
-}
-
 // Identify returns the identity of a running process.
 func Identify(role string, pid int) ProcessState {
 	start, _ := StartTime(pid)
@@ -95,12 +77,8 @@ func (p ProcessState) Alive() bool {
 	if p.Elsewhere() {
 		return false
 	}
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID))
-	if err != nil {
-		return false
-	}
-	state, start, err := parseStat(data)
-	return err == nil && start-ticksAhead() == p.Start && state != 'Z' && state != 'X'
+	s, err := procfs.ReadStat(p.PID)
+	return err == nil && s.Start-ticksAhead() == p.Start && s.State != 'Z' && s.State != 'X'
 }
 
 // dying reports whether the process has been killed and still has threads, which hold its descriptors. It is false
@@ -156,24 +134,20 @@ func (p ProcessState) threads() (list []thread) {
 	}
 	paths, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.PID))
 	for _, path := range paths {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			continue
+		if data, err := os.ReadFile(path); err == nil {
+			list = append(list, parseThread(data))
 		}
-		list = append(list, parseThread(string(data)))
 	}
 	return list
 }
 
-func parseThread(status string) (t thread) {
-	for line := range strings.Lines(status) {
-		name, value, _ := strings.Cut(line, ":")
-		value = strings.TrimSpace(value)
-		switch {
-		case name == "State" && value != "":
-			t.state = value[0]
-		case name == "SigPnd" || name == "ShdPnd":
-			set, _ := strconv.ParseUint(value, 16, 64)
+func parseThread(status []byte) (t thread) {
+	if state := procfs.StatusField(status, "State"); len(state) > 0 {
+		t.state = state[0][0]
+	}
+	for _, field := range []string{"SigPnd", "ShdPnd"} {
+		for _, text := range procfs.StatusField(status, field) {
+			set, _ := strconv.ParseUint(text, 16, 64)
 			t.killed = t.killed || set&(1<<(unix.SIGKILL-1)) != 0
 		}
 	}

@@ -71,7 +71,7 @@ func TestDying(t *testing.T) {
 func TestStuck(t *testing.T) {
 	const none, kill = "0000000000000000", "0000000000000100"
 	status := func(state, own, shared string) thread {
-		return parseThread("Name:\tslirpctl\nState:\t" + state + "\nTgid:\t7\nSigQ:\t0/1\nSigPnd:\t" + own + "\nShdPnd:\t" + shared + "\nSigBlk:\t" + kill + "\n")
+		return parseThread([]byte("Name:\tslirpctl\nState:\t" + state + "\nTgid:\t7\nSigQ:\t0/1\nSigPnd:\t" + own + "\nShdPnd:\t" + shared + "\nSigBlk:\t" + kill + "\n"))
 	}
 	sleeping := status("S (sleeping)", none, none)
 	for name, c := range map[string]struct {

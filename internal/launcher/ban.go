@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 	"unsafe"
 
@@ -15,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/crashpoint"
+	"github.com/slirpctl/slirpctl/internal/procfs"
 )
 
 // LoopbackBan is a packet filter for slirp4netns's tap that drops frames that would reach the host's
@@ -316,15 +315,7 @@ func isTap(fd int) bool {
 func withDescendants(pid int) []int {
 	list := []int{pid}
 	for i := 0; i < len(list); i++ {
-		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", list[i]))
-		for _, thread := range threads {
-			children, _ := os.ReadFile(thread)
-			for field := range strings.FieldsSeq(string(children)) {
-				if n, err := strconv.Atoi(field); err == nil {
-					list = append(list, n)
-				}
-			}
-		}
+		list = append(list, procfs.Children(list[i])...)
 	}
 	return list
 }

@@ -1,14 +1,12 @@
 package launcher
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -16,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/childlog"
+	"github.com/slirpctl/slirpctl/internal/procfs"
 )
 
 // Descriptors of the started slirp4netns, as [Start] lays them out.
@@ -275,9 +274,8 @@ func (p *Process) Stopped() bool {
 }
 
 func isStopped(pid int) bool {
-	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, rest, _ := strings.Cut(string(stat[max(0, bytes.LastIndexByte(stat, ')')):]), " ")
-	return strings.HasPrefix(rest, "T")
+	s, err := procfs.ReadStat(pid)
+	return err == nil && s.State == 'T'
 }
 
 // Signal sends slirp4netns's process group a signal.

@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 
+	"github.com/moby/sys/mountinfo"
+
 	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/options"
 )
@@ -57,7 +59,7 @@ func (s *Security) toggle(name string, t options.Toggle, b Binary, need Feature,
 
 // sandboxObstacle returns why slirp4netns's sandbox can't work on this host, or "".
 func sandboxObstacle(b Binary) string {
-	if root, _ := os.ReadFile("/proc/self/mountinfo"); rootIsRootfs(root) {
+	if root, _ := os.ReadFile("/proc/self/mountinfo"); rootIsRootfs(string(root)) {
 		return "the root file system is an initial ramfs, which pivot_root(2) can't leave"
 	}
 	chain := Follow(os.DirFS("/"), "/etc/resolv.conf")
@@ -67,19 +69,11 @@ func sandboxObstacle(b Binary) string {
 	return ""
 }
 
-func rootIsRootfs(mountinfo []byte) bool {
-	for line := range bytes.Lines(mountinfo) {
-		f := strings.Fields(string(line))
-		if len(f) < 7 || f[4] != "/" {
-			continue
-		}
-		for i := 6; i+1 < len(f); i++ {
-			if f[i] == "-" && (f[i+1] == "rootfs" || f[i+1] == "ramfs") {
-				return true
-			}
-		}
-	}
-	return false
+func rootIsRootfs(table string) bool {
+	mounts, _ := mountinfo.GetMountsFromReader(strings.NewReader(table), func(m *mountinfo.Info) (skip, stop bool) {
+		return m.Mountpoint != "/" || m.FSType != "rootfs" && m.FSType != "ramfs", false
+	})
+	return len(mounts) > 0
 }
 
 // seccompObstacle returns why the system call filter can't work on this host, or "".

@@ -47,7 +47,7 @@ func TestRootIsRootfs(t *testing.T) {
 		disk: false, ram: true, "": false, "garbage\n": false,
 		strings.Replace(ram, "/ / rw", "/ /mnt rw", 1): false,
 	} {
-		if got := rootIsRootfs([]byte(text)); got != want {
+		if got := rootIsRootfs(text); got != want {
 			t.Errorf("%q: %t", text, got)
 		}
 	}

@@ -6,16 +6,15 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/nettune"
 	"github.com/slirpctl/slirpctl/internal/nsexec"
+	"github.com/slirpctl/slirpctl/internal/procfs"
 )
 
 // Stage is the hidden argument that makes slirpctl the init of COMMAND's namespaces.
@@ -238,19 +237,12 @@ func (p *initProcess) reap() (status int, ended bool) {
 // one.
 func endDescendants() {
 	for {
-		children := 0
-		lists, _ := filepath.Glob("/proc/self/task/*/children")
-		for _, list := range lists {
-			data, _ := os.ReadFile(list)
-			for f := range strings.FieldsSeq(string(data)) {
-				if pid, err := strconv.Atoi(f); err == nil {
-					_ = unix.Kill(pid, unix.SIGKILL)
-					children++
-				}
-			}
-		}
-		if children == 0 {
+		children := procfs.Children(os.Getpid())
+		if len(children) == 0 {
 			return
+		}
+		for _, pid := range children {
+			_ = unix.Kill(pid, unix.SIGKILL)
 		}
 		if _, err := unix.Wait4(-1, nil, 0, nil); err != nil && err != unix.EINTR {
 			return

@@ -4,9 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -134,13 +133,10 @@ func (p *initProcess) remount() {
 
 // mounted reports whether a mount is in the mount table, and whether another one is on top of it.
 func mounted(id uint64) (listed, covered bool) {
-	table, _ := os.ReadFile("/proc/self/mountinfo")
-	text := strconv.FormatUint(id, 10)
-	for line := range strings.Lines(string(table)) {
-		if f := strings.Fields(line); len(f) > 2 {
-			listed = listed || f[0] == text
-			covered = covered || f[1] == text
-		}
+	mounts, _ := mountinfo.GetMounts(nil)
+	for _, m := range mounts {
+		listed = listed || uint64(m.ID) == id
+		covered = covered || uint64(m.Parent) == id
 	}
 	return listed, covered
 }

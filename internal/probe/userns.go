@@ -8,7 +8,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/procfs"
 )
 
 // UserNamespaces makes a user namespace with a network and a mount namespace in it, as
@@ -137,25 +140,13 @@ func mapped(text string, id int) bool {
 }
 
 // rootIsMount reports whether the root directory is a mount point, which it usually is not after chroot(2).
-func rootIsMount(mountinfo string) bool {
-	for line := range strings.Lines(mountinfo) {
-		if f := strings.Fields(line); len(f) > 4 && f[4] == "/" {
-			return true
-		}
-	}
-	return false
+func rootIsMount(table string) bool {
+	mounts, err := mountinfo.GetMountsFromReader(strings.NewReader(table), mountinfo.SingleEntryFilter("/"))
+	return err != nil || len(mounts) > 0
 }
 
 // filtered reports whether a seccomp filter applies to this process.
 func (e *Env) filtered() bool {
-	text, err := e.readWord("proc/self/status")
-	if err != nil {
-		return false
-	}
-	for line := range strings.Lines(text) {
-		if mode, ok := strings.CutPrefix(line, "Seccomp:"); ok {
-			return strings.TrimSpace(mode) == "2"
-		}
-	}
-	return false
+	status, _ := fs.ReadFile(e.FS, "proc/self/status")
+	return slices.Equal(procfs.StatusField(status, "Seccomp"), []string{"2"})
 }

@@ -1,15 +1,14 @@
 package supervisor
 
 import (
-	"bytes"
-	"fmt"
 	"os"
 	"runtime"
-	"strconv"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/procfs"
 )
 
 // stopAlong stops this process because COMMAND was stopped, as a shell expects of a job, and continues
@@ -95,17 +94,11 @@ func setForeground(tty *os.File, pgrp int) {
 // descends reports whether a process is ancestor or one of its descendants.
 func descends(pid, ancestor int) bool {
 	for pid > 1 && pid != ancestor {
-		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		s, err := procfs.ReadStat(pid)
 		if err != nil {
 			return false
 		}
-		f := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:])
-		if len(f) < 2 {
-			return false
-		}
-		if pid, err = strconv.Atoi(string(f[1])); err != nil {
-			return false
-		}
+		pid = s.Parent
 	}
 	return pid == ancestor
 }

@@ -5,20 +5,17 @@ import (
 	"io/fs"
 	"os"
 	"os/user"
-	"strings"
 
 	"github.com/slirpctl/slirpctl/internal/fault"
+	"github.com/slirpctl/slirpctl/internal/procfs"
 )
 
 // foreign returns the error for a process whose namespaces the caller may not open: it is another user's, or not
 // accessible to its own user. The hint says as which user to run slirpctl.
 func foreign(pid int) error {
 	uid := ""
-	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	for line := range strings.Lines(string(status)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "Uid:" {
-			uid = f[1] // the real one
-		}
+	if ids := procfs.Status(pid, "Uid"); len(ids) > 0 {
+		uid = ids[0] // the real one
 	}
 	own := uid == fmt.Sprint(os.Getuid())
 	e := &fault.Error{Err: fs.ErrPermission, Help: fmt.Sprintf("run slirpctl as root: sudo slirpctl up %d", pid)}

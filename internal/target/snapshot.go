@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/procfs"
 )
 
 // kinds are the namespaces of a process: their names below /proc/PID/ns and the flags of setns(2).
@@ -317,16 +319,9 @@ func LocalPID(member, pid int) int {
 
 // nsPIDs returns the PIDs of a process in its PID namespaces, the caller's first (proc(5), NSpid).
 func nsPIDs(pid int) (out []int) {
-	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	for line := range bytes.Lines(status) {
-		f := strings.Fields(string(line))
-		if len(f) == 0 || f[0] != "NSpid:" {
-			continue
-		}
-		for _, n := range f[1:] {
-			v, _ := strconv.Atoi(n)
-			out = append(out, v)
-		}
+	for _, n := range procfs.Status(pid, "NSpid") {
+		v, _ := strconv.Atoi(n)
+		out = append(out, v)
 	}
 	return out
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/fault"
+	"github.com/slirpctl/slirpctl/internal/procfs"
 )
 
 // Errors that callers act on.
@@ -78,11 +79,8 @@ func (t *Target) openPidfd(pid int) error {
 // notAProcess returns the error for an id that is a thread's, for which there are no pidfds, or that does not
 // exist.
 func notAProcess(id int) error {
-	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", id))
-	for line := range strings.Lines(string(status)) {
-		if f := strings.Fields(line); len(f) == 2 && f[0] == "Tgid:" && f[1] != strconv.Itoa(id) {
-			return fault.Errorf(0, "slirpctl up "+f[1], "%w", gone("%d is a thread of process %s, not a process", id, f[1]))
-		}
+	if tgid := procfs.Status(id, "Tgid"); len(tgid) == 1 && tgid[0] != strconv.Itoa(id) {
+		return fault.Errorf(0, "slirpctl up "+tgid[0], "%w", gone("%d is a thread of process %s, not a process", id, tgid[0]))
 	}
 	return gone("there is no process %d", id)
 }
