@@ -3,40 +3,10 @@ package options
 import (
 	"errors"
 	"net/url"
-	"slices"
 	"strings"
 
 	"github.com/slirpctl/slirpctl/internal/egress"
 )
-
-// rulesField holds the rules of one action.
-func rulesField(action egress.Action) field {
-	other := func(r egress.Rule) bool { return r.Action != action }
-	return field{
-		set: func(m *Merged, texts []string) error {
-			rules := slices.Clone(m.Egress.Rules)
-			rules = slices.DeleteFunc(rules, func(r egress.Rule) bool { return !other(r) })
-			for _, t := range joinPorts(texts) {
-				r, err := egress.ParseRule(action, t)
-				if err != nil {
-					return &elementError{t, err}
-				}
-				rules = append(rules, r)
-			}
-			m.Egress.Rules = rules
-			return nil
-		},
-		get: func(m *Merged) string {
-			var texts []string
-			for _, r := range m.Egress.Rules {
-				if !other(r) {
-					texts = append(texts, r.String())
-				}
-			}
-			return strings.Join(texts, " ")
-		},
-	}
-}
 
 // joinPorts puts together again what a list with commas between its rules took apart: 443 in
 // "example.org:80,443".

@@ -1,10 +1,12 @@
 package options
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/slirpctl/slirpctl/internal/egress"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
@@ -15,19 +17,25 @@ type field struct {
 	get func(m *Merged) string
 }
 
-func boolField(at func(*Merged) *bool) field {
+// valueField holds one value, which is set only if its text parses.
+func valueField[T any](at func(*Merged) *T, parse func(string) (T, error), format func(T) string) field {
 	return field{
-		set: func(m *Merged, texts []string) error { return assign(at(m), parseBool, texts) },
-		get: func(m *Merged) string { return strconv.FormatBool(*at(m)) },
+		set: func(m *Merged, texts []string) error {
+			v, err := parse(texts[0])
+			if err == nil {
+				*at(m) = v
+			}
+			return err
+		},
+		get: func(m *Merged) string { return format(*at(m)) },
 	}
 }
 
+func boolField(at func(*Merged) *bool) field { return valueField(at, parseBool, strconv.FormatBool) }
+
 // textField holds a string type that parse checks.
 func textField[T ~string](at func(*Merged) *T, parse func(string) (T, error)) field {
-	return field{
-		set: func(m *Merged, texts []string) error { return assign(at(m), parse, texts) },
-		get: func(m *Merged) string { return string(*at(m)) },
-	}
+	return valueField(at, parse, func(v T) string { return string(v) })
 }
 
 // enumField holds one of values.
@@ -36,131 +44,125 @@ func enumField[T ~string](at func(*Merged) *T, values ...string) field {
 }
 
 func intField(at func(*Merged) *int, low, high int) field {
-	return field{
-		set: func(m *Merged, texts []string) error {
-			return assign(at(m), func(s string) (int, error) { return parseInt(s, low, high) }, texts)
-		},
-		get: func(m *Merged) string { return strconv.Itoa(*at(m)) },
-	}
+	return valueField(at, func(s string) (int, error) { return parseInt(s, low, high) }, strconv.Itoa)
 }
 
-// fdField holds a file descriptor. 0, 1 and 2 are allowed, as in slirp4netns: a wrapper may pass
+// fdField holds a file descriptor, -1 for none. 0, 1 and 2 are allowed, as in slirp4netns: a wrapper may pass
 // a pipe as standard input.
 func fdField(at func(*Merged) *int) field {
-	f := intField(at, 0, maxFD)
-	return field{
-		set: func(m *Merged, texts []string) error {
-			if texts[0] == "" {
-				*at(m) = -1
-				return nil
-			}
-			return f.set(m, texts)
-		},
-		get: func(m *Merged) string {
-			if *at(m) < 0 {
-				return ""
-			}
-			return f.get(m)
-		},
+	parse := func(s string) (int, error) {
+		if s == "" {
+			return -1, nil
+		}
+		return parseInt(s, 0, maxFD)
 	}
+	return valueField(at, parse, func(fd int) string {
+		if fd < 0 {
+			return ""
+		}
+		return strconv.Itoa(fd)
+	})
 }
 
 func durationField(at func(*Merged) *time.Duration, low time.Duration) field {
-	return field{
-		set: func(m *Merged, texts []string) error {
-			return assign(at(m), func(s string) (time.Duration, error) { return parseDuration(s, low) }, texts)
-		},
-		get: func(m *Merged) string { return at(m).String() },
-	}
+	return valueField(at, func(s string) (time.Duration, error) { return parseDuration(s, low) }, time.Duration.String)
 }
 
 func outboundField(at func(*Merged) *Outbound, family string) field {
-	return field{
-		set: func(m *Merged, texts []string) error {
-			return assign(at(m), func(s string) (Outbound, error) { return parseOutbound(s, family) }, texts)
-		},
-		get: func(m *Merged) string { return at(m).String() },
-	}
+	return valueField(at, func(s string) (Outbound, error) { return parseOutbound(s, family) }, Outbound.String)
 }
 
 func publishField() field {
 	return field{
 		set: func(m *Merged, texts []string) error {
-			var specs []hostfwd.Spec
 			var auto AutoPublish
-			for _, t := range texts {
+			specs, err := parseEach(texts, func(t string) (spec hostfwd.Spec, err error) {
 				hostIP, isAuto, err := parseAuto(t)
-				if err != nil {
-					return &elementError{t, err}
-				}
 				if isAuto {
 					auto.HostIP = hostIP
-					continue
+					return spec, err
 				}
-				spec, err := hostfwd.ParseSpec(t)
-				if err != nil {
-					return &elementError{t, err}
-				}
-				specs = append(specs, spec)
+				return hostfwd.ParseSpec(t)
+			})
+			if err != nil {
+				return err
 			}
-			m.Publish, m.PublishAuto = specs, auto
+			m.PublishAuto = auto
+			m.Publish = nil
+			for _, spec := range specs {
+				if spec.Count > 0 { // not auto
+					m.Publish = append(m.Publish, spec)
+				}
+			}
 			return nil
 		},
 		get: func(m *Merged) string {
-			var texts []string
+			texts := join(m.Publish, ",")
 			if m.PublishAuto.On() {
-				texts = append(texts, m.PublishAuto.String())
+				return strings.TrimSuffix(m.PublishAuto.String()+","+texts, ",")
 			}
-			for _, s := range m.Publish {
-				texts = append(texts, s.String())
-			}
-			return strings.Join(texts, ",")
-		},
-	}
-}
-
-func portRangeField(at func(*Merged) *PortRange) field {
-	return field{
-		set: func(m *Merged, texts []string) error {
-			if texts[0] == "" {
-				*at(m) = PortRange{}
-				return nil
-			}
-			return assign(at(m), parsePortRange, texts)
-		},
-		get: func(m *Merged) string {
-			if *at(m) == (PortRange{}) {
-				return ""
-			}
-			return at(m).String()
+			return texts
 		},
 	}
 }
 
 func autoExcludeField() field {
 	return field{
-		set: func(m *Merged, texts []string) error {
-			var ranges []PortRange
-			for _, list := range texts {
-				for _, t := range splitList(list) {
-					r, err := parsePortRange(t)
-					if err != nil {
-						return &elementError{t, err}
-					}
-					ranges = append(ranges, r)
-				}
+		set: func(m *Merged, texts []string) (err error) {
+			var list []string
+			for _, t := range texts {
+				list = append(list, splitList(t)...)
 			}
-			m.AutoExclude = ranges
-			return nil
-		},
-		get: func(m *Merged) string {
-			var texts []string
-			for _, r := range m.AutoExclude {
-				texts = append(texts, r.String())
+			ranges, err := parseEach(list, parsePortRange)
+			if err == nil {
+				m.AutoExclude = ranges
 			}
-			return strings.Join(texts, ",")
+			return err
 		},
+		get: func(m *Merged) string { return join(m.AutoExclude, ",") },
 	}
+}
+
+// rulesField holds the rules of one action.
+func rulesField(action egress.Action) field {
+	of := func(m *Merged, own bool) (rules []egress.Rule) {
+		for _, r := range m.Egress.Rules {
+			if (r.Action == action) == own {
+				rules = append(rules, r)
+			}
+		}
+		return rules
+	}
+	return field{
+		set: func(m *Merged, texts []string) error {
+			rules, err := parseEach(joinPorts(texts), func(t string) (egress.Rule, error) { return egress.ParseRule(action, t) })
+			if err == nil {
+				m.Egress.Rules = append(of(m, false), rules...)
+			}
+			return err
+		},
+		get: func(m *Merged) string { return join(of(m, true), " ") },
+	}
+}
+
+// parseEach parses the elements of a list. Error: [*elementError].
+func parseEach[T any](texts []string, parse func(string) (T, error)) (list []T, err error) {
+	for _, t := range texts {
+		v, err := parse(t)
+		if err != nil {
+			return nil, &elementError{t, err}
+		}
+		list = append(list, v)
+	}
+	return list, nil
+}
+
+func join[T fmt.Stringer](list []T, sep string) string {
+	texts := make([]string, len(list))
+	for i, v := range list {
+		texts[i] = v.String()
+	}
+	return strings.Join(texts, sep)
 }
 
 // elementError reports which element of a list was refused.
@@ -171,12 +173,3 @@ type elementError struct {
 
 func (e *elementError) Error() string { return e.err.Error() }
 func (e *elementError) Unwrap() error { return e.err }
-
-// assign sets *to only if the one text parses.
-func assign[T any](to *T, parse func(string) (T, error), texts []string) error {
-	v, err := parse(texts[0])
-	if err == nil {
-		*to = v
-	}
-	return err
-}

@@ -1,6 +1,7 @@
 package options
 
 import (
+	"net"
 	"strings"
 	"time"
 
@@ -135,7 +136,7 @@ var table = []Key{
 	{
 		Name: "annotation-ports", Arg: "PORT[-END]", Kind: KindText,
 		Usage: "host ports `PORT[-END]` that a container's annotations may publish (all unprivileged ports if not given)",
-		field: portRangeField(func(m *Merged) *PortRange { return &m.AnnotationPorts }),
+		field: valueField(func(m *Merged) *PortRange { return &m.AnnotationPorts }, parseAnyRange, PortRange.String),
 	},
 	{
 		Name: "port-handler", Podman: "port_handler", Default: string(HandlerDirect), Arg: "HANDLER", Kind: KindEnum, Values: handlers,
@@ -150,10 +151,7 @@ var table = []Key{
 	{
 		Name: "cidr", Podman: "cidr", Default: subnet.Default().String(), Arg: "CIDR", Kind: KindText,
 		Usage: "IPv4 network of the namespace as a `CIDR` with a prefix of 1 to 25",
-		field: field{
-			set: func(m *Merged, texts []string) error { return assign(&m.CIDR, subnet.Parse, texts) },
-			get: func(m *Merged) string { return m.CIDR.String() },
-		},
+		field: valueField(func(m *Merged) *subnet.Network { return &m.CIDR }, subnet.Parse, subnet.Network.String),
 	},
 	{
 		Name: "mtu", Podman: "mtu", Default: "65520", Arg: "BYTES", Kind: KindInt,
@@ -188,10 +186,7 @@ var table = []Key{
 	{
 		Name: "macaddress", Arg: "MAC", Kind: KindText,
 		Usage: "`MAC` address of the tap (random if not given)",
-		field: field{
-			set: func(m *Merged, texts []string) error { return assign(&m.MACAddress, parseMAC, texts) },
-			get: func(m *Merged) string { return m.MACAddress.String() },
-		},
+		field: valueField(func(m *Merged) *net.HardwareAddr { return &m.MACAddress }, parseMAC, net.HardwareAddr.String),
 	},
 	{
 		Name: "disable-dns", Default: "false", Kind: KindBool,
@@ -201,10 +196,7 @@ var table = []Key{
 	{
 		Name: "egress", Default: egress.Open.String(), Arg: "MODE", Kind: KindEnum, Values: egressModes,
 		Usage: "`MODE` of what leaves: open, log (record it) or deny (all that no --allow allows; the default with a rule)",
-		field: field{
-			set: func(m *Merged, texts []string) error { return assign(&m.Egress.Mode, egress.ParseMode, texts) },
-			get: func(m *Merged) string { return m.Egress.Mode.String() },
-		},
+		field: valueField(func(m *Merged) *egress.Mode { return &m.Egress.Mode }, egress.ParseMode, egress.Mode.String),
 	},
 	{
 		Name: "allow", Arg: "RULE", Kind: KindList,

@@ -181,9 +181,12 @@ func parseOutbound(s, family string) (Outbound, error) {
 	return Outbound{Addr: addr}, nil
 }
 
-// String returns "N", or "N-M" for more than one port.
+// String returns "N", "N-M" for more than one port, or "" for none.
 func (r PortRange) String() string {
-	if r.First == r.Last {
+	switch r.First {
+	case 0:
+		return ""
+	case r.Last:
 		return strconv.Itoa(int(r.First))
 	}
 	return fmt.Sprintf("%d-%d", r.First, r.Last)
@@ -206,6 +209,14 @@ func parsePortRange(s string) (PortRange, error) {
 		return PortRange{}, errors.New("ends before it begins")
 	}
 	return PortRange{uint16(a), uint16(b)}, nil
+}
+
+// parseAnyRange is parsePortRange where "" means none.
+func parseAnyRange(s string) (PortRange, error) {
+	if s == "" {
+		return PortRange{}, nil
+	}
+	return parsePortRange(s)
 }
 
 // autoWord is the port spec for forwarding what programs inside listen on.
