@@ -29,7 +29,6 @@ func TestExitCodes(t *testing.T) {
 		{errors.New("anything"), exitFailure},
 		{exit5, exitFailure},
 		{&fault.Error{Kind: fault.Unsupported, Err: exit5}, exitUnsupported},
-		{&launcher.BinaryError{Problem: launcher.BinaryForeign, Err: exit5}, exitUnsupported},
 		{&control.Error{Message: "x", Kind: fault.Conflict}, exitConflict},
 		{&control.Error{Message: "x"}, exitFailure},
 		{selftest.ErrInterrupted, exitFailure},

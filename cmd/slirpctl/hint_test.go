@@ -17,9 +17,10 @@ import (
 
 // TestHints: common errors name a command to run next, or an option to give.
 func TestHints(t *testing.T) {
+	_, missing := launcher.Find("/none/slirp4netns")
 	for _, err := range []error{
 		target.ErrGone, target.ErrOwnNetns, instance.ErrNotFound, instance.ErrInUse,
-		&launcher.BinaryError{Path: "slirp4netns"}, &launcher.MissingFeatureError{}, &launcher.StartError{Problem: launcher.StartOther},
+		missing, &launcher.MissingFeatureError{}, &launcher.StartError{Problem: launcher.StartOther},
 		&launcher.StartError{Problem: launcher.TunDenied}, &launcher.StartError{Problem: launcher.SandboxFailed},
 		&hostfwd.SpecError{}, &hostfwd.NotFoundError{ID: 3}, &options.Error{},
 		&options.Error{Help: "did you mean --mtu?"},

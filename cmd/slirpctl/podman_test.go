@@ -80,8 +80,7 @@ func podmanString(s string) (string, error) {
 		}
 	}
 	_, err = launcher.NewPlan(&m.Options) // looks up interfaces
-	var outbound *launcher.OutboundError
-	if err != nil && !errors.As(err, &outbound) {
+	if err != nil && !errors.Is(err, launcher.ErrNoSource) {
 		return "", err
 	}
 	return strings.Join(set, " "), err

@@ -1,12 +1,14 @@
 package launcher
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
 	"strings"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
@@ -61,19 +63,20 @@ type MissingFeatureError struct {
 
 // Error returns one line.
 func (e *MissingFeatureError) Error() string {
-	wanted, have := e.Wanted, e.Have
-	if wanted == "" {
-		wanted = "this"
-	}
-	if have == "" {
-		have = "the installed one"
-	}
 	option := "--" + string(e.Feature)
 	if e.Feature == NetnsTypeTapfd {
 		option = "--netns-type=tapfd"
 	}
-	return fmt.Sprintf("%s needs a slirp4netns with %s (upstream has it since %s); %s does not have it", wanted, option, e.Since, have)
+	return fmt.Sprintf("%s needs a slirp4netns with %s (upstream has it since %s); %s does not have it", cmp.Or(e.Wanted, "this"), option, e.Since, cmp.Or(e.Have, "the installed one"))
 }
+
+// Is reports whether target is the error's kind.
+func (*MissingFeatureError) Is(target error) bool { return target == fault.Unsupported }
+
+// Hint returns the hint for the user.
+func (*MissingFeatureError) Hint() string { return askProbe }
+
+const askProbe = "slirpctl probe says what this slirp4netns and this host can do"
 
 // Args returns slirp4netns's arguments (without the program) for plan, using only the given features.
 // It is a pure function. Options that have slirp4netns's default are omitted and need no feature: the
@@ -100,7 +103,7 @@ func Args(plan Plan, features FeatureSet) ([]string, error) {
 		l.short(ReadyFD, "-r", "telling when the network is ready", strconv.Itoa(plan.ReadyFD))
 	}
 	l.add(plan.APISocket != "", APISocket, plan.APISocket, "the API socket")
-	l.target(plan.Target, plan.tap())
+	l.target(plan.Target, cmp.Or(plan.Tap, DefaultTap))
 	if l.err != nil {
 		return nil, l.err
 	}
@@ -114,13 +117,6 @@ func (b Binary) Args(plan Plan) ([]string, error) {
 		missing.Have = b.Version.Version
 	}
 	return args, err
-}
-
-func (p Plan) tap() string {
-	if p.Tap == "" {
-		return DefaultTap
-	}
-	return p.Tap
 }
 
 // argList collects arguments and the first missing feature.

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/trust"
 )
 
@@ -32,72 +33,38 @@ type Binary struct {
 	Features FeatureSet `json:"features"` // as listed in its help text
 }
 
-// BinaryProblem says what is wrong with a binary.
-type BinaryProblem string
+// binaryError says what is wrong with the binary at path, as "crashes", and details, which may be "".
+func binaryError(path, what, detail string, cause error) error {
+	if detail != "" {
+		what += ": " + detail
+	}
+	return &fault.Error{Kind: fault.Unsupported, Msg: path + " " + what, Err: cause, Help: "give the path of another one with --slirp4netns-path"}
+}
 
-// The values of [BinaryError.Problem].
+// What can be wrong with a binary.
 const (
-	BinaryMissing       BinaryProblem = "missing"
-	BinaryNotExecutable BinaryProblem = "not-executable" // a directory, no x bit, a foreign format, no loader
-	BinaryHangs         BinaryProblem = "hangs"          // no exit within 2 seconds
-	BinarySilent        BinaryProblem = "prints-nothing"
-	BinaryCrashed       BinaryProblem = "crashes" // ended by a signal
-	BinaryForeign       BinaryProblem = "not-slirp4netns"
+	notExecutable = "can't be executed" // a directory, no x bit, a foreign format, no loader
+	notSlirp      = "is not slirp4netns"
 )
 
-// BinaryError is the error of [Detect] if there is no usable slirp4netns.
-type BinaryError struct {
-	Path    string // as given or as found
-	Problem BinaryProblem
-	Detail  string // the exit status, signal, or first line of the output; may be empty
-	Err     error  // the system's error if it could not be started; may be nil
-}
-
-// Error returns one line.
-func (e *BinaryError) Error() string {
-	var what string
-	switch e.Problem {
-	case BinaryMissing:
-		if !strings.Contains(e.Path, "/") {
-			if os.Getenv("PATH") == "" {
-				return fmt.Sprintf("%s is in none of the usual directories (PATH is not set)", e.Path)
-			}
-			return fmt.Sprintf("%s is not on PATH", e.Path)
-		}
-		what = "does not exist"
-	case BinaryNotExecutable:
-		what = "can't be executed"
-	case BinaryHangs:
-		what = fmt.Sprintf("does not end within %s", detectTimeout)
-	case BinarySilent:
-		what = "prints nothing"
-	case BinaryCrashed:
-		what = "crashes"
-	case BinaryForeign:
-		what = "is not slirp4netns"
+func missingBinary(path string, cause error) error {
+	what := "does not exist"
+	switch {
+	case strings.Contains(path, "/"):
+	case os.Getenv("PATH") == "":
+		what = "is in none of the usual directories (PATH is not set)"
 	default:
-		what = string(e.Problem)
+		what = "is not on PATH"
 	}
-	if e.Detail != "" {
-		return fmt.Sprintf("%s %s: %s", e.Path, what, e.Detail)
+	return &fault.Error{
+		Kind: fault.Unsupported, Msg: path + " " + what, Err: cause,
+		Help: "install slirp4netns (the name of its package in every distribution), or give its path with --slirp4netns-path",
 	}
-	return fmt.Sprintf("%s %s", e.Path, what)
-}
-
-// Unwrap returns the system's error, for example fs.ErrNotExist.
-func (e *BinaryError) Unwrap() error { return e.Err }
-
-// Hint returns the hint for the user.
-func (e *BinaryError) Hint() string {
-	if e.Problem == BinaryMissing {
-		return "install slirp4netns (the name of its package in every distribution), or give its path with --slirp4netns-path"
-	}
-	return "give the path of another one with --slirp4netns-path"
 }
 
 // Find returns the absolute path that will be executed for path: path itself if it has a slash, else
 // the result of [LookPath]; "" stands for [DefaultBinary]. It does not run the binary.
-// The error is a [*BinaryError], or a [*trust.Error] if root would run a file that other users can write.
+// The error is [fault.Unsupported], or a [*trust.Error] if root would run a file that other users can write.
 func Find(path string) (string, error) {
 	found, err := find(path)
 	if err == nil {
@@ -122,9 +89,9 @@ func find(path string) (string, error) {
 		}
 		return found, nil
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound) || errors.Is(err, syscall.ENOTDIR):
-		return "", &BinaryError{Path: path, Problem: BinaryMissing, Err: err}
+		return "", missingBinary(path, err)
 	}
-	return "", &BinaryError{Path: path, Problem: BinaryNotExecutable, Detail: lookDetail(path, err), Err: err}
+	return "", binaryError(path, notExecutable, lookDetail(path, err), err)
 }
 
 // LookPath is [exec.LookPath] for helper programs: it skips relative and empty entries of PATH, which
@@ -161,7 +128,7 @@ func lookDetail(path string, err error) string {
 }
 
 // Detect finds slirp4netns (see [Find]) and runs it with --version and --help concurrently. It takes
-// at most about 2 seconds, usually 2 ms. The error is a [*BinaryError], that of [Find] or ctx's.
+// at most about 2 seconds, usually 2 ms. The error is [fault.Unsupported], that of [Find] or ctx's.
 func Detect(ctx context.Context, path string) (Binary, error) {
 	found, err := Find(path)
 	if err != nil {
@@ -186,7 +153,7 @@ func Detect(ctx context.Context, path string) (Binary, error) {
 	}
 	b.Version = ParseVersion(v.text)
 	if b.Version.Version == "" {
-		return b, &BinaryError{Path: found, Problem: BinaryForeign, Detail: "--version printed " + firstLine(v.text)}
+		return b, binaryError(found, notSlirp, "--version printed "+firstLine(v.text), nil)
 	}
 	return b, nil
 }
@@ -200,7 +167,7 @@ func detectHelp(ctx context.Context, found string) (Binary, error) {
 	b.Features = ParseFeatures(text)
 	// Every release since 0.2.0 has these three. The usage line is no evidence: it repeats argv[0].
 	if !b.Features.Has(Configure) || !b.Features.Has(ReadyFD) || !b.Features.Has(ExitFD) {
-		return b, &BinaryError{Path: found, Problem: BinaryForeign, Detail: "--help printed " + firstLine(text)}
+		return b, binaryError(found, notSlirp, "--help printed "+firstLine(text), nil)
 	}
 	return b, nil
 }
@@ -231,45 +198,44 @@ func ask(ctx context.Context, path, arg string) (string, error) {
 		return "", ctx.Err()
 	}
 	if timed.Err() != nil {
-		return "", &BinaryError{Path: path, Problem: BinaryHangs, Detail: "when asked for " + arg, Err: timed.Err()}
+		return "", binaryError(path, fmt.Sprintf("does not end within %s", detectTimeout), "when asked for "+arg, timed.Err())
 	}
 	status, _ := cmd.ProcessState.Sys().(syscall.WaitStatus)
 	out := stdout.String()
 	switch {
 	case stdout.overflowed || stderr.overflowed:
-		return "", &BinaryError{Path: path, Problem: BinaryForeign, Detail: arg + " printed more than 64 KB"}
+		return "", binaryError(path, notSlirp, arg+" printed more than 64 KB", nil)
 	case status.Signaled():
-		return "", &BinaryError{Path: path, Problem: BinaryCrashed, Detail: fmt.Sprintf("%s ended with signal: %s", arg, status.Signal())}
+		return "", binaryError(path, "crashes", fmt.Sprintf("%s ended with signal: %s", arg, status.Signal()), nil)
 	case strings.TrimSpace(out) == "" && strings.TrimSpace(stderr.String()) == "":
-		return "", &BinaryError{Path: path, Problem: BinarySilent, Detail: fmt.Sprintf("%s ended with exit status %d", arg, status.ExitStatus())}
+		return "", binaryError(path, "prints nothing", fmt.Sprintf("%s ended with exit status %d", arg, status.ExitStatus()), nil)
 	case status.ExitStatus() != 0:
 		// It may be a slirp4netns whose loader lacks a library: quote the output.
 		text := stderr.String()
 		if strings.TrimSpace(text) == "" {
 			text = out
 		}
-		problem := BinaryForeign
+		what := notSlirp
 		if status.ExitStatus() == 127 {
-			problem = BinaryNotExecutable // the status of the loader and the shell for a failed start
+			what = notExecutable // the status of the loader and the shell for a failed start
 		}
-		return "", &BinaryError{Path: path, Problem: problem, Detail: fmt.Sprintf("%s ended with exit status %d: %s", arg, status.ExitStatus(), firstLine(text))}
+		return "", binaryError(path, what, fmt.Sprintf("%s ended with exit status %d: %s", arg, status.ExitStatus(), firstLine(text)), nil)
 	}
 	return out, nil
 }
 
 func startError(path string, err error) error {
-	e := &BinaryError{Path: path, Problem: BinaryNotExecutable, Err: err}
 	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		e.Detail = errno.Error()
+	if !errors.As(err, &errno) {
+		return binaryError(path, notExecutable, "", err)
 	}
-	if errno == syscall.ENOENT {
-		if _, statErr := os.Stat(path); statErr != nil {
-			return &BinaryError{Path: path, Problem: BinaryMissing, Err: err}
-		}
-		e.Detail = "its interpreter or loader does not exist"
+	if errno != syscall.ENOENT {
+		return binaryError(path, notExecutable, errno.Error(), err)
 	}
-	return e
+	if _, statErr := os.Stat(path); statErr != nil {
+		return missingBinary(path, err)
+	}
+	return binaryError(path, notExecutable, "its interpreter or loader does not exist", err)
 }
 
 // firstLine returns the first non-empty line of text, quoted and cut to 120 bytes.

@@ -2,12 +2,15 @@ package launcher
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/plaintext"
 )
 
@@ -31,6 +34,64 @@ const (
 	StartTimeout    StartProblem = "timeout"       // it runs and never became ready
 	StartOther      StartProblem = "other"
 )
+
+// startProblem says about a problem what its error has to: its kind or errno, the hint, and the checks of `slirpctl probe`
+// that may find the cause; package probe knows what to change on the host. texts are the messages by which it is recognized:
+// all words of one of them.
+type startProblem struct {
+	name   StartProblem
+	is     []error
+	hint   string
+	checks []string
+	texts  [][]string
+}
+
+// startProblems are the known problems, in the order in which they are looked for.
+var startProblems = []startProblem{
+	{ProcessLimit, []error{syscall.EAGAIN}, "", nil, [][]string{{"fork", "Resource temporarily unavailable"}, {"clone", "Resource temporarily unavailable"}}},
+	{FileLimit, nil, "raise the limit: ulimit -n (RLIMIT_NOFILE; LimitNOFILE= in systemd)", nil, [][]string{{"Too many open files"}}},
+	{MemoryLimit, nil, "raise the limit: ulimit -v (RLIMIT_AS), or that of the cgroup (memory.max; MemoryMax= in systemd)", nil, [][]string{{"Cannot allocate memory"}}},
+	{TunDenied, unsupported, "", tunChecks, [][]string{{"/dev/net/tun", "Permission denied"}, {"/dev/net/tun", "Operation not permitted"}}},
+	{TunMissing, unsupported, "", tunChecks, [][]string{{"/dev/net/tun", "No such file"}}},
+	{TunNoDriver, unsupported, "", tunChecks, [][]string{{"/dev/net/tun", "No such device"}}},
+	{
+		InterfaceExists, []error{fault.Conflict}, "choose another name with --tap-name, or stop the program that made it", nil,
+		[][]string{{"TUNSETIFF", "busy"}, {"TUNSETIFF", "File exists"}, {"TUNSETIFF", "Invalid argument"}},
+	},
+	{
+		SandboxFailed, unsupported, "start without it: --sandbox=false", []string{"sandbox"},
+		[][]string{{"create_sandbox failed"}, {"setegid"}, {"pivot_root"}, {"unshare(CLONE_NEWNS)"}},
+	},
+	{SocketFailed, nil, "", nil, [][]string{{"api_bindlisten"}}},
+	{SeccompFailed, unsupported, "start without it: --seccomp=false", []string{"seccomp"}, [][]string{{"enable_seccomp failed"}, {"seccomp_load"}}},
+	{
+		NetnsDenied, []error{fault.Unsupported, syscall.EPERM}, "you may not enter the namespace's user namespace; name it with --userns, or run as its owner", nil,
+		[][]string{{"setns", "not permitted"}, {"/ns/", "Permission denied"}},
+	},
+	{TargetGone, []error{fault.NotFound}, "", nil, [][]string{{"/proc/", "/ns/", "No such file"}}},
+	{StartTimeout, []error{fault.Timeout}, "allow more time with --timeout, or see the log with --log-level debug", nil, nil},
+}
+
+var (
+	unsupported = []error{fault.Unsupported}
+	tunChecks   = []string{"tun-device"}
+)
+
+// foundIn reports whether the output has all words of one of the problem's messages.
+func (p startProblem) foundIn(output string) bool {
+	return slices.ContainsFunc(p.texts, func(words []string) bool {
+		return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(output, w) })
+	})
+}
+
+func (p StartProblem) about() startProblem {
+	for _, known := range startProblems {
+		if known.name == p {
+			return known
+		}
+	}
+	return startProblem{name: p}
+}
 
 // StartError says why slirp4netns did not become ready.
 type StartError struct {
@@ -62,26 +123,14 @@ func withOutput(msg, output string) string {
 	return msg + ": " + output
 }
 
-// Hint says which option helps. Package probe knows what to change on the host.
-func (e *StartError) Hint() string {
-	switch e.Problem {
-	case InterfaceExists:
-		return "choose another name with --tap-name, or stop the program that made it"
-	case NetnsDenied:
-		return "you may not enter the namespace's user namespace; name it with --userns, or run as its owner"
-	case SandboxFailed:
-		return "start without it: --sandbox=false"
-	case SeccompFailed:
-		return "start without it: --seccomp=false"
-	case FileLimit:
-		return "raise the limit: ulimit -n (RLIMIT_NOFILE; LimitNOFILE= in systemd)"
-	case MemoryLimit:
-		return "raise the limit: ulimit -v (RLIMIT_AS), or that of the cgroup (memory.max; MemoryMax= in systemd)"
-	case StartTimeout:
-		return "allow more time with --timeout, or see the log with --log-level debug"
-	}
-	return askProbe
-}
+// Hint returns what to do about it.
+func (e *StartError) Hint() string { return cmp.Or(e.Problem.about().hint, askProbe) }
+
+// Is reports whether target is the error's kind or errno.
+func (e *StartError) Is(target error) bool { return slices.Contains(e.Problem.about().is, target) }
+
+// HostChecks returns the checks of `slirpctl probe` that may find the cause.
+func (e *StartError) HostChecks() []string { return e.Problem.about().checks }
 
 // Explain returns a [*StartError] for slirp4netns's output. It quotes the last three lines: the cause comes
 // first, then what failed because of it ("child failed(1)").
@@ -89,39 +138,8 @@ func Explain(exit, output string) *StartError {
 	lines := meaningful(output)
 	e := &StartError{Problem: StartOther, Exit: exit, Output: strings.Join(lines[max(0, len(lines)-3):], "; ")}
 	all := strings.Join(lines, "\n")
-	has := func(parts ...string) bool {
-		for _, p := range parts {
-			if !strings.Contains(all, p) {
-				return false
-			}
-		}
-		return true
-	}
-	switch {
-	case has("fork", "Resource temporarily unavailable"), has("clone", "Resource temporarily unavailable"):
-		e.Problem = ProcessLimit
-	case has("Too many open files"):
-		e.Problem = FileLimit
-	case has("Cannot allocate memory"):
-		e.Problem = MemoryLimit
-	case has("/dev/net/tun", "Permission denied"), has("/dev/net/tun", "Operation not permitted"):
-		e.Problem = TunDenied
-	case has("/dev/net/tun", "No such file"):
-		e.Problem = TunMissing
-	case has("/dev/net/tun", "No such device"):
-		e.Problem = TunNoDriver
-	case has("TUNSETIFF", "busy"), has("TUNSETIFF", "File exists"), has("TUNSETIFF", "Invalid argument"):
-		e.Problem = InterfaceExists
-	case has("create_sandbox failed"), has("setegid"), has("pivot_root"), has("unshare(CLONE_NEWNS)"):
-		e.Problem = SandboxFailed
-	case has("api_bindlisten"):
-		e.Problem = SocketFailed
-	case has("enable_seccomp failed"), has("seccomp_load"):
-		e.Problem = SeccompFailed
-	case has("setns", "not permitted"), has("/ns/", "Permission denied"):
-		e.Problem = NetnsDenied
-	case has("/proc/", "/ns/", "No such file"):
-		e.Problem = TargetGone
+	if i := slices.IndexFunc(startProblems, func(p startProblem) bool { return p.foundIn(all) }); i >= 0 {
+		e.Problem = startProblems[i].name
 	}
 	return e
 }

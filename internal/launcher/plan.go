@@ -8,27 +8,21 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
-// OutboundError means that the value of --outbound-addr or --outbound-addr6 gives no source address at present.
-type OutboundError struct {
-	Option, Value, Reason string
-}
+// ErrNoSource means that the value of --outbound-addr or --outbound-addr6 gives no source address at present.
+var ErrNoSource = fault.New(fault.Usage, "no source address", "ip -brief address shows this host's interfaces and addresses")
 
-func (e *OutboundError) Error() string {
-	return fmt.Sprintf("--%s: %s %s", e.Option, e.Value, e.Reason)
-}
-
-// Hint returns the hint for the user.
-func (e *OutboundError) Hint() string {
-	return "ip -brief address shows this host's interfaces and addresses"
+func noSource(option, value, reason string) error {
+	return &fault.Error{Msg: fmt.Sprintf("--%s: %s %s", option, value, reason), Err: ErrNoSource}
 }
 
 // NewPlan makes the part of a plan that depends on the options. The caller adds target, API socket, and
 // the decisions about sandbox and seccomp. Interfaces named for outgoing traffic are resolved to their present
 // address here, because slirp4netns's --outbound-addr6=INTERFACE looks at the wrong option (main.c).
-// Error: [*OutboundError].
+// Error: [ErrNoSource].
 func NewPlan(o *options.Options) (Plan, error) {
 	p := Plan{
 		MTU: o.MTU, CIDR: o.CIDR, IPv6: o.IPv6,
@@ -45,7 +39,7 @@ func NewPlan(o *options.Options) (Plan, error) {
 }
 
 // CheckOutbound checks that the source addresses can be used at present: slirp4netns does not report it if
-// they can't. Error: [*OutboundError].
+// they can't. Error: [ErrNoSource].
 func (p Plan) CheckOutbound() error {
 	for option, addr := range map[string]netip.Addr{"outbound-addr": p.OutboundAddr, "outbound-addr6": p.OutboundAddr6} {
 		if !addr.IsValid() {
@@ -55,7 +49,7 @@ func (p Plan) CheckOutbound() error {
 		if err == nil {
 			c.Close()
 		} else if errors.Is(err, unix.EADDRNOTAVAIL) {
-			return &OutboundError{option, addr.String(), "is not an address of this host"}
+			return noSource(option, addr.String(), "is not an address of this host")
 		}
 	}
 	return nil
@@ -65,13 +59,12 @@ func resolveOutbound(option string, o options.Outbound, family func(netip.Addr) 
 	if o.IsZero() {
 		return netip.Addr{}, nil
 	}
-	refuse := func(reason string) error { return &OutboundError{option, o.String(), reason} }
 	if o.Interface == "" {
 		return o.Addr, nil
 	}
 	ifi, err := net.InterfaceByName(o.Interface)
 	if err != nil {
-		return netip.Addr{}, refuse("is neither an address nor an interface of this host")
+		return netip.Addr{}, noSource(option, o.Interface, "is neither an address nor an interface of this host")
 	}
 	addrs, err := ifi.Addrs()
 	if err != nil {
@@ -85,5 +78,5 @@ func resolveOutbound(option string, o options.Outbound, family func(netip.Addr) 
 			}
 		}
 	}
-	return netip.Addr{}, refuse("is an interface without an address of that family")
+	return netip.Addr{}, noSource(option, o.Interface, "is an interface without an address of that family")
 }

@@ -18,9 +18,8 @@ const shortagePause = 250 * time.Millisecond
 // descriptors, memory, processes, a source address. It does not count as a death of slirp4netns.
 func isShortage(err error) bool {
 	var start *launcher.StartError
-	var outbound *launcher.OutboundError
 	switch {
-	case errors.As(err, &outbound):
+	case errors.Is(err, launcher.ErrNoSource):
 		return true
 	case errors.As(err, &start):
 		return slices.Contains([]launcher.StartProblem{launcher.FileLimit, launcher.MemoryLimit, launcher.ProcessLimit}, start.Problem)
