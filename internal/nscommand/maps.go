@@ -35,7 +35,10 @@ func mapError(what string, err error) error {
 func writeMaps(ctx context.Context, pid int, ranges bool) error {
 	uid, gid := os.Geteuid(), os.Getegid()
 	if !ranges {
-		return mapSelf(pid, uid, gid)
+		if err := MapToRoot(pid); err != nil {
+			return mapError("map the caller to root", err)
+		}
+		return nil
 	}
 	for _, m := range []idMap{
 		{"newuidmap", "uid_map", "/etc/subuid", uid},
@@ -59,15 +62,16 @@ func writeMaps(ctx context.Context, pid int, ranges bool) error {
 
 func procFile(pid int, name string) string { return fmt.Sprintf("/proc/%d/%s", pid, name) }
 
-func mapSelf(pid, uid, gid int) error {
+// MapToRoot maps the caller's ids to 0 in the user namespace of a process.
+func MapToRoot(pid int) error {
 	for _, w := range []struct{ file, text string }{
 		// An unprivileged write to gid_map requires that setgroups is denied.
 		{"setgroups", "deny"},
-		{"uid_map", fmt.Sprintf("0 %d 1", uid)},
-		{"gid_map", fmt.Sprintf("0 %d 1", gid)},
+		{"uid_map", fmt.Sprintf("0 %d 1", os.Geteuid())},
+		{"gid_map", fmt.Sprintf("0 %d 1", os.Getegid())},
 	} {
 		if err := os.WriteFile(procFile(pid, w.file), []byte(w.text), 0); err != nil {
-			return mapError("map the caller to root", err)
+			return err
 		}
 	}
 	return nil

@@ -113,19 +113,16 @@ func (e *Env) denied(ctx context.Context) ([]Denied, error) {
 	return e.calls, e.callsErr
 }
 
-// SystemCalls checks the system calls of `up` that filters are known to forbid.
-func SystemCalls(ctx context.Context, env *Env) Result {
-	r := Result{Name: "system-calls"}
+// systemCalls checks the system calls of `up` that filters are known to forbid.
+func systemCalls(ctx context.Context, env *Env) Result {
 	denied, err := env.denied(ctx)
 	if err != nil {
-		r.Status, r.Reason = Unknown, "can't be tried: "+err.Error()
-		return r
+		return unknown("can't be tried: %v", err)
 	}
 	if len(denied) == 0 {
-		r.Status, r.Reason = OK, "the system calls of up are allowed"
-		return r
+		return ok("the system calls of up are allowed")
 	}
-	r.Status, r.Remedy = Warning, env.allowCalls()
+	r := warning(env.allowCalls(), "")
 	var reasons []string
 	for _, d := range denied {
 		reason := d.reason(env.filtered())
@@ -163,13 +160,12 @@ func DeniedCall(ctx context.Context, env *Env, err error) (hint string) {
 	return ""
 }
 
-// Proc checks that /proc shows this process.
-func Proc(_ context.Context, env *Env) Result {
-	r := Result{Name: "proc", Status: OK, Reason: "/proc is there"}
+// procMount checks that /proc shows this process.
+func procMount(_ context.Context, env *Env) Result {
 	if err := CheckProc(); err != nil {
-		r.Status, r.Reason, r.Remedy = Failed, err.Error(), env.sudo(mountProc)
+		return failed(env.sudo(mountProc), "%v", err)
 	}
-	return r
+	return ok("/proc is there")
 }
 
 const mountProc = "mount -t proc proc /proc"

@@ -96,19 +96,22 @@ func (e *Env) readWord(name string) (string, error) {
 	return strings.TrimSpace(string(data)), err
 }
 
-// readInts reads the numbers of a sysctl, like "4096 131072 6291456".
-func (e *Env) readInts(name string) ([]uint64, error) {
+// readInts reads the n numbers of a sysctl, like "4096 131072 6291456".
+func (e *Env) readInts(name string, n int) ([]uint64, error) {
 	text, err := e.readWord(name)
 	if err != nil {
 		return nil, err
 	}
 	var all []uint64
 	for _, f := range strings.Fields(text) {
-		n, err := strconv.ParseUint(f, 10, 64)
+		v, err := strconv.ParseUint(f, 10, 64)
 		if err != nil {
 			return nil, fmt.Errorf("/%s holds %q", name, text)
 		}
-		all = append(all, n)
+		all = append(all, v)
+	}
+	if len(all) != n {
+		return nil, fmt.Errorf("/%s holds %q", name, text)
 	}
 	return all, nil
 }

@@ -13,7 +13,7 @@ func Explain(ctx context.Context, env *Env, names ...string) (r Result, ok bool)
 			if c.name != name {
 				continue
 			}
-			if r := Run(ctx, env, c.name, c.check); r.Status == Failed || r.Status == Warning {
+			if r := c.run(ctx, env); r.Status == Failed || r.Status == Warning {
 				return r, true
 			}
 		}

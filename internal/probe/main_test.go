@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 		for _, c := range checks() {
 			if c.name == name {
 				env := NewEnv(os.Getenv(askDir), subnet.Default(), nil)
-				_ = json.NewEncoder(os.Stdout).Encode(Run(context.Background(), env, name, c.check))
+				_ = json.NewEncoder(os.Stdout).Encode(c.run(context.Background(), env))
 				os.Exit(0)
 			}
 		}

@@ -9,6 +9,7 @@ package probe
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -31,36 +32,53 @@ type Result struct {
 	Remedy string `json:"remedy"` // a command to paste into a shell; "" where there is nothing to do
 }
 
-// A Check checks one thing. It reads and tries, and leaves nothing behind.
-type Check func(context.Context, *Env) Result
+// A check checks one thing. It reads and tries, and leaves nothing behind. Its result has no name yet.
+type check func(context.Context, *Env) Result
 
 // checks are all checks by name, in the order in which they are printed: the first problem to fix
 // comes first.
-func checks() []struct {
-	name  string
-	check Check
-} {
-	return []struct {
-		name  string
-		check Check
-	}{
-		{"proc", Proc},
-		{"system-calls", SystemCalls},
-		{"user-namespaces", UserNamespaces},
-		{"tun-device", TunDevice},
-		{"runtime-directory", RuntimeDirectory},
-		{"sandbox", Sandbox},
-		{"seccomp", Seccomp},
-		{"egress-rules", EgressRules},
-		{"resolv-conf", ResolvConf},
-		{"cidr-overlap", CIDROverlap},
-		{"nsenter", Nsenter},
-		{"id-map-tools", IDMapTools},
-		{"subid-ranges", SubIDRanges},
-		{"ping-group-range", PingGroupRange},
-		{"unprivileged-ports", UnprivilegedPorts},
-		{"tcp-rmem", TCPRmem},
+func checks() []namedCheck {
+	return []namedCheck{
+		{"proc", procMount},
+		{"system-calls", systemCalls},
+		{"user-namespaces", userNamespaces},
+		{"tun-device", tunDevice},
+		{"runtime-directory", runtimeDirectory},
+		{"sandbox", sandbox},
+		{"seccomp", seccomp},
+		{"egress-rules", egressRules},
+		{"resolv-conf", resolvConf},
+		{"cidr-overlap", cidrOverlap},
+		{"nsenter", nsenter},
+		{"id-map-tools", idMapTools},
+		{"subid-ranges", subIDRanges},
+		{"ping-group-range", pingGroupRange},
+		{"unprivileged-ports", unprivilegedPorts},
+		{"tcp-rmem", tcpRmem},
 	}
+}
+
+type namedCheck struct {
+	name  string
+	check check
+}
+
+// The results of checks. remedy may be "".
+
+func ok(format string, a ...any) Result {
+	return Result{Status: OK, Reason: fmt.Sprintf(format, a...)}
+}
+
+func warning(remedy, format string, a ...any) Result {
+	return Result{Status: Warning, Reason: fmt.Sprintf(format, a...), Remedy: remedy}
+}
+
+func failed(remedy, format string, a ...any) Result {
+	return Result{Status: Failed, Reason: fmt.Sprintf(format, a...), Remedy: remedy}
+}
+
+func unknown(format string, a ...any) Result {
+	return Result{Status: Unknown, Reason: fmt.Sprintf(format, a...)}
 }
 
 // Names returns the names of all host checks, in their order.
@@ -75,53 +93,44 @@ func Names() []string {
 // checkTimeout bounds each check. The slowest normally takes some milliseconds.
 const checkTimeout = 2 * time.Second
 
-// Host runs every check, all concurrently, and returns their results in the order of [Names]. It
+// host runs every check, all concurrently, and returns their results in the order of [Names]. It
 // takes little more than 2 seconds at worst.
-func Host(ctx context.Context, env *Env) []Result {
+func host(ctx context.Context, env *Env) []Result {
 	all := checks()
-	pending := make([]<-chan Result, len(all))
-	for i, c := range all {
-		pending[i] = start(ctx, env, c.name, c.check)
-	}
 	results := make([]Result, len(all))
-	for i := range all {
-		results[i] = <-pending[i]
+	var wg sync.WaitGroup
+	for i, c := range all {
+		wg.Go(func() { results[i] = c.run(ctx, env) })
 	}
+	wg.Wait()
 	return results
 }
 
-// Run runs one check within 2 seconds. A check that hangs (say, on a dead network file system)
+// run runs one check within 2 seconds. The result of a check that hangs (say, on a dead network file system)
 // or panics is [Unknown].
-func Run(ctx context.Context, env *Env, name string, check Check) Result {
-	return <-start(ctx, env, name, check)
-}
-
-func start(ctx context.Context, env *Env, name string, check Check) <-chan Result {
+func (c namedCheck) run(ctx context.Context, env *Env) (r Result) {
+	defer func() { r.Name = c.name }()
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
 	done := make(chan Result, 1)
 	go func() {
 		defer func() {
 			if p := recover(); p != nil {
-				done <- Result{Name: name, Status: Unknown, Reason: fmt.Sprintf("the check itself failed: %v", p)}
+				done <- unknown("the check itself failed: %v", p)
 			}
 		}()
-		done <- check(ctx, env)
+		done <- c.check(ctx, env)
 	}()
-	out := make(chan Result, 1)
-	go func() {
-		defer cancel()
-		select {
-		case r := <-done:
-			out <- r
-		case <-ctx.Done():
-			// A check that ends because of the timeout may still have a better answer.
-			select {
-			case r := <-done:
-				out <- r
-			case <-time.After(checkTimeout / 10):
-				out <- Result{Name: name, Status: Unknown, Reason: "no answer: " + context.Cause(ctx).Error()}
-			}
-		}
-	}()
-	return out
+	select {
+	case r := <-done:
+		return r
+	case <-ctx.Done():
+	}
+	// A check that ends because of the timeout may still have a better answer.
+	select {
+	case r := <-done:
+		return r
+	case <-time.After(checkTimeout / 10):
+		return unknown("no answer: %v", context.Cause(ctx))
+	}
 }

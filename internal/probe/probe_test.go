@@ -58,7 +58,7 @@ func goodEnv(files map[string]string) *Env {
 }
 
 func TestHostAllWell(t *testing.T) {
-	results := Host(t.Context(), goodEnv(nil))
+	results := host(t.Context(), goodEnv(nil))
 	var names []string
 	for _, r := range results {
 		names = append(names, r.Name)
@@ -80,7 +80,7 @@ func TestHostWithNothing(t *testing.T) {
 	env.TrySocket = func(string) error { return unix.EROFS }
 	env.TryChild = func(context.Context, ChildKind) (Trial, error) { return Trial{}, unix.ENOSYS }
 	env.TryCalls = func(context.Context) ([]Denied, error) { return nil, unix.ENOSYS }
-	for _, r := range Host(t.Context(), env) {
+	for _, r := range host(t.Context(), env) {
 		if r.Reason == "" || r.Status == OK && r.Name != "proc" { // which exists on the real host
 			t.Errorf("%+v", r)
 		}
@@ -90,17 +90,17 @@ func TestHostWithNothing(t *testing.T) {
 func TestRunIsBounded(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)
-	r := Run(t.Context(), goodEnv(nil), "stuck", func(context.Context, *Env) Result {
+	r := namedCheck{"stuck", func(context.Context, *Env) Result {
 		<-release
 		return Result{}
-	})
+	}}.run(t.Context(), goodEnv(nil))
 	if r.Name != "stuck" || r.Status != Unknown || !strings.Contains(r.Reason, "no answer") {
 		t.Errorf("got %+v", r)
 	}
 }
 
 func TestRunSurvivesAPanic(t *testing.T) {
-	r := Run(t.Context(), goodEnv(nil), "mad", func(context.Context, *Env) Result { panic("ouch") })
+	r := namedCheck{"mad", func(context.Context, *Env) Result { panic("ouch") }}.run(t.Context(), goodEnv(nil))
 	if r.Name != "mad" || r.Status != Unknown || !strings.Contains(r.Reason, "ouch") {
 		t.Errorf("got %+v", r)
 	}
@@ -144,85 +144,85 @@ func TestChecksOnOtherHosts(t *testing.T) {
 	none := func(*Env) {}
 	for _, tc := range []struct {
 		name   string
-		check  Check
+		check  check
 		files  map[string]string
 		change func(*Env)
 		status Status
 		reason string
 		remedy string
 	}{
-		{"Debian's switch", UserNamespaces, map[string]string{"proc/sys/kernel/unprivileged_userns_clone": "0\n"}, fails(unix.EPERM), Failed, "kernel.unprivileged_userns_clone=0", "sudo sysctl -w kernel.unprivileged_userns_clone=1"},
-		{"Debian's switch, root without capabilities", UserNamespaces, map[string]string{"proc/sys/kernel/unprivileged_userns_clone": "0\n"}, root(fails(unix.EPERM)), Warning, "kernel.unprivileged_userns_clone=0", "sysctl -w"},
-		{"Ubuntu's AppArmor", UserNamespaces, map[string]string{"proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1\n"}, only(UserOnly), Failed, "AppArmor", "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"},
-		{"Ubuntu's AppArmor with a profile for us", UserNamespaces, map[string]string{"proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1\n"}, none, OK, "was made", ""},
-		{"another security module", UserNamespaces, nil, only(UserOnly), Failed, "no network namespace in it", "dmesg"},
-		{"not built in", UserNamespaces, nil, fails(unix.EINVAL), Failed, "built without", ""},
-		{"nested too deep", UserNamespaces, nil, fails(unix.ENOSPC), Failed, "limit", "user.max_user_namespaces="},
-		{"in a container", UserNamespaces, map[string]string{"run/.containerenv": "x"}, fails(unix.EPERM), Failed, "container", "seccomp=unconfined"},
-		{"under a filter", UserNamespaces, map[string]string{"proc/self/status": "Seccomp:\t2\n"}, fails(unix.EPERM), Failed, "filter", "seccomp=unconfined"},
-		{"module or chroot", UserNamespaces, nil, fails(unix.EPERM), Failed, "perhaps because of a security module", "dmesg"},
-		{"chroot", UserNamespaces, map[string]string{"proc/self/mountinfo": "25 1 0:23 / /proc rw - proc proc rw\n"}, fails(unix.EPERM), Failed, "in a chroot", ""},
-		{"unmapped user", UserNamespaces, map[string]string{"proc/self/uid_map": "         0          0          1\n"}, fails(unix.EPERM), Failed, "user id is not mapped", "--map-root-user"},
-		{"unmapped group", UserNamespaces, map[string]string{"proc/self/gid_map": "\n"}, fails(unix.EPERM), Failed, "group id is not mapped", "--map-root-user"},
-		{"mapped", UserNamespaces, map[string]string{"proc/self/uid_map": "0 0 1\n1 100000 65536\n"}, fails(unix.EPERM), Failed, "perhaps because of a security module", ""},
-		{"no CAP_SETFCAP", UserNamespaces, nil, func(e *Env) { fails(unix.EPERM)(e); e.UID = 0 }, Warning, "CAP_SETFCAP", "--cap-add SETFCAP"},
-		{"filter", UserNamespaces, nil, func(e *Env) {
+		{"Debian's switch", userNamespaces, map[string]string{"proc/sys/kernel/unprivileged_userns_clone": "0\n"}, fails(unix.EPERM), Failed, "kernel.unprivileged_userns_clone=0", "sudo sysctl -w kernel.unprivileged_userns_clone=1"},
+		{"Debian's switch, root without capabilities", userNamespaces, map[string]string{"proc/sys/kernel/unprivileged_userns_clone": "0\n"}, root(fails(unix.EPERM)), Warning, "kernel.unprivileged_userns_clone=0", "sysctl -w"},
+		{"Ubuntu's AppArmor", userNamespaces, map[string]string{"proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1\n"}, only(UserOnly), Failed, "AppArmor", "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"},
+		{"Ubuntu's AppArmor with a profile for us", userNamespaces, map[string]string{"proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1\n"}, none, OK, "was made", ""},
+		{"another security module", userNamespaces, nil, only(UserOnly), Failed, "no network namespace in it", "dmesg"},
+		{"not built in", userNamespaces, nil, fails(unix.EINVAL), Failed, "built without", ""},
+		{"nested too deep", userNamespaces, nil, fails(unix.ENOSPC), Failed, "limit", "user.max_user_namespaces="},
+		{"in a container", userNamespaces, map[string]string{"run/.containerenv": "x"}, fails(unix.EPERM), Failed, "container", "seccomp=unconfined"},
+		{"under a filter", userNamespaces, map[string]string{"proc/self/status": "Seccomp:\t2\n"}, fails(unix.EPERM), Failed, "filter", "seccomp=unconfined"},
+		{"module or chroot", userNamespaces, nil, fails(unix.EPERM), Failed, "perhaps because of a security module", "dmesg"},
+		{"chroot", userNamespaces, map[string]string{"proc/self/mountinfo": "25 1 0:23 / /proc rw - proc proc rw\n"}, fails(unix.EPERM), Failed, "in a chroot", ""},
+		{"unmapped user", userNamespaces, map[string]string{"proc/self/uid_map": "         0          0          1\n"}, fails(unix.EPERM), Failed, "user id is not mapped", "--map-root-user"},
+		{"unmapped group", userNamespaces, map[string]string{"proc/self/gid_map": "\n"}, fails(unix.EPERM), Failed, "group id is not mapped", "--map-root-user"},
+		{"mapped", userNamespaces, map[string]string{"proc/self/uid_map": "0 0 1\n1 100000 65536\n"}, fails(unix.EPERM), Failed, "perhaps because of a security module", ""},
+		{"no CAP_SETFCAP", userNamespaces, nil, func(e *Env) { fails(unix.EPERM)(e); e.UID = 0 }, Warning, "CAP_SETFCAP", "--cap-add SETFCAP"},
+		{"filter", userNamespaces, nil, func(e *Env) {
 			e.TryCalls = func(context.Context) ([]Denied, error) { return []Denied{{"setns", unix.EPERM}}, nil }
 		}, Failed, "filter (seccomp) forbids setns", ""},
-		{"old kernel", UserNamespaces, nil, func(e *Env) {
+		{"old kernel", userNamespaces, nil, func(e *Env) {
 			e.TryCalls = func(context.Context) ([]Denied, error) { return []Denied{{"pidfd_open", unix.ENOSYS}}, nil }
 		}, Failed, "this kernel has no pidfd_open", ""},
-		{"filter of what up can do without", UserNamespaces, nil, func(e *Env) {
+		{"filter of what up can do without", userNamespaces, nil, func(e *Env) {
 			e.TryCalls = func(context.Context) ([]Denied, error) { return []Denied{{"pidfd_getfd", unix.EPERM}}, nil }
 		}, OK, "was made", ""},
-		{"never ends", UserNamespaces, nil, fails(context.DeadlineExceeded), Unknown, "did not end", ""},
+		{"never ends", userNamespaces, nil, fails(context.DeadlineExceeded), Unknown, "did not end", ""},
 
-		{"missing", TunDevice, nil, finds(Trial{TunOpen: unix.ENOENT}), Failed, "missing", "mknod -m 0666 /dev/net/tun c 10 200"},
-		{"missing in a container", TunDevice, map[string]string{".dockerenv": "x"}, finds(Trial{TunOpen: unix.ENOENT}), Failed, "missing", "--device /dev/net/tun"},
-		{"missing, no namespace", TunDevice, map[string]string{"dev/net/tun": ""}, fails(unix.EPERM), Failed, "missing", "mknod"},
-		{"there, no namespace", TunDevice, nil, fails(unix.EPERM), Unknown, "no namespace", ""},
-		{"mode", TunDevice, nil, finds(Trial{TunOpen: unix.EACCES}), Failed, "denied", "chmod"},
-		{"device cgroup", TunDevice, nil, finds(Trial{TunOpen: unix.EPERM}), Failed, "denied", "DeviceAllow"},
-		{"device cgroup of a container", TunDevice, map[string]string{".dockerenv": "x"}, finds(Trial{TunOpen: unix.EPERM}), Failed, "denied", "--device"},
-		{"ENODEV", TunDevice, nil, finds(Trial{TunOpen: unix.ENODEV}), Failed, "no driver", "sudo modprobe tun"},
-		{"ENXIO", TunDevice, nil, finds(Trial{TunOpen: unix.ENXIO}), Failed, "no driver", "sudo modprobe tun"},
-		{"out of memory", TunDevice, nil, finds(Trial{TunOpen: unix.ENOMEM}), Failed, "can't be opened", ""},
-		{"no tap allowed", TunDevice, nil, finds(Trial{TunAttach: unix.EPERM}), Failed, "denied", "dmesg"},
-		{"tap fails", TunDevice, nil, finds(Trial{TunAttach: unix.ENOBUFS}), Failed, "no tap", ""},
-		{"root tries without a user namespace", TunDevice, nil, root(only(Privileged)), OK, "a tap made", ""},
-		{"root in a container tries with one", TunDevice, nil, root(only(Rootless)), OK, "a tap made", ""},
+		{"missing", tunDevice, nil, finds(Trial{TunOpen: unix.ENOENT}), Failed, "missing", "mknod -m 0666 /dev/net/tun c 10 200"},
+		{"missing in a container", tunDevice, map[string]string{".dockerenv": "x"}, finds(Trial{TunOpen: unix.ENOENT}), Failed, "missing", "--device /dev/net/tun"},
+		{"missing, no namespace", tunDevice, map[string]string{"dev/net/tun": ""}, fails(unix.EPERM), Failed, "missing", "mknod"},
+		{"there, no namespace", tunDevice, nil, fails(unix.EPERM), Unknown, "no namespace", ""},
+		{"mode", tunDevice, nil, finds(Trial{TunOpen: unix.EACCES}), Failed, "denied", "chmod"},
+		{"device cgroup", tunDevice, nil, finds(Trial{TunOpen: unix.EPERM}), Failed, "denied", "DeviceAllow"},
+		{"device cgroup of a container", tunDevice, map[string]string{".dockerenv": "x"}, finds(Trial{TunOpen: unix.EPERM}), Failed, "denied", "--device"},
+		{"ENODEV", tunDevice, nil, finds(Trial{TunOpen: unix.ENODEV}), Failed, "no driver", "sudo modprobe tun"},
+		{"ENXIO", tunDevice, nil, finds(Trial{TunOpen: unix.ENXIO}), Failed, "no driver", "sudo modprobe tun"},
+		{"out of memory", tunDevice, nil, finds(Trial{TunOpen: unix.ENOMEM}), Failed, "can't be opened", ""},
+		{"no tap allowed", tunDevice, nil, finds(Trial{TunAttach: unix.EPERM}), Failed, "denied", "dmesg"},
+		{"tap fails", tunDevice, nil, finds(Trial{TunAttach: unix.ENOBUFS}), Failed, "no tap", ""},
+		{"root tries without a user namespace", tunDevice, nil, root(only(Privileged)), OK, "a tap made", ""},
+		{"root in a container tries with one", tunDevice, nil, root(only(Rootless)), OK, "a tap made", ""},
 
-		{"pivot_root", Sandbox, nil, finds(Trial{Sandbox: unix.EINVAL, SandboxStep: "pivot_root"}), Warning, "pivot_root: invalid argument", "SLIRPCTL_SANDBOX=false"},
-		{"no seccomp", Seccomp, nil, finds(Trial{Seccomp: unix.ENOSYS}), Warning, "refused a filter", "SLIRPCTL_SECCOMP=false"},
-		{"seccomp, no namespace", Seccomp, nil, fails(unix.EPERM), OK, "supported by the kernel", ""},
-		{"neither", Seccomp, map[string]string{"proc/sys/kernel/seccomp/actions_avail": ""}, fails(unix.EPERM), Unknown, "no namespace", ""},
+		{"pivot_root", sandbox, nil, finds(Trial{Sandbox: unix.EINVAL, SandboxStep: "pivot_root"}), Warning, "pivot_root: invalid argument", "SLIRPCTL_SANDBOX=false"},
+		{"no seccomp", seccomp, nil, finds(Trial{Seccomp: unix.ENOSYS}), Warning, "refused a filter", "SLIRPCTL_SECCOMP=false"},
+		{"seccomp, no namespace", seccomp, nil, fails(unix.EPERM), OK, "supported by the kernel", ""},
+		{"neither", seccomp, map[string]string{"proc/sys/kernel/seccomp/actions_avail": ""}, fails(unix.EPERM), Unknown, "no namespace", ""},
 
-		{"disk full", RuntimeDirectory, nil, func(e *Env) { e.TrySocket = func(string) error { return unix.ENOSPC } }, Failed, "no space", "df -h /run/user/1000/slirpctl"},
-		{"root's way out", RuntimeDirectory, nil, root(func(e *Env) { e.TrySocket = func(string) error { return unix.EROFS } }), Failed, "read-only", "--state-dir"},
+		{"disk full", runtimeDirectory, nil, func(e *Env) { e.TrySocket = func(string) error { return unix.ENOSPC } }, Failed, "no space", "df -h /run/user/1000/slirpctl"},
+		{"root's way out", runtimeDirectory, nil, root(func(e *Env) { e.TrySocket = func(string) error { return unix.EROFS } }), Failed, "read-only", "--state-dir"},
 
-		{"no routes file", CIDROverlap, map[string]string{"proc/net/route": ""}, none, Unknown, "can't read", ""},
+		{"no routes file", cidrOverlap, map[string]string{"proc/net/route": ""}, none, Unknown, "can't read", ""},
 
-		{"BusyBox nsenter", Nsenter, nil, func(e *Env) {
+		{"BusyBox nsenter", nsenter, nil, func(e *Env) {
 			e.Output = func(context.Context, string, ...string) (string, error) {
 				return "nsenter: unrecognized option '--version'\nBusyBox v1.36", errors.New("exit status 1")
 			}
 		}, OK, "/usr/bin/nsenter", ""},
-		{"broken nsenter", Nsenter, nil, func(e *Env) {
+		{"broken nsenter", nsenter, nil, func(e *Env) {
 			e.Output = func(context.Context, string, ...string) (string, error) { return "", errors.New("exit status 127") }
 		}, Warning, "exit status 127", ""},
-		{"nsenter on Alpine", Nsenter, nil, tools("apk"), Warning, "not on PATH", "sudo apk add util-linux-misc"},
+		{"nsenter on Alpine", nsenter, nil, tools("apk"), Warning, "not on PATH", "sudo apk add util-linux-misc"},
 
-		{"newgidmap on Fedora", IDMapTools, nil, tools("newuidmap", "dnf"), Warning, "newgidmap is not on PATH", "sudo dnf install shadow-utils"},
-		{"newuidmap on Debian", IDMapTools, nil, tools("apt-get"), Warning, "newuidmap is not on PATH", "sudo apt-get install uidmap"},
-		{"no subgid", SubIDRanges, map[string]string{"etc/subgid": ""}, none, Warning, "/etc/subgid has no range for ann", "--add-subgids 165536-231071 ann"},
-		{"others have ranges", SubIDRanges, map[string]string{"etc/subuid": "bob:100000:65536\neve:500000:65536\n"}, none, Warning, "/etc/subuid has no range for ann", "--add-subuids 565536-631071"},
-		{"empty range", SubIDRanges, map[string]string{"etc/subuid": "ann:100000:0\n#ann:1:2\nann:x:y\n"}, none, Warning, "/etc/subuid has no range", ""},
-		{"by number", SubIDRanges, map[string]string{"etc/subuid": "1000:100000:10\nann:5000000:5\n"}, none, OK, "15 user and 65536 group", ""},
+		{"newgidmap on Fedora", idMapTools, nil, tools("newuidmap", "dnf"), Warning, "newgidmap is not on PATH", "sudo dnf install shadow-utils"},
+		{"newuidmap on Debian", idMapTools, nil, tools("apt-get"), Warning, "newuidmap is not on PATH", "sudo apt-get install uidmap"},
+		{"no subgid", subIDRanges, map[string]string{"etc/subgid": ""}, none, Warning, "/etc/subgid has no range for ann", "--add-subgids 165536-231071 ann"},
+		{"others have ranges", subIDRanges, map[string]string{"etc/subuid": "bob:100000:65536\neve:500000:65536\n"}, none, Warning, "/etc/subuid has no range for ann", "--add-subuids 565536-631071"},
+		{"empty range", subIDRanges, map[string]string{"etc/subuid": "ann:100000:0\n#ann:1:2\nann:x:y\n"}, none, Warning, "/etc/subuid has no range", ""},
+		{"by number", subIDRanges, map[string]string{"etc/subuid": "1000:100000:10\nann:5000000:5\n"}, none, OK, "15 user and 65536 group", ""},
 
-		{"no ICMP sockets", PingGroupRange, nil, func(e *Env) { e.PingSocket = func() error { return unix.EPROTONOSUPPORT } }, Unknown, "no ICMP socket", ""},
-		{"odd port start", UnprivilegedPorts, map[string]string{"proc/sys/net/ipv4/ip_unprivileged_port_start": "x"}, none, Unknown, "x", ""},
-		{"odd tcp_rmem", TCPRmem, map[string]string{"proc/sys/net/ipv4/tcp_rmem": "1 2"}, none, Unknown, "can't read", ""},
-		{"no tcp_rmem", TCPRmem, map[string]string{"proc/sys/net/ipv4/tcp_rmem": ""}, none, Unknown, "can't read", ""},
+		{"no ICMP sockets", pingGroupRange, nil, func(e *Env) { e.PingSocket = func() error { return unix.EPROTONOSUPPORT } }, Unknown, "no ICMP socket", ""},
+		{"odd port start", unprivilegedPorts, map[string]string{"proc/sys/net/ipv4/ip_unprivileged_port_start": "x"}, none, Unknown, "x", ""},
+		{"odd tcp_rmem", tcpRmem, map[string]string{"proc/sys/net/ipv4/tcp_rmem": "1 2"}, none, Unknown, "can't read", ""},
+		{"no tcp_rmem", tcpRmem, map[string]string{"proc/sys/net/ipv4/tcp_rmem": ""}, none, Unknown, "can't read", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			env := goodEnv(tc.files)
@@ -352,7 +352,7 @@ func TestFollow(t *testing.T) {
 		}
 		env := goodEnv(nil)
 		env.FS, env.Slirp4netns = fsys, &old
-		if r := ResolvConf(t.Context(), env); r.Status != tc.status {
+		if r := resolvConf(t.Context(), env); r.Status != tc.status {
 			t.Errorf("%q: %+v", tc.to, r)
 		}
 	}
@@ -370,7 +370,7 @@ func TestParseRoutes(t *testing.T) {
 		{netip.MustParsePrefix("192.0.2.0/24"), "eth0"},
 		{netip.MustParsePrefix("10.0.0.1/32"), "tun0"},
 	}
-	if got := ParseRoutes(text); !slices.Equal(got, want) {
+	if got := parseRoutes(text); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
@@ -378,7 +378,7 @@ func TestParseRoutes(t *testing.T) {
 func FuzzParseRoutes(f *testing.F) {
 	f.Add("eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		for _, r := range ParseRoutes(text) {
+		for _, r := range parseRoutes(text) {
 			if !r.To.IsValid() || r.To != r.To.Masked() {
 				t.Errorf("%q: %v", text, r)
 			}

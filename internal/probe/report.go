@@ -72,7 +72,7 @@ func NewReport(ctx context.Context, env *Env, path string) (Report, error) {
 	if err == nil {
 		env.Slirp4netns = &binary
 	}
-	report := Report{Slirp4netns: NewBinary(binary, err), Host: Host(ctx, env), SelfTest: []Step{}}
+	report := Report{Slirp4netns: NewBinary(binary, err), Host: host(ctx, env), SelfTest: []Step{}}
 	report.Ready, report.Summary = summarize(report, env.UID)
 	return report, err
 }

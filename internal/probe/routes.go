@@ -21,9 +21,9 @@ type Route struct {
 	Interface string
 }
 
-// ParseRoutes parses /proc/net/route, whose addresses are in the machine's byte order. Routes that
+// parseRoutes parses /proc/net/route, whose addresses are in the machine's byte order. Routes that
 // are down and malformed lines are ignored.
-func ParseRoutes(text string) []Route {
+func parseRoutes(text string) []Route {
 	var all []Route
 	for line := range strings.Lines(text) {
 		f := strings.Fields(line)
@@ -43,15 +43,6 @@ func ParseRoutes(text string) []Route {
 		all = append(all, Route{netip.PrefixFrom(netip.AddrFrom4(addr), ones).Masked(), f[0]})
 	}
 	return all
-}
-
-// Routes returns the host's IPv4 routes. A kernel without IPv4 has no such file.
-func Routes(env *Env) ([]Route, error) {
-	text, err := env.readWord("proc/net/route")
-	if err != nil {
-		return nil, err
-	}
-	return ParseRoutes(text), nil
 }
 
 // addresses returns the host's own IPv4 addresses, without those of the loopback network.
@@ -89,7 +80,7 @@ type Overlap struct {
 // FindOverlap compares the network to be used inside with the host's addresses and its routes, except
 // default routes. found is false without an overlap.
 func FindOverlap(env *Env) (o Overlap, found bool, err error) {
-	all, err := Routes(env)
+	text, err := env.readWord("proc/net/route") // missing in a kernel without IPv4
 	if err != nil {
 		return Overlap{}, false, fmt.Errorf("can't read the host's routes: %w", err)
 	}
@@ -97,7 +88,7 @@ func FindOverlap(env *Env) (o Overlap, found bool, err error) {
 	if err != nil {
 		return Overlap{}, false, fmt.Errorf("can't read the host's addresses: %w", err)
 	}
-	all = append(all, own...)
+	all := append(parseRoutes(text), own...)
 	var taken []netip.Prefix
 	for _, route := range all {
 		taken = append(taken, route.To)
@@ -118,22 +109,19 @@ func (o Overlap) String() string {
 	return fmt.Sprintf("the host's route to %s on %s", o.With.To, o.With.Interface)
 }
 
-// CIDROverlap compares the network to be used inside with the host's routes and addresses: the
+// cidrOverlap compares the network to be used inside with the host's routes and addresses: the
 // host's addresses in it can't be reached from inside. The remedy is a free network.
-func CIDROverlap(_ context.Context, env *Env) Result {
-	r := Result{Name: "cidr-overlap"}
+func cidrOverlap(_ context.Context, env *Env) Result {
 	o, found, err := FindOverlap(env)
 	switch {
 	case err != nil:
-		r.Status, r.Reason = Unknown, err.Error()
+		return unknown("%v", err)
 	case !found:
-		r.Status, r.Reason = OK, fmt.Sprintf("%s overlaps no route or address of the host", env.CIDR)
-	default:
-		r.Status = Warning
-		r.Reason = fmt.Sprintf("%s overlaps %s: what is there can't be reached from inside", env.CIDR, o)
-		if o.Free.IsValid() {
-			r.Remedy = "export SLIRPCTL_CIDR=" + o.Free.String()
-		}
+		return ok("%s overlaps no route or address of the host", env.CIDR)
 	}
-	return r
+	remedy := ""
+	if o.Free.IsValid() {
+		remedy = "export SLIRPCTL_CIDR=" + o.Free.String()
+	}
+	return warning(remedy, "%s overlaps %s: what is there can't be reached from inside", env.CIDR, o)
 }

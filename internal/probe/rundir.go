@@ -15,26 +15,22 @@ import (
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
-// RuntimeDirectory checks that instances can have their directories and sockets: the length of
+// runtimeDirectory checks that instances can have their directories and sockets: the length of
 // the paths, the directory's owner, and whether a socket can be made there.
-func RuntimeDirectory(_ context.Context, env *Env) Result {
-	r := Result{Name: "runtime-directory", Status: Failed}
+func runtimeDirectory(_ context.Context, env *Env) Result {
 	elsewhere := fmt.Sprintf(`export XDG_RUNTIME_DIR="$(mktemp -d /tmp/run-%d-XXXXXX)"`, env.UID)
 	if env.UID == 0 {
 		elsewhere = `slirpctl --state-dir "$(mktemp -d /run/slirpctl-XXXXXX)" up …`
 	}
 	room := instance.LongestName(env.StateDir)
 	if room < 1 {
-		r.Reason = fmt.Sprintf("%s is too long: a socket's path has at most %d bytes", env.StateDir, instance.MaxSocketPath)
-		r.Remedy = elsewhere
-		return r
+		return failed(elsewhere, "%s is too long: a socket's path has at most %d bytes", env.StateDir, instance.MaxSocketPath)
 	}
 	parent := env.StateDir
 	info, err := fs.Lstat(env.FS, rel(parent))
 	if err == nil {
 		if problem := env.unsafe(info); problem != "" {
-			r.Reason, r.Remedy = fmt.Sprintf("%s %s", parent, problem), elsewhere
-			return r
+			return failed(elsewhere, "%s %s", parent, problem)
 		}
 	}
 	for errors.Is(err, fs.ErrNotExist) && parent != "/" {
@@ -44,21 +40,16 @@ func RuntimeDirectory(_ context.Context, env *Env) Result {
 	if err == nil {
 		err = env.TrySocket(parent)
 	}
-	if err != nil {
-		r.Reason = fmt.Sprintf("no socket can be made below %s: %s", parent, describe(err))
-		r.Remedy = elsewhere
-		if errnoOf(err) == unix.ENOSPC || errnoOf(err) == unix.EDQUOT {
-			r.Remedy = "df -h " + launcher.Quote([]string{parent})
-		}
-		return r
+	if errno := errnoOf(err); errno == unix.ENOSPC || errno == unix.EDQUOT {
+		elsewhere = "df -h " + launcher.Quote([]string{parent})
 	}
-	r.Status, r.Reason = OK, fmt.Sprintf("%s, sockets can be made", env.StateDir)
-	if room < options.MaxName {
-		r.Status = Warning
-		r.Reason = fmt.Sprintf("in %s only names of up to %d bytes fit: a socket's path has at most %d", env.StateDir, room, instance.MaxSocketPath)
-		r.Remedy = elsewhere
+	switch {
+	case err != nil:
+		return failed(elsewhere, "no socket can be made below %s: %s", parent, describe(err))
+	case room < options.MaxName:
+		return warning(elsewhere, "in %s only names of up to %d bytes fit: a socket's path has at most %d", env.StateDir, room, instance.MaxSocketPath)
 	}
-	return r
+	return ok("%s, sockets can be made", env.StateDir)
 }
 
 // unsafe returns why a directory can't hold slirpctl's state, or "". Wrong permissions don't count

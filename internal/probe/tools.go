@@ -14,32 +14,27 @@ import (
 	"github.com/slirpctl/slirpctl/internal/trust"
 )
 
-// Nsenter searches for nsenter(1) and runs it.
-func Nsenter(ctx context.Context, env *Env) Result {
-	r := Result{Name: "nsenter", Status: Warning}
+// nsenter searches for nsenter(1) and runs it.
+func nsenter(ctx context.Context, env *Env) Result {
 	path, err := env.LookPath("nsenter")
 	if err != nil {
-		r.Reason, r.Remedy = "not on PATH; slirpctl does not need it, but scripts that enter namespaces may", env.install(packages{apt: "util-linux", dnf: "util-linux", apk: "util-linux-misc", pacman: "util-linux", zypper: "util-linux"})
-		return r
+		return warning(env.install(packages{apt: "util-linux", dnf: "util-linux", apk: "util-linux-misc", pacman: "util-linux", zypper: "util-linux"}),
+			"not on PATH; slirpctl does not need it, but scripts that enter namespaces may")
 	}
 	if err := trust.Check(path); err != nil {
-		r.Reason = "not tried: " + err.Error()
-		return r
+		return warning("", "not tried: %v", err)
 	}
 	text, err := env.Output(ctx, path, "--version")
 	text, _, _ = strings.Cut(strings.TrimSpace(text), "\n")
 	switch {
 	case err == nil:
-		r.Status, r.Reason = OK, fmt.Sprintf("%s (%s)", path, text)
+		return ok("%s (%s)", path, text)
 	case strings.Contains(strings.ToLower(text), "nsenter"):
-		// BusyBox's nsenter has no --version and prints its usage.
-		r.Status, r.Reason = OK, path
+		return ok("%s", path) // BusyBox's nsenter has no --version and prints its usage
 	case ctx.Err() != nil:
-		r.Status, r.Reason = Unknown, fmt.Sprintf("%s does not end", path)
-	default:
-		r.Reason = fmt.Sprintf("%s can't be run: %s", path, err)
+		return unknown("%s does not end", path)
 	}
-	return r
+	return warning("", "%s can't be run: %s", path, err)
 }
 
 // packages has the name of a package for each package manager.
@@ -63,20 +58,17 @@ func (e *Env) install(p packages) string {
 
 var mapToolPackages = packages{apt: "uidmap", dnf: "shadow-utils", apk: "shadow-uidmap", pacman: "shadow", zypper: "shadow"}
 
-// IDMapTools searches for newuidmap(1) and newgidmap(1) and lets them map a user namespace with
+// idMapTools searches for newuidmap(1) and newgidmap(1) and lets them map a user namespace with
 // the user's ranges. Only --map-users needs them; root needs none.
-func IDMapTools(ctx context.Context, env *Env) Result {
-	r := Result{Name: "id-map-tools", Status: Warning}
+func idMapTools(ctx context.Context, env *Env) Result {
 	if env.UID == 0 {
-		r.Status, r.Reason = OK, "root maps ids itself"
-		return r
+		return ok("root maps ids itself")
 	}
 	var paths [2]string
 	for i, tool := range [2]string{"newuidmap", "newgidmap"} {
 		path, err := env.LookPath(tool)
 		if err != nil {
-			r.Reason, r.Remedy = tool+" is not on PATH: --map-users won't work", env.install(mapToolPackages)
-			return r
+			return warning(env.install(mapToolPackages), "%s is not on PATH: --map-users won't work", tool)
 		}
 		paths[i] = path
 	}
@@ -84,44 +76,36 @@ func IDMapTools(ctx context.Context, env *Env) Result {
 	for i, file := range subIDFiles {
 		ranges, err := env.subIDs(file, env.User, strconv.Itoa(env.UID))
 		if err != nil || len(ranges) == 0 {
-			r.Status, r.Reason = Unknown, fmt.Sprintf("%s and %s are there; without ranges (subid-ranges) they can't be tried", paths[0], paths[1])
-			return r
+			return unknown("%s and %s are there; without ranges (subid-ranges) they can't be tried", paths[0], paths[1])
 		}
 		args[i] = []string{paths[i], "1", fmt.Sprint(ranges[0].SubID), fmt.Sprint(ranges[0].Count)}
 	}
 	if err := env.TryMaps(ctx, args[0], args[1]); err != nil {
-		r.Reason = fmt.Sprintf("%s and %s can't map this user's ranges: %s", paths[0], paths[1], err)
-		r.Remedy = env.sudo("chmod u+s " + paths[0] + " " + paths[1])
-		return r
+		return warning(env.sudo("chmod u+s "+paths[0]+" "+paths[1]), "%s and %s can't map this user's ranges: %s", paths[0], paths[1], err)
 	}
-	r.Status, r.Reason = OK, fmt.Sprintf("%s and %s mapped this user's ranges", paths[0], paths[1])
-	return r
+	return ok("%s and %s mapped this user's ranges", paths[0], paths[1])
 }
 
 var subIDFiles = [2]string{"etc/subuid", "etc/subgid"}
 
-// SubIDRanges reads the user's ranges of subordinate ids, subuid(5) and subgid(5), which
+// subIDRanges reads the user's ranges of subordinate ids, subuid(5) and subgid(5), which
 // --map-users needs.
-func SubIDRanges(_ context.Context, env *Env) Result {
-	r := Result{Name: "subid-ranges", Status: Warning}
+func subIDRanges(_ context.Context, env *Env) Result {
 	var counts [2]int64
 	for i, file := range subIDFiles {
 		ranges, err := env.subIDs(file, env.User, strconv.Itoa(env.UID))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			r.Status, r.Reason = Unknown, err.Error()
-			return r
+			return unknown("%v", err)
 		}
 		for _, s := range ranges {
 			counts[i] += s.Count
 		}
 		if counts[i] == 0 {
-			r.Reason = fmt.Sprintf("/%s has no range for %s: --map-users won't work", file, env.User)
-			r.Remedy = env.sudo(fmt.Sprintf("usermod --add-subuids %[1]s --add-subgids %[1]s %[2]s", env.freeSubIDs(), env.User))
-			return r
+			return warning(env.sudo(fmt.Sprintf("usermod --add-subuids %[1]s --add-subgids %[1]s %[2]s", env.freeSubIDs(), env.User)),
+				"/%s has no range for %s: --map-users won't work", file, env.User)
 		}
 	}
-	r.Status, r.Reason = OK, fmt.Sprintf("%d user and %d group ids for %s", counts[0], counts[1], env.User)
-	return r
+	return ok("%d user and %d group ids for %s", counts[0], counts[1], env.User)
 }
 
 // subIDs returns the ranges of these owners in a file, or all.

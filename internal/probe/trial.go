@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/nsexec"
 )
 
@@ -107,7 +108,7 @@ func runRootless(ctx context.Context) (stdout, stderr string, err error) {
 	}
 	cmd := nsexec.Cmd{
 		Args: []string{childName, string(Rootless)}, Dir: "/", Files: []*os.File{nil, write[0], write[1]},
-		NewUser: true, NewMount: true, NewNet: true, Map: mapToRoot, BecomeRoot: true,
+		NewUser: true, NewMount: true, NewNet: true, Map: nscommand.MapToRoot, BecomeRoot: true,
 	}
 	process, err := cmd.Start()
 	if err != nil {
@@ -126,20 +127,6 @@ func runRootless(ctx context.Context) (stdout, stderr string, err error) {
 		said[i] = string(data)
 	}
 	return said[0], said[1], err
-}
-
-// mapToRoot maps this process's ids to 0 in the user namespace of a process.
-func mapToRoot(pid int) error {
-	for _, m := range []struct{ file, text string }{
-		{"setgroups", "deny"},
-		{"uid_map", fmt.Sprintf("0 %d 1", os.Geteuid())},
-		{"gid_map", fmt.Sprintf("0 %d 1", os.Getegid())},
-	} {
-		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, m.file), []byte(m.text), 0); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // tryMaps makes a user namespace and lets newuidmap(1) and newgidmap(1) write its maps: each

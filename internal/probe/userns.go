@@ -14,32 +14,27 @@ import (
 	"github.com/slirpctl/slirpctl/internal/procfs"
 )
 
-// UserNamespaces makes a user namespace with a network and a mount namespace in it, as
+// userNamespaces makes a user namespace with a network and a mount namespace in it, as
 // `up -- COMMAND` and rootless container engines do, and reports what forbids it. For root it
 // is a warning only: root needs none for other processes.
-func UserNamespaces(ctx context.Context, env *Env) Result {
-	r := Result{Name: "user-namespaces"}
+func userNamespaces(ctx context.Context, env *Env) Result {
 	// Without these calls none can be used, and a filter that kills would kill the trial's parent too.
 	denied, _ := env.denied(ctx)
 	if i := slices.IndexFunc(denied, func(d Denied) bool { return d.lost() == "" }); i >= 0 {
-		r.Status, r.Reason, r.Remedy = Failed, denied[i].reason(env.filtered()), env.allowCalls()
-		return r
+		return failed(env.allowCalls(), "%s", denied[i].reason(env.filtered()))
 	}
 	_, err := env.trial(ctx, Rootless)
 	if err == nil {
-		r.Status, r.Reason = OK, "one was made, with a network and a mount namespace in it"
-		return r
+		return ok("one was made, with a network and a mount namespace in it")
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		r.Status, r.Reason = Unknown, "making one did not end: "+err.Error()
-		return r
+		return unknown("making one did not end: %v", err)
 	}
-	r.Status = Failed
+	reason, remedy := env.whyNoUserNamespace(ctx, err)
 	if env.UID == 0 {
-		r.Status = Warning
+		return warning(remedy, "%s", reason)
 	}
-	r.Reason, r.Remedy = env.whyNoUserNamespace(ctx, err)
-	return r
+	return failed(remedy, "%s", reason)
 }
 
 // usernsSwitches are sysctls with a value that forbids user namespaces.
