@@ -49,8 +49,15 @@ func (a *app) states(cmd *cobra.Command) []instance.State {
 	if err != nil {
 		return nil
 	}
+	if takesRecords[cmd.CommandPath()] {
+		ended, _ := base.Ended(ctx)
+		entries = append(entries, ended...)
+	}
 	return control.Query(ctx, entries)
 }
+
+// takesRecords are the commands that take the name of a detached COMMAND that has ended.
+var takesRecords = map[string]bool{"slirpctl down": true, "slirpctl list": true, "slirpctl logs": true, "slirpctl wait": true}
 
 // completeInstances completes names of instances that are not given yet, for at most limit arguments
 // (0: any number).
@@ -239,7 +246,8 @@ func (a *app) complete(cmd *cobra.Command) {
 		}
 	}
 	args := map[string]completer{
-		"slirpctl up": a.completeTarget, "slirpctl down": a.completeInstances(0), "slirpctl list": a.completeInstances(0),
+		"slirpctl up": a.completeTarget, "slirpctl down": a.completeInstances(0), "slirpctl wait": a.completeInstances(0),
+		"slirpctl list":    a.completeInstances(0),
 		"slirpctl inspect": a.completeInstances(0), "slirpctl port": a.completeInstances(1),
 		"slirpctl forward add": a.completeInstances(1), "slirpctl forward set": a.completeInstances(1),
 		"slirpctl forward list": a.completeInstances(1), "slirpctl forward reload": a.completeInstances(1),

@@ -69,7 +69,11 @@ func runDown(ctx context.Context, a *app, o *downOptions) error {
 		if err != nil {
 			return err
 		}
-		for _, e := range entries {
+		ended, err := base.Ended(ctx)
+		if err != nil {
+			return err
+		}
+		for _, e := range append(entries, ended...) {
 			o.names = append(o.names, e.Name)
 		}
 	}

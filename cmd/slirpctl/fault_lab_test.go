@@ -268,7 +268,7 @@ func (l *lab) noneLeft() {
 	}
 	des, _ := os.ReadDir(l.base)
 	for _, de := range des {
-		if de.IsDir() && de.Name() != ".cache" { // which remains, like .lock
+		if de.IsDir() && de.Name() != ".cache" && de.Name() != ".ended" { // which remains, like .lock
 			l.t.Errorf("file left: %s", de.Name())
 		}
 	}

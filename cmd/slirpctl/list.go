@@ -17,6 +17,7 @@ import (
 
 type listOptions struct {
 	names    []string
+	all      bool
 	output   printing
 	watch    bool
 	interval time.Duration
@@ -26,6 +27,7 @@ type listOptions struct {
 // AddFlags registers the flags of `slirpctl list`.
 func (o *listOptions) AddFlags(fs *pflag.FlagSet) {
 	o.output.addFlags(fs, "array")
+	fs.BoolVarP(&o.all, "all", "a", false, "also list detached commands that have ended")
 	fs.BoolVarP(&o.watch, "watch", "w", false, "refresh and show traffic rates")
 	fs.DurationVar(&o.interval, "interval", time.Second, "`DURATION` between two refreshes of --watch")
 	fs.IntVar(&o.count, "count", 0, "how many times, `N`, --watch prints (0: until Ctrl-C)")
@@ -85,7 +87,7 @@ func runList(ctx context.Context, a *app, o *listOptions) error {
 	if err != nil {
 		return err
 	}
-	query := func() ([]instance.State, error) { return queryInstances(ctx, base, o.names) }
+	query := func() ([]instance.State, error) { return queryInstances(ctx, base, o.names, o.all) }
 	if o.watch {
 		if o.interval <= 0 || o.count < 0 {
 			return usagef("--interval must be above 0, --count at least 0")
@@ -108,15 +110,15 @@ func runList(ctx context.Context, a *app, o *listOptions) error {
 		}
 		t := newTable("NAME", "STATE", "TARGET", "GUEST", "FORWARDS", "RESTARTS", "UP")
 		for _, st := range sts {
-			t.add(plain(st.Name), stateCell(st.State), plain(targetText(st)), plain(addrText(st)),
-				plain(fmt.Sprint(len(st.Ports))), restartsCell(st.Restarts), plain(age(st.StartedAt)))
+			t.add(plain(st.Name), stateCell(st), plain(targetText(st)), plain(addrText(st)),
+				plain(fmt.Sprint(len(st.Ports))), restartsCell(st.Restarts), plain(upText(st)))
 		}
 		return t
 	})
 }
 
-// queryInstances returns the states of the instances named, or of all.
-func queryInstances(ctx context.Context, base instance.Base, names []string) ([]instance.State, error) {
+// queryInstances returns the states of the instances named, or of all; with ended, also of commands that have ended.
+func queryInstances(ctx context.Context, base instance.Base, names []string, ended bool) ([]instance.State, error) {
 	var entries []instance.Entry
 	var err error
 	if len(names) == 0 {
@@ -124,8 +126,19 @@ func queryInstances(ctx context.Context, base instance.Base, names []string) ([]
 			return nil, err
 		}
 	}
+	if len(names) == 0 && ended {
+		records, err := base.Ended(ctx)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, records...)
+	}
+	find := base.Find
+	if ended {
+		find = base.FindAny
+	}
 	for _, name := range names {
-		e, err := base.Find(ctx, name)
+		e, err := find(ctx, name)
 		if err != nil {
 			return nil, err
 		}
@@ -151,6 +164,13 @@ func targetText(st instance.State) string {
 		return plaintext.Line(st.Target.Netns)
 	}
 	return "-"
+}
+
+func upText(st instance.State) string {
+	if st.State == instance.Exited {
+		return "-"
+	}
+	return age(st.StartedAt)
 }
 
 func age(t time.Time) string {

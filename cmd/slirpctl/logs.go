@@ -12,7 +12,8 @@ func newLogsCmd(a *app) *cobra.Command {
 		Use:   "logs NAME",
 		Short: "Show the log of an instance",
 		Long: `Show the log of an instance: its messages, those of its slirp4netns, and the
-output of a detached COMMAND. The log is removed with the instance.`,
+output of a detached COMMAND. The log is removed with the instance, except that of a
+detached COMMAND that has ended (see slirpctl wait).`,
 		Example:           `  slirpctl logs -f web`,
 		Args:              takes("NAME"),
 		ValidArgsFunction: a.completeInstances(1),
@@ -29,7 +30,7 @@ func runLogs(ctx context.Context, a *app, name string, follow bool) error {
 	if err != nil {
 		return err
 	}
-	e, err := base.Find(ctx, name)
+	e, err := base.FindAny(ctx, name)
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func run(ctx context.Context, args []string, std streams) int {
 // statuses from 125 on.
 func returnsCommandStatus(cmd *cobra.Command, args []string) bool {
 	switch cmd.CommandPath() {
-	case "slirpctl exec":
+	case "slirpctl exec", "slirpctl wait":
 		return true
 	case "slirpctl up":
 		dash := slices.Index(args, "--")
@@ -166,6 +166,7 @@ ports into the namespace, and reports what the host supports.`,
 		newExecCmd(a),
 		newHookCmd(a),
 		newLogsCmd(a),
+		newWaitCmd(a),
 		ip,
 		newProbeCmd(func() probeConfig { return probeConfig{a.stateDir(), a.cfg.Options} }),
 		newConfigCmd(a),

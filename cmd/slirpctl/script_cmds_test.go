@@ -197,6 +197,8 @@ func (st *scriptState) files() (left []string) {
 				// The base directory and its lock remain.
 			case filepath.Base(path) == ".cache":
 				return filepath.SkipDir // the cache about slirp4netns remains too
+			case filepath.Base(path) == ".ended":
+				return filepath.SkipDir // the records of commands that have ended remain until down, or for a day
 			default:
 				left = append(left, "file "+rel)
 			}

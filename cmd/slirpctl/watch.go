@@ -127,7 +127,7 @@ func watchTable(states []watchedState) *table {
 		if st.Traffic != nil && st.Traffic.InPerSecond != nil {
 			in, out = byteRate(*st.Traffic.InPerSecond), byteRate(*st.Traffic.OutPerSecond)
 		}
-		t.add(plain(st.Name), stateCell(st.State.State), plain(addrText(st.State)), plain(in), plain(out),
+		t.add(plain(st.Name), stateCell(st.State), plain(addrText(st.State)), plain(in), plain(out),
 			plain(fmt.Sprint(len(st.Ports))), restartsCell(st.Restarts))
 	}
 	return t
@@ -151,8 +151,15 @@ func frame(now time.Time, table string, rows int) string {
 	return goHome + strings.Join(lines, clearLine+"\n") + clearLine + clearBelow
 }
 
-func stateCell(s instance.Status) cell {
-	return cell{string(s), map[instance.Status]string{instance.Running: green, instance.Restarting: yellow, instance.Stopped: yellow, instance.Dead: red}[s]}
+func stateCell(st instance.State) cell {
+	colour := map[instance.Status]string{
+		instance.Running: green, instance.Restarting: yellow, instance.Stopped: yellow, instance.Stopping: yellow,
+		instance.Exited: dim, instance.Dead: red,
+	}[st.State]
+	if st.State == instance.Exited && st.ExitStatus != nil && st.EndedAt != nil {
+		return cell{fmt.Sprintf("exited (%d) %s ago", *st.ExitStatus, age(*st.EndedAt)), colour}
+	}
+	return cell{string(st.State), colour}
 }
 
 func restartsCell(n int) cell {

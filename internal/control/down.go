@@ -21,8 +21,17 @@ const downTimeout = 16 * time.Second
 
 // Down stops a running instance and waits until its processes and files are gone. If the supervisor
 // doesn't answer, it is sent SIGTERM and at last SIGKILL, which makes slirp4netns exit by its exit
-// descriptor.
+// descriptor. A record of that name is removed.
 func Down(ctx context.Context, base instance.Base, name string) error {
+	err := down(ctx, base, name)
+	forgotten, ferr := base.Forget(ctx, name)
+	if forgotten && errors.Is(err, instance.ErrNotFound) {
+		return ferr
+	}
+	return errors.Join(err, ferr)
+}
+
+func down(ctx context.Context, base instance.Base, name string) error {
 	e, err := findInstance(ctx, base, name)
 	if err != nil {
 		return err

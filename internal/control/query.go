@@ -51,6 +51,9 @@ func QueryTraffic(ctx context.Context, sts []instance.State) map[string]instance
 }
 
 func queryOne(ctx context.Context, e instance.Entry) *instance.State {
+	if e.State != nil && e.State.State == instance.Exited {
+		return e.State
+	}
 	if st, err := NewClient(e.Socket()).State(ctx); err == nil {
 		return st
 	}

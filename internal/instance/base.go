@@ -7,6 +7,7 @@
 //	BASE/.new-…         an instance being created
 //	BASE/.gone-…        an instance being removed; leftovers of both are removed under BASE/.lock
 //	BASE/.cache/        detected features; may be removed at any time
+//	BASE/.ended/NAME/   state.json and log of a detached COMMAND that has ended
 //	BASE/NAME/lock      held by the supervisor while it runs: only this lock says that it runs,
 //	                    never a PID
 //	BASE/NAME/state.json, log, control.sock, api.sock, …

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -83,20 +84,36 @@ func rewind(f *os.File) error {
 	return err
 }
 
+// endInterval is the time between two looks at the lock of an instance in another PID namespace.
+const endInterval = 200 * time.Millisecond
+
 // watchEnd returns a channel that is closed when the supervisor has exited or stop is called.
 func (e Entry) watchEnd() (ended <-chan struct{}, stop func()) {
 	c := make(chan struct{})
-	pid := e.Holder.PID
-	if pid == 0 && e.State != nil {
-		pid = e.State.SupervisorPID // the lock is unreadable
+	holder := e.Holder
+	if holder.PID == 0 && e.State != nil && len(e.State.Processes) > 0 {
+		holder = e.State.Processes[0] // the lock is unreadable
 	}
-	fd, err := unix.PidfdOpen(pid, 0)
+	fd, err := unix.PidfdOpen(holder.PID, 0)
+	if err != nil || !holder.Alive() || !e.Alive() { // then the PID may be another process's
+		if err == nil {
+			unix.Close(fd)
+		}
+		stopped := make(chan struct{})
+		go func() {
+			defer close(c)
+			for e.Alive() {
+				select {
+				case <-stopped:
+					return
+				case <-time.After(endInterval):
+				}
+			}
+		}()
+		return c, sync.OnceFunc(func() { close(stopped) })
+	}
 	_ = unix.SetNonblock(fd, true) // for the runtime's poller
 	pidfd := os.NewFile(uintptr(fd), "pidfd")
-	if err != nil || !e.Alive() { // then pid may be another process's
-		close(c)
-		return c, func() { pidfd.Close() }
-	}
 	go func() {
 		defer close(c)
 		if conn, err := pidfd.SyscallConn(); err == nil {

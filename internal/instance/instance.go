@@ -86,6 +86,10 @@ func (b Base) Create(ctx context.Context, name string) (*Instance, error) {
 		return nil, err
 	}
 	defer unlock()
+	b.prune()
+	if err := os.RemoveAll(b.endedDir(name)); err != nil {
+		return nil, writeError(err)
+	}
 	// Created under another name and renamed with its lock held, so that the directory always has a held lock.
 	fresh := filepath.Join(b.dir, fmt.Sprintf(".new-%s-%d", name, os.Getpid()))
 	if err := os.Mkdir(fresh, 0o700); err != nil {
@@ -318,7 +322,7 @@ func (b Base) running(ctx context.Context, name string) (dir string, err error) 
 	}
 	dir = filepath.Join(b.dir, name)
 	if _, err := os.Lstat(dir); err != nil {
-		return "", fmt.Errorf("%q: %w", name, ErrNotFound)
+		return "", b.notFound(name)
 	}
 	held, err := alive(dir)
 	if err != nil {
@@ -326,13 +330,18 @@ func (b Base) running(ctx context.Context, name string) (dir string, err error) 
 	}
 	if !held {
 		b.clean(ctx, name)
-		return "", fmt.Errorf("%q: %w", name, ErrNotFound)
+		return "", b.notFound(name)
 	}
 	return dir, nil
 }
 
-// List returns the running instances in order of their names, and removes dead ones.
+// List returns the running instances in order of their names, and removes dead ones and records that are too old.
 func (b Base) List(ctx context.Context) ([]Entry, error) {
+	if kept, _ := os.ReadDir(filepath.Join(b.dir, endedDir)); len(kept) > 0 {
+		if _, err := b.Ended(ctx); err != nil {
+			return nil, err
+		}
+	}
 	des, err := os.ReadDir(b.dir)
 	if err != nil {
 		return nil, err

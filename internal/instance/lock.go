@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,6 +34,10 @@ func locked(path string) (bool, error) {
 		return false, err
 	}
 	defer f.Close()
+	return testLock(f)
+}
+
+func testLock(f *os.File) (held bool, err error) {
 	lk := unix.Flock_t{Type: unix.F_WRLCK, Len: 1}
 	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lk); err != nil {
 		return false, err
@@ -115,7 +121,8 @@ func readHolder(dir string) ProcessState {
 }
 
 func parseHolder(data []byte) ProcessState {
-	f := bytes.Fields(data)
+	line, _, _ := bytes.Cut(data, []byte{'\n'})
+	f := bytes.Fields(line)
 	if len(f) != 2 && len(f) != 3 { // older versions wrote two
 		return ProcessState{}
 	}
@@ -129,4 +136,24 @@ func parseHolder(data []byte) ProcessState {
 		p.namespace, _ = strconv.ParseUint(string(f[2]), 10, 64)
 	}
 	return p
+}
+
+// End records the instance's status in the lock file, for those who wait for its end.
+func (i *Instance) End(status int) error {
+	end, err := i.lock.Seek(0, io.SeekEnd)
+	if err == nil {
+		_, err = i.lock.WriteAt(fmt.Appendf(nil, "ended %d\n", status), end)
+	}
+	return err
+}
+
+// readEnd reads what End wrote.
+func readEnd(lock *os.File) (status int, ok bool) {
+	data, err := io.ReadAll(io.LimitReader(lock, 1<<10))
+	if err != nil {
+		return 0, false
+	}
+	_, line, _ := strings.Cut(string(data), "\n")
+	n, err := fmt.Sscanf(line, "ended %d\n", &status)
+	return status, n == 1 && err == nil
 }

@@ -145,6 +145,15 @@ func (l *Log) append(lines []byte) error {
 	return err
 }
 
+// Trim cuts a shared log too, once the program that it was shared with has ended.
+func (l *Log) Trim() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if fi, err := l.f.Stat(); err == nil && fi.Size() > MaxLog {
+		_ = l.cut()
+	}
+}
+
 // cut removes all but the newest lines.
 func (l *Log) cut() error {
 	fi, err := l.f.Stat()

@@ -26,6 +26,8 @@ const (
 	Running    Status = "running"
 	Restarting Status = "restarting" // slirp4netns died and is being started again
 	Stopped    Status = "stopped"    // slirp4netns is stopped by a signal
+	Stopping   Status = "stopping"   // it was asked to end, and waits for COMMAND
+	Exited     Status = "exited"     // COMMAND has ended; this is its record
 	// Dead means that the supervisor is alive, but the network is lost for good, or the supervisor doesn't
 	// answer and there is no readable state file.
 	Dead Status = "dead"
@@ -34,32 +36,35 @@ const (
 // State describes an instance: the object that `up --json` and `list --json` print.
 // Fields may be added, but are never renamed.
 type State struct {
-	Name              string           `json:"name"`
-	State             Status           `json:"state"`
-	Target            TargetState      `json:"target"`
-	SupervisorPID     int              `json:"supervisorPid"`
-	SlirpPID          int              `json:"slirp4netnsPid"`
-	Tap               string           `json:"tap"`
-	MTU               int              `json:"mtu"`
-	CIDR              subnet.Network   `json:"cidr"`
-	Guest             netip.Addr       `json:"guest"`
-	Gateway           netip.Addr       `json:"gateway"`
-	DNS               netip.Addr       `json:"dns"`
-	IPv6              *IPv6State       `json:"ipv6"`
-	PortHandler       string           `json:"portHandler"`
-	Ports             []hostfwd.Status `json:"ports"`
-	StateDir          string           `json:"stateDir"`
-	APISocket         string           `json:"apiSocket"`
-	ControlSocket     string           `json:"controlSocket"`
-	Log               string           `json:"log"`
-	Slirp             SlirpState       `json:"slirp4netns"`
-	StartedAt         time.Time        `json:"startedAt"`
-	Restarts          int              `json:"restarts"`
-	Error             string           `json:"error,omitempty"` // why it is dead
-	Sandbox           bool             `json:"sandbox"`
-	Seccomp           bool             `json:"seccomp"`
-	DisableDNS        bool             `json:"disableDns"`
-	AllowHostLoopback bool             `json:"allowHostLoopback"`
+	Name          string           `json:"name"`
+	State         Status           `json:"state"`
+	Target        TargetState      `json:"target"`
+	SupervisorPID int              `json:"supervisorPid"`
+	SlirpPID      int              `json:"slirp4netnsPid"`
+	Tap           string           `json:"tap"`
+	MTU           int              `json:"mtu"`
+	CIDR          subnet.Network   `json:"cidr"`
+	Guest         netip.Addr       `json:"guest"`
+	Gateway       netip.Addr       `json:"gateway"`
+	DNS           netip.Addr       `json:"dns"`
+	IPv6          *IPv6State       `json:"ipv6"`
+	PortHandler   string           `json:"portHandler"`
+	Ports         []hostfwd.Status `json:"ports"`
+	StateDir      string           `json:"stateDir"`
+	APISocket     string           `json:"apiSocket"`
+	ControlSocket string           `json:"controlSocket"`
+	Log           string           `json:"log"`
+	Slirp         SlirpState       `json:"slirp4netns"`
+	StartedAt     time.Time        `json:"startedAt"`
+	Restarts      int              `json:"restarts"`
+	Error         string           `json:"error,omitempty"` // why it is dead
+	// ExitStatus is COMMAND's, and EndedAt when it ended, in the state [Exited]; else nil.
+	ExitStatus        *int       `json:"exitStatus,omitempty"`
+	EndedAt           *time.Time `json:"endedAt,omitempty"`
+	Sandbox           bool       `json:"sandbox"`
+	Seccomp           bool       `json:"seccomp"`
+	DisableDNS        bool       `json:"disableDns"`
+	AllowHostLoopback bool       `json:"allowHostLoopback"`
 	// Egress is the mode of the egress rules: open (there are none), log or deny.
 	Egress    egress.Mode    `json:"egress"`
 	Container *Container     `json:"container,omitempty"`

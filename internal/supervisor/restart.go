@@ -86,6 +86,9 @@ func (w *watcher) networkLost(err error) {
 	case w.cmd != nil:
 		w.lost = err
 		w.log.Error(err)
+		w.mu.Lock()
+		w.state.Error = err.Error()
+		w.mu.Unlock()
 		w.takeDown("ending the command: it has no network any more")
 	case w.env.Session:
 		// No caller waits for the exit status: keep running, so that `list` shows the error.

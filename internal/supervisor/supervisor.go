@@ -145,6 +145,7 @@ type supervisor struct {
 	downOnce sync.Once
 	stopping atomic.Bool
 	ready    atomic.Bool // the state file has been written
+	exited   *int        // COMMAND's status, once it has ended
 
 	forwardFailed, agentEnded chan struct{} // see wake
 
@@ -158,6 +159,7 @@ func Run(ctx context.Context, req Request, env Env) (status int, err error) {
 	s := &supervisor{req: req, env: env, log: logrus.NewEntry(env.Log), down: make(chan struct{}), forwardFailed: make(chan struct{}, 1), agentEnded: make(chan struct{}, 1)}
 	defer func() {
 		s.stopping.Store(true)
+		s.recordEnd(err)
 		crashpoint.Here("stop")
 		for f := s.lastUndo(); f != nil; f = s.lastUndo() {
 			f()
@@ -468,7 +470,7 @@ func (s *supervisor) createInstance(ctx context.Context) (err error) {
 		// Not with the context of the start, which may be done.
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if err := s.inst.Remove(ctx); err != nil {
+		if err := s.leave(ctx); err != nil {
 			s.log.Errorf("remove state: %v", err)
 		}
 	})
@@ -481,6 +483,9 @@ func (s *supervisor) createInstance(ctx context.Context) (err error) {
 	s.env.Log.AddHook(hook)
 	s.atEnd(func() {
 		hook.close()
+		if s.leavesRecord() {
+			s.instLog.Trim()
+		}
 		s.instLog.Close()
 	})
 	s.log.Debugf("instance %s: %s", name, s.inst.Dir())

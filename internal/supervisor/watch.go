@@ -124,14 +124,16 @@ func (w *watcher) report(then func()) {
 func (w *watcher) end(status int) { w.over, w.status, w.err = true, status, w.lost }
 
 func (w *watcher) commandEnded() {
-	w.log.Infof("command ended with status %d", w.cmd.Status())
-	w.end(w.cmd.Status())
+	status := w.cmd.Status()
+	w.exited = &status
+	w.log.Infof("command ended with status %d", status)
+	w.end(status)
 }
 
 func (w *watcher) targetEnded() {
 	if w.cmd != nil {
 		<-w.commandDone // the same event, reported by the other channel first
-		w.end(w.cmd.Status())
+		w.commandEnded()
 		return
 	}
 	w.log.Info("the target has ended")
