@@ -60,7 +60,7 @@ race: race-deps test-deps build ## run every test under the race detector
 # The real slirp4netns of other Debian releases, kept between runs.
 VERSIONS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/slirpctl-versions
 # The tests that depend on slirp4netns. Scripts that test for a feature don't stop if it is missing.
-VERSION_SCRIPTS = up-pid|up-foreground|netns|command-.*|wrappers|host-loopback|map-users|start-fails|other-userns|addresses|dns|ip
+VERSION_SCRIPTS = up-pid|up-foreground|netns|command-.*|wrappers|host-loopback|map-users|start-fails|other-userns|addresses|dns|ip|egress
 VERSION_TESTS = TestScripts$$/^($(VERSION_SCRIPTS))$$|^TestSlirp|^TestHelperDies|^TestAttackLoopback$$|^TestFewDescriptors|^TestFailedStarts
 
 .PHONY: test-versions
@@ -68,6 +68,13 @@ test-versions: test-deps build ## run the integration tests over slirp4netns 1.0
 	@go build -modfile=.ci/tools.mod -o bin/gotestsum gotest.tools/gotestsum
 	$(GIVE_BACK)
 	.ci/versions '$(VERSIONS)' .ci/testenv $(GOTESTSUM) -count=1 -timeout $(TESTTIMEOUT) -run '$(VERSION_TESTS)' ./cmd/slirpctl
+
+# Behind a tag, because Java, Node and PostgreSQL are much to install for the other tests.
+.PHONY: test-programs
+test-programs: test-programs-deps ## curl, git, npm, pip, Java and others through egress rules, after installing them
+	@go build -modfile=.ci/tools.mod -o bin/gotestsum gotest.tools/gotestsum
+	$(GIVE_BACK)
+	.ci/testenv $(GOTESTSUM) -count=1 -timeout $(TESTTIMEOUT) -tags nethttpomithttp2,programs -run '^TestEgressPrograms$$' ./cmd/slirpctl
 
 STORM ?= 60s
 
@@ -133,14 +140,17 @@ install: ## install into PREFIX [/usr/local], below DESTDIR
 deps: ## install what demo, lint, test, race and bench need
 	.ci/deps demo lint test race bench
 
-.PHONY: demo-deps test-deps race-deps lint-deps bench-deps
+.PHONY: demo-deps test-deps race-deps lint-deps bench-deps test-programs-deps
 demo-deps test-deps race-deps lint-deps bench-deps:
 	@.ci/deps $(@:-deps=)
+test-programs-deps:
+	@.ci/deps test programs
 
 .PHONY: lint
 lint: lint-deps ## go vet, staticcheck, gofumpt, shellcheck, actionlint
 	go vet $(PKG)
 	go vet -tags packages ./internal/packages
+	go vet -tags nethttpomithttp2,programs ./cmd/slirpctl
 	$(GOTOOL) staticcheck $(PKG)
 	@unformatted=$$($(GOTOOL) gofumpt -l cmd internal) && \
 	if [ -n "$$unformatted" ]; then echo "not gofumpt'ed (make fmt):"; echo "$$unformatted"; exit 1; fi

@@ -27,7 +27,7 @@ const egressHostScript = `set -eu
 cd "$DIR"
 ip link set lo up
 mkdir -p etc
-for f in passwd group nsswitch.conf ld.so.cache ld.so.conf ld.so.conf.d alternatives; do
+for f in passwd group nsswitch.conf ld.so.cache ld.so.conf ld.so.conf.d alternatives $(cd /etc; ls -d java-* 2>/dev/null); do
 	[ ! -e /etc/$f ] || cp -rL /etc/$f etc/
 done
 echo 'nameserver 127.0.0.1' >etc/resolv.conf
@@ -39,7 +39,7 @@ unshare --net bash -c 'touch unshared; waitfor ip link set v1 up
 	witness v1 seen.v1 &
 	for port in 53 443 853; do socat TCP4-LISTEN:$port,bind=192.0.2.66,fork,reuseaddr SYSTEM:"echo evil" & done
 	socat UDP4-RECVFROM:53,bind=192.0.2.66,fork SYSTEM:"echo evil" &
-	httpd -listen 192.0.2.66:80 -body evil & exec httpd -listen 192.0.2.53:80 -port port' &
+	httpd -listen 192.0.2.66:80 -body evil & exec bash -c "${SERVERS:-exec httpd -listen 192.0.2.53:80 -port port}"' &
 neighbour=$!
 waitfor test -e unshared
 ip link add v0 type veth peer name v1 netns $neighbour

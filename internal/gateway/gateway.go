@@ -121,7 +121,8 @@ func (g *Gateway) makeNamespaces() error {
 // hold starts the process that holds the namespaces.
 func (g *Gateway) hold(cmd nsexec.Cmd, conn *os.File) (err error) {
 	cmd.Args, cmd.Env = []string{"slirpctl", Stage}, []string{"GOMAXPROCS=1"}
-	cmd.Files = []*os.File{nil, nil, os.Stderr, conn}
+	// Not the caller's stderr: who waits for its end, as runc does for a hook's, would wait for the instance's.
+	cmd.Files = []*os.File{nil, nil, nil, conn}
 	cmd.Setpgid, cmd.Pdeathsig = true, syscall.SIGKILL
 	if g.holder, err = cmd.Start(); err != nil {
 		return err
