@@ -70,7 +70,7 @@ func TestFileErrors(t *testing.T) {
 		{"yaml", "zzzzzz: 1", "c.yaml:1: zzzzzz: unknown key", known},
 		{"yaml", "up:\n  mtu: 5", "c.yaml:1: up: unknown key", known},
 		{"yaml", "'a b': 5", "c.yaml:1: \"a b\": unknown key", known},
-		{"toml", "[slirp]\nmtu = 5", "c.toml:1: slirp: unknown key", known},
+		{"toml", "[slirp]\nmtu = 5", "c.toml:1: slirp: unknown key", "did you mean slirp4netns-path?"},
 		{"toml", "ipv6 = true\ncdir = 'x'", "c.toml:2: cdir: unknown key", "did you mean cidr?"},
 		{"json", "{\n \"ipv6\": true,\n \"cdir\": 1}", "c.json:3: cdir: unknown key", "did you mean cidr?"},
 		{"yaml", "option: mtu=5", "c.yaml:1: option: can only be set by a flag", "write each option under its own key"},
