@@ -19,6 +19,7 @@
 package control
 
 import (
+	"errors"
 	"net/netip"
 
 	"github.com/slirpctl/slirpctl/internal/fault"
@@ -43,7 +44,7 @@ type Error struct {
 // NewError returns the JSON form of err.
 func NewError(err error) *Error {
 	e := &Error{Message: err.Error(), HintStr: fault.Hint(err), Kind: fault.Of(err)}
-	if add, ok := errorAs[*hostfwd.AddError](err); ok {
+	if add, ok := errors.AsType[*hostfwd.AddError](err); ok {
 		e.Index = &add.Index
 	}
 	return e

@@ -73,45 +73,40 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	return nil
 }
 
+// get is do for a reply of type T.
+func get[T any](ctx context.Context, c *Client, method, path string, in any) (out T, err error) {
+	err = c.do(ctx, method, path, in, &out)
+	return out, err
+}
+
 // State returns the instance's state with its forwards.
 func (c *Client) State(ctx context.Context) (*instance.State, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	var st instance.State
-	if err := c.do(ctx, "GET", "/state", nil, &st); err != nil {
-		return nil, err
-	}
-	return &st, nil
+	st, err := get[instance.State](ctx, c, "GET", "/state", nil)
+	return &st, err
 }
 
 // Ports returns the forwards by id.
 func (c *Client) Ports(ctx context.Context) ([]hostfwd.Status, error) {
-	var out []hostfwd.Status
-	err := c.do(ctx, "GET", "/forwards", nil, &out)
-	return out, err
+	return get[[]hostfwd.Status](ctx, c, "GET", "/forwards", nil)
 }
 
 // Traffic returns the traffic counters of the tap.
 func (c *Client) Traffic(ctx context.Context) (instance.Traffic, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	var t instance.Traffic
-	err := c.do(ctx, "GET", "/traffic", nil, &t)
-	return t, err
+	return get[instance.Traffic](ctx, c, "GET", "/traffic", nil)
 }
 
 // Add adds a batch of forwards, all or nothing.
 func (c *Client) Add(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Status, error) {
-	var out []hostfwd.Status
-	err := c.do(ctx, "POST", "/forwards", fs, &out)
-	return out, err
+	return get[[]hostfwd.Status](ctx, c, "POST", "/forwards", fs)
 }
 
 // Set replaces all forwards.
 func (c *Client) Set(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Status, error) {
-	var out []hostfwd.Status
-	err := c.do(ctx, "PUT", "/forwards", fs, &out)
-	return out, err
+	return get[[]hostfwd.Status](ctx, c, "PUT", "/forwards", fs)
 }
 
 // Remove removes forwards by id, all or nothing.
@@ -121,9 +116,7 @@ func (c *Client) Remove(ctx context.Context, ids []int) error {
 
 // Reload re-creates every forward, with guest as the guest address if it is valid.
 func (c *Client) Reload(ctx context.Context, guest netip.Addr) ([]hostfwd.Status, error) {
-	var out []hostfwd.Status
-	err := c.do(ctx, "POST", "/reload", reloadRequest{guest}, &out)
-	return out, err
+	return get[[]hostfwd.Status](ctx, c, "POST", "/reload", reloadRequest{guest})
 }
 
 // Down asks the instance to stop; it does not wait for that.

@@ -163,7 +163,7 @@ func end(ctx context.Context, e instance.Entry, supervisor *watched) error {
 	defer cancel()
 	err := NewClient(e.Socket()).Down(short)
 	// A supervisor in a child user namespace can't check a caller in a parent one, but the caller can signal it.
-	if refused, ok := errorAs[*Error](err); ok && refused.Refused && !above(supervisor.id.PID) {
+	if refused, ok := errors.AsType[*Error](err); ok && refused.Refused && !above(supervisor.id.PID) {
 		return err
 	}
 	if err != nil {

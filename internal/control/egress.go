@@ -59,8 +59,8 @@ type Verdict struct {
 	Reason  string        `json:"reason,omitempty"`
 }
 
-func addEgressRoutes(handle func(string, func(*http.Request) (any, error)), b Backend) {
-	with := func(f func(e Egress, r *http.Request) (any, error)) func(*http.Request) (any, error) {
+func addEgressRoutes(handle func(string, route), b Backend) {
+	with := func(f func(e Egress, r *http.Request) (any, error)) route {
 		return func(r *http.Request) (any, error) {
 			e := b.Egress()
 			if e == nil {
@@ -69,69 +69,54 @@ func addEgressRoutes(handle func(string, func(*http.Request) (any, error)), b Ba
 			return f(e, r)
 		}
 	}
-	change := func(f func(Egress, []egress.Rule) ([]egress.Entry, error)) func(*http.Request) (any, error) {
-		return with(func(e Egress, r *http.Request) (any, error) {
-			var in []rule
-			if err := decode(r, &in); err != nil {
-				return nil, err
-			}
+	change := func(f func(Egress, []egress.Rule) ([]egress.Entry, error)) route {
+		return with(taking(func(e Egress, in []rule) (any, error) {
 			rules, err := toRules(in)
 			if err != nil {
 				return nil, err
 			}
 			return f(e, rules)
-		})
+		}))
 	}
 	const path = prefix + "/egress"
 	handle("GET "+path, with(func(e Egress, _ *http.Request) (any, error) { return e.Rules(), nil }))
 	handle("POST "+path, change(Egress.Add))
 	handle("PUT "+path, change(Egress.Set))
-	handle("DELETE "+path, with(func(e Egress, r *http.Request) (any, error) {
-		var ids []int
-		if err := decode(r, &ids); err != nil {
-			return nil, err
-		}
-		return struct{}{}, e.Remove(ids)
-	}))
-	handle("POST "+path+"/check", with(func(e Egress, r *http.Request) (any, error) {
-		var target string
-		if err := decode(r, &target); err != nil {
-			return nil, err
-		}
+	handle("DELETE "+path, with(taking(func(e Egress, ids []int) (any, error) { return struct{}{}, e.Remove(ids) })))
+	handle("POST "+path+"/check", with(taking(func(e Egress, target string) (any, error) {
 		f, err := egress.ParseFlow(target)
 		if err != nil {
 			return nil, err
 		}
 		return Verdict(e.Check(f)), nil
-	}))
-	handle("POST "+path+"/policy", with(func(e Egress, r *http.Request) (any, error) {
-		var generalize bool
-		if err := decode(r, &generalize); err != nil {
+	})))
+	handle("POST "+path+"/policy", with(taking(func(e Egress, generalize bool) (any, error) { return fromRules(e.Policy(generalize)), nil })))
+}
+
+// taking passes the request's body on to f.
+func taking[T any](f func(e Egress, in T) (any, error)) func(Egress, *http.Request) (any, error) {
+	return func(e Egress, r *http.Request) (any, error) {
+		in, err := decode[T](r)
+		if err != nil {
 			return nil, err
 		}
-		return fromRules(e.Policy(generalize)), nil
-	}))
+		return f(e, in)
+	}
 }
 
 // Rules returns the egress rules by id.
 func (c *Client) Rules(ctx context.Context) ([]egress.Entry, error) {
-	var out []egress.Entry
-	err := c.do(ctx, "GET", "/egress", nil, &out)
-	return out, err
+	return get[[]egress.Entry](ctx, c, "GET", "/egress", nil)
 }
 
 // AddRules adds egress rules, all or nothing.
 func (c *Client) AddRules(ctx context.Context, rules []egress.Rule) ([]egress.Entry, error) {
-	var out []egress.Entry
-	err := c.do(ctx, "POST", "/egress", fromRules(rules), &out)
-	return out, err
+	return get[[]egress.Entry](ctx, c, "POST", "/egress", fromRules(rules))
 }
 
 // SetRules makes the egress rules exactly these.
 func (c *Client) SetRules(ctx context.Context, rules []egress.Rule) ([]egress.Entry, error) {
-	var out []egress.Entry
-	err := c.do(ctx, "PUT", "/egress", fromRules(rules), &out)
-	return out, err
+	return get[[]egress.Entry](ctx, c, "PUT", "/egress", fromRules(rules))
 }
 
 // RemoveRules removes egress rules by id, all or nothing.
@@ -141,15 +126,13 @@ func (c *Client) RemoveRules(ctx context.Context, ids []int) error {
 
 // CheckEgress asks whether HOST:PORT[/PROTO] may be reached; no name is resolved for it.
 func (c *Client) CheckEgress(ctx context.Context, target string) (Verdict, error) {
-	var v Verdict
-	err := c.do(ctx, "POST", "/egress/check", target, &v)
-	return v, err
+	return get[Verdict](ctx, c, "POST", "/egress/check", target)
 }
 
 // EgressPolicy returns the rules that would have allowed what has passed.
 func (c *Client) EgressPolicy(ctx context.Context, generalize bool) ([]egress.Rule, error) {
-	var out []rule
-	if err := c.do(ctx, "POST", "/egress/policy", generalize, &out); err != nil {
+	out, err := get[[]rule](ctx, c, "POST", "/egress/policy", generalize)
+	if err != nil {
 		return nil, err
 	}
 	return toRules(out)

@@ -102,7 +102,7 @@ func (d *portDriver) AddPort(ctx context.Context, s port.Spec) (*port.Status, er
 
 // rootlessKitError prefixes err with RootlessKit's message for a port that the host refuses.
 func rootlessKitError(f hostfwd.Forward, err error) error {
-	if add, ok := errorAs[*hostfwd.AddError](err); ok {
+	if add, ok := errors.AsType[*hostfwd.AddError](err); ok {
 		err = add.Err
 	}
 	for _, errno := range []syscall.Errno{syscall.EADDRINUSE, syscall.EACCES, syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT} {
@@ -143,7 +143,7 @@ func (d *portDriver) list() []port.Status {
 
 func (d *portDriver) RemovePort(ctx context.Context, id int) error {
 	err := d.b.Forwards().Remove(ctx, []int{id})
-	if _, ok := errorAs[*hostfwd.NotFoundError](err); ok {
+	if _, ok := errors.AsType[*hostfwd.NotFoundError](err); ok {
 		return fmt.Errorf("unknown id: %d", id)
 	}
 	return err

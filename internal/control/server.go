@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -110,8 +109,11 @@ func (l ownListener) Accept() (net.Conn, error) {
 	}
 }
 
+// route answers a request with something that is encoded as JSON.
+type route func(r *http.Request) (any, error)
+
 func addRoutes(mux *http.ServeMux, b Backend) {
-	handle := func(pattern string, f func(r *http.Request) (any, error)) {
+	handle := func(pattern string, f route) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			out, err := f(r)
 			if err != nil {
@@ -121,40 +123,36 @@ func addRoutes(mux *http.ServeMux, b Backend) {
 			_ = json.NewEncoder(w).Encode(out)
 		})
 	}
-	state := func() instance.State {
-		st := b.State()
-		st.Ports = b.Forwards().List()
-		return st
-	}
-	change := func(f func(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Status, error)) func(*http.Request) (any, error) {
+	change := func(f func(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Status, error)) route {
 		return func(r *http.Request) (any, error) {
-			var fs []hostfwd.Forward
-			if err := decode(r, &fs); err != nil {
+			fs, err := decode[[]hostfwd.Forward](r)
+			if err != nil {
 				return nil, err
 			}
 			return f(r.Context(), fs)
 		}
 	}
-	handle("GET "+prefix+"/state", func(*http.Request) (any, error) { return state(), nil })
+	handle("GET "+prefix+"/state", func(*http.Request) (any, error) {
+		st := b.State()
+		st.Ports = b.Forwards().List()
+		return st, nil
+	})
 	handle("GET "+prefix+"/forwards", func(*http.Request) (any, error) { return b.Forwards().List(), nil })
 	handle("POST "+prefix+"/forwards", change(b.Forwards().Add))
 	handle("PUT "+prefix+"/forwards", change(b.Forwards().Set))
 	handle("DELETE "+prefix+"/forwards", func(r *http.Request) (any, error) {
-		var ids []int
-		if err := decode(r, &ids); err != nil {
+		ids, err := decode[[]int](r)
+		if err != nil {
 			return nil, err
 		}
 		return struct{}{}, b.Forwards().Remove(r.Context(), ids)
 	})
 	handle("POST "+prefix+"/reload", func(r *http.Request) (any, error) {
-		var req reloadRequest
-		if err := decode(r, &req); err != nil {
-			return nil, err
+		in, err := decode[reloadRequest](r)
+		if err == nil {
+			err = b.Forwards().Reload(r.Context(), in.GuestIP)
 		}
-		if err := b.Forwards().Reload(r.Context(), req.GuestIP); err != nil {
-			return nil, err
-		}
-		return b.Forwards().List(), nil
+		return b.Forwards().List(), err
 	})
 	addEgressRoutes(handle, b)
 	handle("GET "+prefix+"/traffic", func(*http.Request) (any, error) { return b.Traffic() })
@@ -167,16 +165,11 @@ func addRoutes(mux *http.ServeMux, b Backend) {
 	})
 }
 
-func errorAs[T error](err error) (t T, ok bool) {
-	ok = errors.As(err, &t)
-	return t, ok
-}
-
-func decode(r *http.Request, v any) error {
-	if err := json.NewDecoder(r.Body).Decode(v); err != nil {
-		return fmt.Errorf("bad request: %w", err)
+func decode[T any](r *http.Request) (v T, err error) {
+	if err := json.NewDecoder(r.Body).Decode(&v); err != nil {
+		return v, fmt.Errorf("bad request: %w", err)
 	}
-	return nil
+	return v, nil
 }
 
 // parseAddr reads an address of RootlessKit's API, where "" means none.

@@ -34,8 +34,7 @@ func Serve() error {
 		}
 		if err != nil {
 			rep = reply{Error: err.Error()}
-			var errno syscall.Errno
-			if errors.As(err, &errno) {
+			if errno, ok := errors.AsType[syscall.Errno](err); ok {
 				rep.Errno = int(errno)
 			}
 		}

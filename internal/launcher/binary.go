@@ -120,8 +120,7 @@ func lookDetail(path string, err error) string {
 	if st, statErr := os.Stat(path); statErr == nil && st.IsDir() {
 		return "it is a directory"
 	}
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return errno.Error()
 	}
 	return fs.ErrPermission.Error()

@@ -86,8 +86,7 @@ func (b *Bundle) read(shown string) error {
 
 // openError returns the error for a failure to open path.
 func openError(path string, err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		return badConfig(path, pe.Err.Error(), err)
 	}
 	return badConfig(path, err.Error(), err)

@@ -155,8 +155,7 @@ func unreadable(e *Error, err error) *Error {
 
 // cause returns err without the path, which the caller adds.
 func cause(err error) string {
-	var p *fs.PathError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		return p.Err.Error()
 	}
 	return err.Error()

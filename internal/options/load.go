@@ -98,23 +98,19 @@ func (a assignment) set(m *Merged) error {
 	}
 	e := a.errorf(err.Error())
 	e.Err = err
-	var element *elementError
-	if errors.As(err, &element) {
+	if element, ok := errors.AsType[*elementError](err); ok {
 		e.Value = element.text
 	}
-	var spec *hostfwd.SpecError
-	if errors.As(err, &spec) {
+	if _, ok := errors.AsType[*hostfwd.SpecError](err); ok {
 		e.Value = "" // the reason quotes it
 	}
-	var cidr *subnet.CIDRError
-	if errors.As(err, &cidr) && cidr.CIDR != "" {
+	if cidr, ok := errors.AsType[*subnet.CIDRError](err); ok && cidr.CIDR != "" {
 		e.Reason = cidr.Reason
 		if cidr.Meant.IsValid() {
 			e.Help = "did you mean " + cidr.Meant.String() + "?"
 		}
 	}
-	var hinted *fault.Error
-	if errors.As(err, &hinted) {
+	if hinted, ok := errors.AsType[*fault.Error](err); ok {
 		e.Help = hinted.Help
 	}
 	return e

@@ -47,8 +47,7 @@ func decode(format string, data []byte) (map[string]any, *decodeError) {
 
 // explain finds the line of a syntax error. YAML's errors include it.
 func explain(data []byte, err error) *decodeError {
-	var parse viper.ConfigParseError
-	if errors.As(err, &parse) {
+	if parse, ok := errors.AsType[viper.ConfigParseError](err); ok {
 		err = parse.Unwrap()
 	}
 	e := &decodeError{reason: err.Error(), err: err}

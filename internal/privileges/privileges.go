@@ -122,3 +122,10 @@ func NoNewPrivs() error {
 	}
 	return nil
 }
+
+// Has reports whether the calling thread has a capability, CAP_…, in its user namespace, and so in all below.
+func Has(capability int) bool {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	return unix.Capget(&hdr, &data[0]) == nil && data[capability/32].Effective&(1<<(capability%32)) != 0
+}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/launcher"
+	"github.com/slirpctl/slirpctl/internal/privileges"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
@@ -54,7 +55,7 @@ func NewEnv(stateDir string, cidr subnet.Network, binary *launcher.Binary) *Env 
 	}
 	return &Env{
 		FS: os.DirFS("/"), UID: uid, GID: os.Getegid(), User: name, StateDir: stateDir, CIDR: cidr, Slirp4netns: binary,
-		LookPath: launcher.LookPath, Addresses: addresses, Output: output, HasCap: hasCap, PingSocket: pingSocket,
+		LookPath: launcher.LookPath, Addresses: addresses, Output: output, HasCap: privileges.Has, PingSocket: pingSocket,
 		TrySocket: trySocket, TryMaps: tryMaps, TryChild: tryChild, TryCalls: tryCalls,
 	}
 }
@@ -148,18 +149,8 @@ func output(ctx context.Context, path string, args ...string) (string, error) {
 	return string(out), err
 }
 
-func hasCap(capability int) bool {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		return false
-	}
-	return data[capability/32].Effective&(1<<(capability%32)) != 0
-}
-
 // errnoOf returns the system's error number in err, or 0.
 func errnoOf(err error) unix.Errno {
-	var errno unix.Errno
-	errors.As(err, &errno)
+	errno, _ := errors.AsType[unix.Errno](err)
 	return errno
 }

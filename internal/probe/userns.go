@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
+	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/procfs"
@@ -112,7 +113,7 @@ func (e *Env) callersFault() (reason, remedy string) {
 		file, what string
 		n          int
 	}{{"uid_map", "user", e.UID}, {"gid_map", "group", e.GID}} {
-		if text, err := e.readWord("proc/self/" + id.file); err == nil && !mapped(text, id.n) {
+		if text, err := e.readWord("proc/self/" + id.file); err == nil && !mapped(text, int64(id.n)) {
 			return fmt.Sprintf("this process's %s id is not mapped in its user namespace (it shows as %d), and the kernel makes none for such a process", id.what, id.n),
 				"unshare --user --map-root-user slirpctl up …  # instead of unshare --user alone"
 		}
@@ -124,14 +125,9 @@ func (e *Env) callersFault() (reason, remedy string) {
 }
 
 // mapped reports whether the uid_map or gid_map text contains the id.
-func mapped(text string, id int) bool {
-	for line := range strings.Lines(text) {
-		var first, outside, count int
-		if n, _ := fmt.Sscan(line, &first, &outside, &count); n == 3 && first <= id && id-first < count {
-			return true
-		}
-	}
-	return false
+func mapped(text string, id int64) bool {
+	maps, _ := user.ParseIDMap(strings.NewReader(text))
+	return slices.ContainsFunc(maps, func(m user.IDMap) bool { return m.ID <= id && id-m.ID < m.Count })
 }
 
 // rootIsMount reports whether the root directory is a mount point, which it usually is not after chroot(2).

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"os"
 	"time"
@@ -14,7 +13,6 @@ import (
 	"github.com/slirpctl/slirpctl/internal/crashpoint"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/launcher"
-	"github.com/slirpctl/slirpctl/internal/nsexec"
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
@@ -217,26 +215,4 @@ func (s *supervisor) setTarget(plan *launcher.Plan, cfg *launcher.StartConfig) e
 	}
 	plan.Target = launcher.Target{PID: a.PID()}
 	return nil
-}
-
-// waitIPv6 waits until the tap has a usable IPv6 address. It first restarts IPv6 on the tap, without duplicate
-// address detection, which takes seconds: the kernel's router solicitation is lost if it is sent while
-// slirp4netns is stopped.
-func (s *supervisor) waitIPv6(ctx context.Context) error {
-	for _, set := range [][2]string{{"accept_dad", "0"}, {"disable_ipv6", "1"}, {"disable_ipv6", "0"}} {
-		_, err := nsexec.Sysctl(s.entry, s.tgt.Netns, "net/ipv6/conf/"+s.req.Options.TapName+"/"+set[0], "", set[1])
-		switch missing := errors.Is(err, fs.ErrNotExist); {
-		case missing && set[0] == "disable_ipv6":
-			s.log.Warn("--ipv6: this kernel has no IPv6; the namespace has IPv4 alone")
-			return nil
-		case err != nil && !missing:
-			s.log.Warnf("%s: %v; the IPv6 address takes seconds longer", set[0], err)
-		}
-	}
-	a, err := s.guestAgent()
-	if err != nil {
-		return err
-	}
-	s.guest6, err = a.WaitIPv6(ctx, s.req.Options.TapName)
-	return err
 }

@@ -1,10 +1,11 @@
 package target
 
 import (
-	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/privileges"
 )
 
 // Entry opens the user namespace that the caller's processes must join before they can enter the network
@@ -13,34 +14,15 @@ import (
 // outermost user namespace below the caller's own, over which root of a namespace further in has no rights.
 // The caller must close it.
 func (t *Target) Entry() (*os.File, error) {
-	if t.Userns == nil || hasSysAdmin() {
+	if t.Userns == nil || privileges.Has(unix.CAP_SYS_ADMIN) {
 		return nil, nil
 	}
-	fd, err := unix.FcntlInt(t.Userns.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("user namespace: %w", err)
+	chain, err := Ancestors(t.Userns, "/proc/self/ns/user")
+	if len(chain) == 0 {
+		return nil, err
 	}
-	at := os.NewFile(uintptr(fd), "userns")
-	for {
-		fd, err := unix.IoctlRetInt(int(at.Fd()), unix.NS_GET_PARENT)
-		if err != nil {
-			return at, nil // not below the caller's: setns(2) will fail
-		}
-		unix.CloseOnExec(fd)
-		parent := os.NewFile(uintptr(fd), "userns")
-		own, err := sameNS(parent, "/proc/self/ns/user")
-		if err != nil || own {
-			parent.Close()
-			return at, err
-		}
-		at.Close()
-		at = parent
+	for _, f := range chain[1:] {
+		f.Close()
 	}
-}
-
-// hasSysAdmin reports whether the caller has CAP_SYS_ADMIN in its own user namespace, and so in all below.
-func hasSysAdmin() bool {
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	return unix.Capget(&hdr, &data[0]) == nil && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
+	return chain[0], nil // if it is not below the caller's, setns(2) will fail
 }

@@ -1,15 +1,14 @@
 package target
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strconv"
-	"strings"
 
+	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/procfs"
@@ -122,35 +121,29 @@ func (s *Snapshot) read(dir int) error {
 	if s.Root, err = openAt(dir, "root", unix.O_PATH|unix.O_DIRECTORY); err != nil {
 		return err
 	}
-	cgroups, err := readAt(dir, "cgroup")
-	if err != nil && !errors.Is(err, unix.ENOENT) { // missing in a kernel without cgroups
-		return err
+	var cgroups, status, uidMap, gidMap []byte
+	for name, to := range map[string]*[]byte{"cgroup": &cgroups, "status": &status, "uid_map": &uidMap, "gid_map": &gidMap} {
+		*to, err = readAt(dir, name)
+		if err != nil && !(name == "cgroup" && errors.Is(err, unix.ENOENT)) { // missing in a kernel without cgroups
+			return err
+		}
 	}
 	s.Cgroups = string(cgroups)
-	status, err := readAt(dir, "status")
-	if err != nil {
-		return err
-	}
-	uidMap, err := readAt(dir, "uid_map")
-	if err != nil {
-		return err
-	}
-	gidMap, err := readAt(dir, "gid_map")
-	if err != nil {
-		return err
-	}
 	if s.Identity, err = parseIdentity(status, uidMap, gidMap); err != nil {
 		return err
 	}
 	user := s.Namespaces[unix.CLONE_NEWUSER]
-	if user == nil {
-		s.UID, s.GID, s.UIDMap = s.OuterUID, s.OuterGID, ""
-		return nil // a kernel without user namespaces
+	own := user == nil // a kernel without user namespaces
+	if !own {
+		if own, err = sameNS(user, "/proc/self/ns/user"); err != nil {
+			return err
+		}
 	}
-	if own, err := sameNS(user, "/proc/self/ns/user"); err != nil {
-		return err
-	} else if own { // its maps are relative to its parent (user_namespaces(7))
+	if own { // its maps are relative to its parent (user_namespaces(7))
 		s.UID, s.GID, s.UIDMap = s.OuterUID, s.OuterGID, ""
+	}
+	if user == nil {
+		return nil
 	}
 	again, err := openAt(dir, "ns/user", unix.O_RDONLY)
 	if err != nil {
@@ -181,46 +174,23 @@ func readAt(dir int, path string) ([]byte, error) {
 }
 
 // parseIdentity reads /proc/PID/status, uid_map and gid_map (proc(5), user_namespaces(7)).
-func parseIdentity(status, uidMap, gidMap []byte) (Identity, error) {
-	id := Identity{OuterUID: -1, OuterGID: -1, UIDMap: string(uidMap)}
-	found := 0
-	sc := bufio.NewScanner(bytes.NewReader(status))
-	sc.Buffer(nil, 1<<20) // 65536 groups
-	for sc.Scan() {
-		name, value, _ := strings.Cut(sc.Text(), ":")
-		f := strings.Fields(value)
-		var err error
-		switch {
-		case name == "Groups":
-			for _, g := range f {
-				n, gerr := strconv.Atoi(g)
-				err = errors.Join(err, gerr)
-				id.Groups = append(id.Groups, n)
-			}
-		case len(f) == 0:
-			continue
-		case name == "Uid":
-			id.OuterUID, err = strconv.Atoi(f[0])
-		case name == "Gid":
-			id.OuterGID, err = strconv.Atoi(f[0])
-		case name == "CapPrm":
-			id.Permitted, err = strconv.ParseUint(f[0], 16, 64)
-		case name == "CapBnd":
-			id.Bounding, err = strconv.ParseUint(f[0], 16, 64)
-		case name == "NoNewPrivs":
-			id.NoNewPrivs = f[0] != "0"
-		default:
-			continue
-		}
-		if err != nil {
-			return id, fmt.Errorf("/proc/PID/status: %w", err)
-		}
-		found++
+func parseIdentity(status, uidMap, gidMap []byte) (id Identity, err error) {
+	first := func(field string) string { return append(procfs.StatusField(status, field), "")[0] }
+	id.UIDMap = string(uidMap)
+	id.NoNewPrivs = first("NoNewPrivs") == "1"
+	var errs [5]error
+	id.OuterUID, errs[0] = strconv.Atoi(first("Uid"))
+	id.OuterGID, errs[1] = strconv.Atoi(first("Gid"))
+	id.Permitted, errs[2] = strconv.ParseUint(first("CapPrm"), 16, 64)
+	id.Bounding, errs[3] = strconv.ParseUint(first("CapBnd"), 16, 64)
+	for _, g := range procfs.StatusField(status, "Groups") {
+		n, err := strconv.Atoi(g)
+		errs[4] = errors.Join(errs[4], err)
+		id.Groups = append(id.Groups, n)
 	}
-	if found < 5 || id.OuterUID < 0 || id.OuterGID < 0 {
-		return id, errors.New("/proc/PID/status: fields are missing")
+	if err := errors.Join(errs[:]...); err != nil {
+		return id, fmt.Errorf("/proc/PID/status: %w", err)
 	}
-	var err error
 	if id.UID, err = mapID(uidMap, id.OuterUID); err != nil {
 		return id, err
 	}
@@ -231,13 +201,13 @@ func parseIdentity(status, uidMap, gidMap []byte) (Identity, error) {
 // mapID maps an id of the caller's user namespace to one of the user namespace with the map idMap, as the caller
 // reads it; -1 if it is not mapped.
 func mapID(idMap []byte, outer int) (int, error) {
-	for line := range bytes.Lines(idMap) {
-		var first, under, count int
-		if _, err := fmt.Sscan(string(line), &first, &under, &count); err != nil {
-			return -1, fmt.Errorf("id map %q: %w", line, err)
-		}
-		if outer >= under && outer-under < count {
-			return first + outer - under, nil
+	maps, err := user.ParseIDMap(bytes.NewReader(idMap))
+	if err != nil {
+		return -1, fmt.Errorf("id map %q: %w", idMap, err)
+	}
+	for _, m := range maps {
+		if under := int64(outer) - m.ParentID; under >= 0 && under < m.Count {
+			return int(m.ID + under), nil
 		}
 	}
 	return -1, nil
@@ -325,6 +295,3 @@ func nsPIDs(pid int) (out []int) {
 	}
 	return out
 }
-
-// Owner returns the user namespace that owns a namespace (ioctl_ns(2)).
-func Owner(ns *os.File) (*os.File, error) { return owner(ns) }

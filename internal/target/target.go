@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -246,12 +245,8 @@ func (t *Target) ByPID() bool { return t.ofPID }
 // Unmoved reports whether the process is still in the pinned network namespace. It may enter another
 // one at any time, even ours, where slirp4netns must not be started.
 func (t *Target) Unmoved() bool {
-	fi, err := os.Stat(fmt.Sprintf("/proc/%d/ns/net", t.PID))
-	if err != nil {
-		return false
-	}
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	return ok && st.Ino == t.ino
+	ino, err := inode(fmt.Sprintf("/proc/%d/ns/net", t.PID))
+	return err == nil && ino == t.ino
 }
 
 // procPID returns N if path leads to /proc/N/….
@@ -305,9 +300,11 @@ func (t *Target) open(path, userns string) error {
 		}
 		return fmt.Errorf("%s %w", path, ErrOwnNetns)
 	}
-	if t.ino, err = inode(netns); err != nil {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(netns.Fd()), &st); err != nil {
 		return err
 	}
+	t.ino = st.Ino
 	var user *os.File
 	if userns != "" {
 		user, err = openNS(userns, unix.CLONE_NEWUSER)
@@ -316,7 +313,7 @@ func (t *Target) open(path, userns string) error {
 		}
 		t.UsernsPath = userns
 	} else {
-		user, err = owner(netns)
+		user, err = Owner(netns)
 		t.UsernsPath = fmt.Sprintf("owner of %s", path)
 	}
 	if err != nil {
@@ -355,9 +352,9 @@ func gone(format string, a ...any) *fault.Error {
 	return &fault.Error{Msg: fmt.Sprintf(format, a...), Err: ErrGone}
 }
 
-// owner returns the user namespace that owns a network namespace (ioctl_ns(2)).
-func owner(netns *os.File) (*os.File, error) {
-	fd, err := unix.IoctlRetInt(int(netns.Fd()), unix.NS_GET_USERNS)
+// Owner returns the user namespace that owns a namespace (ioctl_ns(2)).
+func Owner(ns *os.File) (*os.File, error) {
+	fd, err := unix.IoctlRetInt(int(ns.Fd()), unix.NS_GET_USERNS)
 	if err != nil {
 		return nil, fmt.Errorf("ioctl(NS_GET_USERNS): %w", err)
 	}
@@ -365,12 +362,10 @@ func owner(netns *os.File) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "userns"), nil
 }
 
-func inode(f *os.File) (uint64, error) {
+func inode(path string) (uint64, error) {
 	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return 0, err
-	}
-	return st.Ino, nil
+	err := unix.Stat(path, &st)
+	return st.Ino, err
 }
 
 func sameNS(f *os.File, path string) (bool, error) {
@@ -388,12 +383,9 @@ func sameNS(f *os.File, path string) (bool, error) {
 // IsOwnNetns reports whether a process is in the caller's network namespace; false also if that can't be
 // determined.
 func IsOwnNetns(pid int) bool {
-	a, err := os.Stat(fmt.Sprintf("/proc/%d/ns/net", pid))
-	if err != nil {
-		return false
-	}
-	b, err := os.Stat("/proc/self/ns/net")
-	return err == nil && os.SameFile(a, b)
+	theirs, err := inode(fmt.Sprintf("/proc/%d/ns/net", pid))
+	own, err2 := inode("/proc/self/ns/net")
+	return err == nil && err2 == nil && theirs == own
 }
 
 // Gone reports whether the target is gone: its process has ended, or its path no longer leads to the namespace.
@@ -403,12 +395,8 @@ func (t *Target) Gone() bool {
 		n, err := unix.Poll(p, 0)
 		return err == nil && n > 0
 	}
-	fi, err := os.Stat(t.NetnsPath)
-	if err != nil {
-		return true
-	}
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	return ok && st.Ino != t.ino
+	ino, err := inode(t.NetnsPath)
+	return err != nil || ino != t.ino
 }
 
 // Ended returns the [ErrGone] to report when Gone is true; when says at what time, as "while …".
