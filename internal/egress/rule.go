@@ -36,6 +36,21 @@ func (p Proto) String() string { return protoNames[p] }
 // MarshalText writes the name; it is "" for [AnyProto].
 func (p Proto) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
+// UnmarshalText reads what MarshalText writes.
+func (p *Proto) UnmarshalText(text []byte) error {
+	for proto, name := range protoNames {
+		if name == string(text) {
+			*p = proto
+			return nil
+		}
+	}
+	*p = AnyProto
+	if len(text) > 0 {
+		return fmt.Errorf("%q is not a protocol", text)
+	}
+	return nil
+}
+
 // Ports is a range of ports, First to Last, both included, 0 to 65535.
 type Ports struct{ First, Last uint16 }
 
