@@ -194,6 +194,7 @@ func TestAttackHelper(t *testing.T) {
 		"ipv6":                     {args: []string{"--port-handler", "slirp4netns", "--ipv6"}},
 		"auto":                     {args: []string{"-p", "auto"}},
 		"transparent":              {args: transparent},
+		"transparent, direct":      {args: []string{"--source-ip-transparent", "-p", "127.0.0.1::80"}},
 		"container":                {args: []string{"--port-handler", "direct", "-p", "127.0.0.1::80"}, container: true},
 		"container, rootlesskit":   {args: []string{"--port-handler", "rootlesskit", "--ipv6", "-p", "127.0.0.1::80"}, container: true},
 		"network namespace's path": {args: []string{"--port-handler", "direct", "--ipv6", "-p", "127.0.0.1::80"}, netns: true},

@@ -73,7 +73,7 @@ func (d *portDriver) Info(context.Context) (*api.PortDriverInfo, error) {
 		info.Protos = []string{"tcp", "tcp4", "udp", "udp4"}
 		info.DisallowLoopbackChildIP = true
 	default:
-		info.Driver = h
+		info.Driver, info.Extra = h, d.b.PortDriverExtra()
 	}
 	return info, nil
 }

@@ -210,6 +210,7 @@ type guest struct {
 	t      testing.TB
 	w      *world
 	name   string
+	host   string // the host's address for the suite's clients
 	cmd    *exec.Cmd
 	in     io.WriteCloser
 	out    *bufio.Scanner

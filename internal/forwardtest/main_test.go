@@ -20,6 +20,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/rootless-containers/rootlesskit/v3/pkg/port"
+	"github.com/rootless-containers/rootlesskit/v3/pkg/port/testsuite"
 )
 
 const (
@@ -34,6 +37,10 @@ const testTimeout = time.Minute
 
 // TestMain lets a copy of the test binary run as the programs inside the namespaces.
 func TestMain(m *testing.M) {
+	if os.Getenv(envRootlessKit) != "" {
+		testsuite.Main(m, func() port.ChildDriver { return rootlessChild{} })
+		os.Exit(0)
+	}
 	switch filepath.Base(os.Args[0]) {
 	case "guest":
 		os.Exit(guestMain())
@@ -112,6 +119,9 @@ func lacking(t testing.TB, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
+// Addresses of the network namespace in which root runs tests, besides those of lo.
+const lan, lan6 = "198.51.100.1", "2001:db8:1::1"
+
 // asEverybody runs f as the current user and, if that is root, as the ordinary user of
 // .ci/testenv as well.
 func asEverybody(t *testing.T, f func(t *testing.T)) {
@@ -170,7 +180,13 @@ func again(t *testing.T, uid, gid int) {
 		t.Fatal(err)
 	}
 	host := idle(t, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET})
-	inNetns(t, host, "ip", "link", "set", "lo", "up")
+	for _, args := range []string{
+		"link set lo up",
+		"link add lan0 type veth peer name lan1", "addr add " + lan + "/24 dev lan0", "-6 addr add " + lan6 + "/64 dev lan0 nodad",
+		"link set lan0 up", "link set lan1 up",
+	} {
+		inNetns(t, host, append([]string{"ip"}, strings.Fields(args)...)...)
+	}
 	cmd := exec.Command("nsenter", "--net=/proc/"+strconv.Itoa(host)+"/ns/net", "--setuid="+strconv.Itoa(uid), "--setgid="+strconv.Itoa(gid),
 		bin(t, "test"), "-test.run=^"+test+"$", "-test.v="+strconv.FormatBool(testing.Verbose()))
 	if deadline, ok := t.Deadline(); ok {
@@ -307,6 +323,15 @@ func (w *world) add(name string, specs ...string) []row {
 func (w *world) list(name string) []row {
 	w.t.Helper()
 	return w.rows("forward", "list", name)
+}
+
+// unmarshal parses JSON; of a list, the first element.
+func unmarshal(t testing.TB, text string, to any) {
+	t.Helper()
+	text = strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(text), "["), "]")
+	if err := json.Unmarshal([]byte(text), to); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
 }
 
 // eventually waits until f succeeds.

@@ -22,6 +22,7 @@ func TestNotes(t *testing.T) {
 			{"direct", []string{"--port-handler=direct"}, false, true},
 			{"rootlesskit", []string{"--port-handler=rootlesskit"}, false, true},
 			{"transparent", []string{"--port-handler=rootlesskit", "--source-ip-transparent"}, false, false},
+			{"transparent-direct", []string{"--source-ip-transparent"}, false, false},
 		} {
 			args := append([]string{"up", "-d", "--name", c.name}, c.flags...)
 			if c.name != "transparent" {

@@ -66,6 +66,7 @@ func testSourceAddress(t *testing.T) {
 		{"rootlesskit --source-ip-transparent", []string{"--source-ip-transparent"}},
 		{"slirp4netns", []string{"--allow-host-loopback"}},
 		{"direct", nil},
+		{"direct --source-ip-transparent", []string{"--source-ip-transparent"}},
 	} {
 		handler, _, _ := strings.Cut(c.row, " ")
 		t.Run(c.row, func(t *testing.T) {

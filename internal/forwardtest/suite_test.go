@@ -23,9 +23,11 @@ var handlers = []string{"rootlesskit", "slirp4netns", "direct"}
 // user.
 func TestHandlers(t *testing.T) {
 	asEverybody(t, func(t *testing.T) {
+		const transparent = "direct transparent"
 		suites := map[string][]string{ // over a gateway too; slirp4netns can't forward through one
 			"rootlesskit over a gateway": {"--port-handler", "rootlesskit", "--egress", "log"},
 			"direct over a gateway":      {"--port-handler", "direct", "--egress", "log"},
+			transparent:                  {"--source-ip-transparent"},
 		}
 		for _, h := range handlers {
 			suites[h] = []string{"--port-handler", h}
@@ -35,7 +37,8 @@ func TestHandlers(t *testing.T) {
 				// --allow-host-loopback: otherwise slirp4netns answers no UDP client on 127.0.0.1.
 				w := newWorld(t)
 				g := w.up("g", append(args, "--allow-host-loopback")...)
-				for _, c := range []struct {
+				g.host = "127.0.0.1"
+				tests := []struct {
 					name string
 					test func(*testing.T, *guest)
 				}{
@@ -43,6 +46,7 @@ func TestHandlers(t *testing.T) {
 					{"bulk", testBulk},
 					{"half-close", testHalfClose},
 					{"parallel", testParallel},
+					{"nobody listens", testNobodyListens},
 					{"range", testRange},
 					{"first free", testFirstFree},
 					{"in the way", testWhoIsInTheWay},
@@ -51,11 +55,14 @@ func TestHandlers(t *testing.T) {
 					{"rollback", testRollback},
 					{"set", testSet},
 					{"reload", testReload},
-					{"nobody listens", testNobodyListens},
 					{"refused ports", testRefusedPorts},
 					{"IPv6 host side", testIPv6},
 					{"loopback guest", testLoopbackGuest},
-				} {
+				}
+				if name == transparent {
+					g.host, tests = lan, tests[:5] // the others are about listening
+				}
+				for _, c := range tests {
 					t.Run(c.name, func(t *testing.T) {
 						w, g := *w, *g
 						w.t, g.t, g.w = t, t, &w
@@ -69,6 +76,9 @@ func TestHandlers(t *testing.T) {
 		}
 	})
 }
+
+// at returns the address of a host port for the suite's clients.
+func (g *guest) at(port int) string { return net.JoinHostPort(g.host, strconv.Itoa(port)) }
 
 // local returns the address of a host port for clients on this host.
 func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
@@ -124,23 +134,23 @@ func echoUDP(t testing.TB, addr, text string) {
 
 func testEcho(t *testing.T, g *guest) {
 	port := g.listen("tcp4", "0.0.0.0:0", "echo")
-	f := g.forward("127.0.0.1", port, "tcp")
-	c := dial(t, local(f.HostPort))
+	f := g.forward(g.host, port, "tcp")
+	c := dial(t, g.at(f.HostPort))
 	for _, text := range []string{"a", strings.Repeat("b", 100_000)} {
 		if err := echo(c, text); err != nil {
 			t.Error(err)
 		}
 	}
 	port = g.listen("udp4", "0.0.0.0:0", "echo")
-	f = g.forward("127.0.0.1", port, "udp")
-	echoUDP(t, local(f.HostPort), "a")
-	echoUDP(t, local(f.HostPort), strings.Repeat("b", 8000))
+	f = g.forward(g.host, port, "udp")
+	echoUDP(t, g.at(f.HostPort), "a")
+	echoUDP(t, g.at(f.HostPort), strings.Repeat("b", 8000))
 }
 
 // testBulk sends 64 MiB in each direction at once.
 func testBulk(t *testing.T, g *guest) {
-	f := g.forward("127.0.0.1", g.listen("tcp4", "0.0.0.0:0", "exchange"), "tcp")
-	c := dial(t, local(f.HostPort))
+	f := g.forward(g.host, g.listen("tcp4", "0.0.0.0:0", "exchange"), "tcp")
+	c := dial(t, g.at(f.HostPort))
 	// exchange does not compare the hashes: each side returns the other's.
 	ours, theirs := sha256.New(), sha256.New()
 	if _, err := io.Copy(ours, bulkData(2)); err != nil {
@@ -177,16 +187,16 @@ func testBulk(t *testing.T, g *guest) {
 }
 
 func testHalfClose(t *testing.T, g *guest) {
-	f := g.forward("127.0.0.1", g.listen("tcp4", "0.0.0.0:0", "late"), "tcp")
-	c := dial(t, local(f.HostPort))
+	f := g.forward(g.host, g.listen("tcp4", "0.0.0.0:0", "late"), "tcp")
+	c := dial(t, g.at(f.HostPort))
 	fmt.Fprint(c, "all of it")
 	_ = c.CloseWrite()
 	if got, err := io.ReadAll(c); err != nil || string(got) != "all of it" {
 		t.Errorf("client closes first: %q, %v", got, err)
 	}
 
-	f = g.forward("127.0.0.1", g.listen("tcp4", "0.0.0.0:0", "deaf"), "tcp")
-	c = dial(t, local(f.HostPort))
+	f = g.forward(g.host, g.listen("tcp4", "0.0.0.0:0", "deaf"), "tcp")
+	c = dial(t, g.at(f.HostPort))
 	if got, err := io.ReadAll(c); err != nil || string(got) != "hello" {
 		t.Errorf("server closes first: %q, %v", got, err)
 	}
@@ -196,8 +206,8 @@ func testHalfClose(t *testing.T, g *guest) {
 		t.Errorf("after the server closed its side it got %q", got)
 	}
 
-	f = g.forward("127.0.0.1", g.listen("tcp4", "0.0.0.0:0", "reset"), "tcp")
-	c = dial(t, local(f.HostPort))
+	f = g.forward(g.host, g.listen("tcp4", "0.0.0.0:0", "reset"), "tcp")
+	c = dial(t, g.at(f.HostPort))
 	fmt.Fprint(c, "x")
 	if _, err := io.ReadAll(c); os.IsTimeout(err) {
 		t.Error("a reset inside does not end the client's connection")
@@ -206,7 +216,7 @@ func testHalfClose(t *testing.T, g *guest) {
 
 // testParallel has 200 connections open at once.
 func testParallel(t *testing.T, g *guest) {
-	f := g.forward("127.0.0.1", g.listen("tcp4", "0.0.0.0:0", "echo"), "tcp")
+	f := g.forward(g.host, g.listen("tcp4", "0.0.0.0:0", "echo"), "tcp")
 	var wg sync.WaitGroup
 	errs := make([]error, 200)
 	conns := make([]net.Conn, len(errs))
@@ -220,7 +230,7 @@ func testParallel(t *testing.T, g *guest) {
 		wg.Go(func() {
 			atOnce <- struct{}{}
 			defer func() { <-atOnce }()
-			c, err := net.DialTimeout("tcp", local(f.HostPort), 3*testTimeout)
+			c, err := net.DialTimeout("tcp", g.at(f.HostPort), 3*testTimeout)
 			if err != nil {
 				errs[i] = err
 				return
@@ -247,9 +257,9 @@ func testParallel(t *testing.T, g *guest) {
 // testNobodyListens: a closed port inside ends the client's connection instead of making it wait.
 func testNobodyListens(t *testing.T, g *guest) {
 	port := g.listen("tcp4", "0.0.0.0:0", "echo")
-	f := g.forward("127.0.0.1", port, "tcp")
+	f := g.forward(g.host, port, "tcp")
 	g.close("tcp4", "0.0.0.0:0")
-	c, err := net.DialTimeout("tcp", local(f.HostPort), testTimeout)
+	c, err := net.DialTimeout("tcp", g.at(f.HostPort), testTimeout)
 	if err != nil {
 		if os.IsTimeout(err) {
 			t.Error(err)

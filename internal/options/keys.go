@@ -145,7 +145,7 @@ var table = []Key{
 	},
 	{
 		Name: "source-ip-transparent", Default: "false", Kind: KindBool,
-		Usage: "keep the client's source address in forwarded TCP connections (handlers direct and rootlesskit)",
+		Usage: "keep the client's source address in forwarded connections (handlers direct, and rootlesskit for TCP)",
 		field: boolField(func(m *Merged) *bool { return &m.SourceIPTransparent }),
 	},
 	{

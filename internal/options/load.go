@@ -231,9 +231,6 @@ func check(m *Merged, won map[*Key]assignment) error {
 	case m.IPv6 && m.MTU < minMTU6:
 		// The kernel disables IPv6 on an interface with a smaller MTU (addrconf_notify in net/ipv6/addrconf.c).
 		return blame("mtu", "less than "+strconv.Itoa(minMTU6)+", the least that IPv6 works with", "", "")
-	case m.SourceIPTransparent && m.PortHandler == HandlerDirect:
-		return blame("source-ip-transparent", "the port handler direct can't keep a client's address",
-			"use --port-handler rootlesskit", "")
 	case m.Egress.Mode != egress.Open && m.PortHandler == HandlerSlirp4netns:
 		return blame("port-handler", "slirp4netns can't carry forwards where the egress rules' gateway stands before it", "use --port-handler direct", "")
 	case m.Egress.Mode != egress.Open && m.IPv6:

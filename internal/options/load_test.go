@@ -156,9 +156,6 @@ func TestPrecedence(t *testing.T) {
 					if k.Name == "outbound-addr6" {
 						args = append(args, "--ipv6")
 					}
-					if k.Name == "source-ip-transparent" {
-						args = append(args, "--port-handler=rootlesskit")
-					}
 					if high != low {
 						args = append(args, ways[low].give(w, k, sample[i])...)
 					}

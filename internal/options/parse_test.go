@@ -53,8 +53,6 @@ func TestBadValues(t *testing.T) {
 	}
 	newWorld(t).fails(`flag --mtu: "1279": less than 1280, the least that IPv6 works with`, "", "--mtu=1279", "--ipv6")
 	newWorld(t).mustLoad("--mtu=1280", "--ipv6")
-	newWorld(t).fails(`flag --source-ip-transparent: "true": the port handler direct can't keep a client's address`,
-		"use --port-handler rootlesskit", "--source-ip-transparent", "--port-handler=direct")
 	newWorld(t).fails(`flag --exit-fd: "3": also the file descriptor of ready-fd, which is closed when ready`, "", "--ready-fd=3", "--exit-fd=3")
 }
 

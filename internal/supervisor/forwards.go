@@ -17,7 +17,7 @@ import (
 
 // startForwards makes the handler and opens the forwards of --publish.
 func (s *supervisor) startForwards(ctx context.Context) error {
-	h, err := s.newHandler()
+	h, err := s.newHandler(ctx)
 	if err != nil {
 		return err
 	}
@@ -114,6 +114,9 @@ func (s *supervisor) forgetForwards() {
 // reopenForwards reopens the forwards that ended with slirp4netns. The listening sockets of the other
 // handlers belong to the supervisor and stay open.
 func (s *supervisor) reopenForwards(ctx context.Context) error {
+	if s.sources != nil {
+		return s.sources.Renew()
+	}
 	if _, ok := s.handler.(*slirpapi.Handler); !ok {
 		return nil
 	}
@@ -165,11 +168,11 @@ func (s *supervisor) logNewForwards() {
 	}
 	for _, st := range fresh {
 		f := st.Forward
-		if s.logged.source || f.HostIP.IsLoopback() || (o.SourceIPTransparent && f.Proto.Network() == "tcp") {
+		if s.logged.source || f.HostIP.IsLoopback() || (o.SourceIPTransparent && (s.sources != nil || f.Proto.Network() == "tcp")) {
 			continue
 		}
 		s.logged.source = true
 		s.log.Infof("the port handler %s does not keep source addresses: programs inside see clients of %s as %s; "+
-			"--port-handler slirp4netns keeps them, rootlesskit does for TCP with --source-ip-transparent", o.PortHandler, f, f.GuestIP)
+			"--source-ip-transparent keeps them (rootlesskit: for TCP), and so does --port-handler slirp4netns", o.PortHandler, f, f.GuestIP)
 	}
 }

@@ -3,8 +3,10 @@ package supervisor
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"sync"
 
+	"github.com/slirpctl/slirpctl/internal/guest"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/hostfwd/direct"
 	"github.com/slirpctl/slirpctl/internal/hostfwd/rootlesskit"
@@ -12,11 +14,12 @@ import (
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/launcher"
 	"github.com/slirpctl/slirpctl/internal/options"
+	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
 // newHandler makes the port handler of --port-handler. No handler does anything before the first
 // forward.
-func (s *supervisor) newHandler() (hostfwd.Handler, error) {
+func (s *supervisor) newHandler(ctx context.Context) (hostfwd.Handler, error) {
 	o := &s.req.Options
 	switch o.PortHandler {
 	case options.HandlerSlirp4netns:
@@ -25,7 +28,14 @@ func (s *supervisor) newHandler() (hostfwd.Handler, error) {
 		}
 		return slirpapi.NewHandler(slirpapi.Config{Path: s.inst.Path(instance.APISocket), Network: s.net.CIDR()}), nil
 	case options.HandlerDirect:
-		return direct.New(direct.Config{Sockets: agentSockets{s, new(sync.Once)}, Log: s.warnWhileUp}), nil
+		cfg := direct.Config{Sockets: agentSockets{s, new(sync.Once)}, Log: s.warnWhileUp}
+		if o.SourceIPTransparent {
+			if err := s.keepSources(ctx); err != nil {
+				return nil, err
+			}
+			cfg.Source = s.sources
+		}
+		return direct.New(cfg), nil
 	case options.HandlerRootlessKit:
 		return rootlesskit.New(rootlesskit.Config{
 			Dir: s.inst.Path(instance.RootlessKitDir), RunChild: s.runChildDriver,
@@ -33,6 +43,28 @@ func (s *supervisor) newHandler() (hostfwd.Handler, error) {
 		}), nil
 	}
 	return nil, fmt.Errorf("port handler %q is not known", o.PortHandler)
+}
+
+// keepSources prepares the namespace for connections with the addresses of clients.
+func (s *supervisor) keepSources(ctx context.Context) error {
+	a, err := s.guestAgent()
+	if err != nil {
+		return err
+	}
+	cfg := guest.TransparencyConfig{
+		Netns: s.tgt.Netns, Userns: s.entry, Guest: []netip.Addr{s.net.Guest()}, Own: []netip.Prefix{s.net.CIDR()},
+		Log: func(err error) { s.warnWhileUp("--source-ip-transparent: %v", err) },
+	}
+	if s.guest6.IsValid() {
+		cfg.Guest, cfg.Own = append(cfg.Guest, s.guest6), append(cfg.Own, subnet.CIDR6())
+	}
+	if s.sources, err = guest.NewTransparency(ctx, a, cfg); err != nil {
+		return err
+	}
+	if s.cmd == nil { // COMMAND's namespace ends with it
+		s.atEnd(s.sources.Close)
+	}
+	return nil
 }
 
 // agentSockets makes the direct handler's sockets through the helper in the namespace.
@@ -66,6 +98,9 @@ func (s *supervisor) runChildDriver(ctx context.Context, opaque map[string]strin
 func (b backend) PortDriverExtra() map[string]string {
 	if h, ok := b.s.handler.(*rootlesskit.Handler); ok {
 		return h.Extra()
+	}
+	if b.s.sources != nil {
+		return map[string]string{rootlesskit.BackendKey: "rules"}
 	}
 	return nil
 }

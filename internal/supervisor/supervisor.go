@@ -112,7 +112,8 @@ type supervisor struct {
 	plan     launcher.Plan
 	fwd      *hostfwd.Manager
 	handler  hostfwd.Handler
-	logged   struct { // by logNewForwards
+	sources  *guest.Transparency // nil unless the handler direct keeps clients' addresses
+	logged   struct {            // by logNewForwards
 		lastID int
 		source bool
 	}

@@ -1,6 +1,7 @@
 package direct
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 
@@ -9,22 +10,23 @@ import (
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
-// The maximum number of concurrent calls of [Config].Dial in a loop: normally, and when descriptors are scarce.
+// The maximum number of concurrent calls in a loop: normally, and when descriptors are scarce.
 const (
 	mostDials  = 32
 	fewerDials = 4
 )
 
-// caller waits for a call of [Config].Dial.
+// caller waits for a call that may block: of [Config].Dial, or of [Source].Add.
 type caller interface {
 	job
 	wants() bool // still waiting
-	peers() (hostfwd.Forward, netip.AddrPort)
-	// dialed receives the result.
+	// call returns the socket. It is called by a goroutine.
+	call(ctx context.Context) (fd int, err error)
+	// dialed receives the result, also if it is no longer wanted.
 	dialed(l *loop, fd int, err error)
 }
 
-// dialQueue schedules a loop's calls of [Config].Dial. A forward may have as many calls running as
+// dialQueue schedules a loop's calls. A forward may have as many calls running as
 // are still free, so that a guest that never answers doesn't use all of them.
 type dialQueue struct {
 	lanes []*lane // with callers waiting, in turn
@@ -68,18 +70,12 @@ func (l *loop) dialOne(n *lane) {
 		}
 		n.calls++
 		l.dials.calls++
-		f, client := c.peers()
 		l.h.dialing.Go(func() {
-			fd, err := l.h.cfg.Dial(l.h.dialCtx, f, client)
+			fd, err := c.call(l.h.dialCtx)
 			done := func() {
 				n.calls--
 				l.dials.calls--
-				switch {
-				case c.wants():
-					c.dialed(l, fd, err)
-				case err == nil:
-					closeFD(fd)
-				}
+				c.dialed(l, fd, err)
 				l.dialNext()
 			}
 			if !l.post(done) && err == nil {

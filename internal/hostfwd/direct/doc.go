@@ -36,8 +36,8 @@
 //
 // Package rootlesskit uses all this with a [Dialer] instead of [Sockets].
 //
-// The program inside sees connections from the guest's own address: the client's address is not
-// preserved.
+// The program inside sees connections from the guest's own address. With a [Source], the sockets get the client's
+// address before they connect (source.go).
 //
 // # Measurements
 //

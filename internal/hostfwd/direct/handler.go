@@ -36,6 +36,8 @@ type Config struct {
 	Name    string  // of the handler; "" means direct
 	Sockets Sockets // used if Dial is nil
 	Dial    Dialer
+	// Source, if not nil, keeps clients' addresses; Dial must be nil.
+	Source Source
 	// EndConnections closes a forward's TCP connections along with it.
 	EndConnections bool
 	// Log receives what an operator should know: a namespace that provides no sockets, a full

@@ -29,6 +29,7 @@ type tcpListener struct {
 	// congestion is the congestion control to restore on connections from other hosts; "" if it was
 	// not changed.
 	congestion string
+	source     bool // clients' addresses are kept where possible
 
 	mu sync.RWMutex
 	fd int // -1: closed
@@ -39,7 +40,7 @@ func (h *Handler) openTCP(f hostfwd.Forward) (hostfwd.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	ln := &tcpListener{h: h, fwd: f, fd: fd, congestion: useReno(fd)}
+	ln := &tcpListener{h: h, fwd: f, fd: fd, congestion: useReno(fd), source: h.keepsSource(f.GuestIP)}
 	if f.HostIP.IsLoopback() {
 		ln.congestion = "" // no other host can connect
 	}
@@ -110,7 +111,7 @@ func (ln *tcpListener) accept(from *sockaddr) (int, unix.Errno) {
 	if ln.fd < 0 {
 		return -1, unix.EAGAIN
 	}
-	if ln.congestion == "" && ln.h.cfg.Dial == nil {
+	if ln.congestion == "" && ln.h.cfg.Dial == nil && !ln.source {
 		return accept(ln.fd, nil)
 	}
 	fd, e := accept(ln.fd, from)

@@ -45,6 +45,8 @@ func (a *sockaddr) ip() netip.Addr {
 	return netip.AddrFrom16([16]byte(a.raw[8:])).Unmap()
 }
 
+func (a *sockaddr) addrPort() netip.AddrPort { return netip.AddrPortFrom(a.ip(), a.port()) }
+
 // scope returns the interface index of an IPv6 zone, which is a name or a number.
 func scope(zone string) uint32 {
 	if zone == "" {

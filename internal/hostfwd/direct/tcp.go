@@ -1,11 +1,9 @@
 package direct
 
 import (
-	"net/netip"
+	"context"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
 const (
@@ -28,6 +26,7 @@ type conn struct {
 	dir     [2]flow // dir[i] carries from side[i] to the other
 	ln      *tcpListener
 	from    *sockaddr // the client; nil if not needed
+	other   bool      // the client's port is in use inside
 	order   int64     // number of connections when it began, including it
 	piece   int       // maximum size of a read, bytes
 	limited bool      // buffers are bounded; see limitTCP
@@ -74,13 +73,15 @@ func (l *loop) open(ln *tcpListener, fd int, from *sockaddr) {
 	c.side[client] = half{c: c, fd: fd, side: client, up: true, writable: true, slot: -1}
 	c.side[guest] = half{c: c, fd: -1, side: guest, slot: -1}
 	l.conns[c] = struct{}{}
-	if h.cfg.Dial == nil {
-		c.dial(l, false)
+	if h.cfg.Dial != nil || ln.source && h.cfg.Source.Keeps(ln.fwd.GuestIP, from.ip()) {
+		at := *from
+		c.from = &at
+	}
+	if h.cfg.Dial != nil {
+		l.call(c)
 		return
 	}
-	at := *from
-	c.from = &at
-	l.call(c)
+	c.dial(l, false)
 }
 
 const tcpEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff
@@ -99,8 +100,22 @@ func (c *conn) dial(l *loop, again bool) {
 	c.side[guest].fd = fd
 	limitTCP(c.order, fd) // before connecting, so that the guest sees the final window
 	limitPeer(c.order, fd)
+	if c.from != nil {
+		if err := bindClient(fd, l.h.cfg.Source.Mark(), c.from.addrPort(), true, c.other); err != nil {
+			l.complain("forward %s: the address of client %s: %v", c.ln.fwd, c.from.ip(), err)
+			c.reset(l)
+			return
+		}
+	}
 	to := newSockaddr(c.ln.fwd.GuestIP, c.ln.fwd.GuestPort)
-	if e := connect(fd, &to); e != 0 && e != unix.EINPROGRESS {
+	switch e := connect(fd, &to); {
+	case e == 0, e == unix.EINPROGRESS:
+	case e == unix.EADDRNOTAVAIL && c.from != nil && !c.other: // the client uses its port for two forwards to the same
+		closeFD(fd)
+		c.side[guest].fd, c.other = -1, true
+		c.dial(l, false)
+		return
+	default:
 		l.failed(&c.ln.usage, &c.ln.fwd, e)
 		c.reset(l)
 		return
@@ -110,12 +125,18 @@ func (c *conn) dial(l *loop, again bool) {
 
 func (c *conn) wants() bool { return !c.closed }
 
-func (c *conn) peers() (hostfwd.Forward, netip.AddrPort) {
-	return c.ln.fwd, netip.AddrPortFrom(c.from.ip(), c.from.port())
+func (c *conn) call(ctx context.Context) (int, error) {
+	return c.ln.h.cfg.Dial(ctx, c.ln.fwd, c.from.addrPort())
 }
 
 // dialed receives the result of a call of [Config].Dial.
 func (c *conn) dialed(l *loop, fd int, err error) {
+	if c.closed {
+		if err == nil {
+			closeFD(fd)
+		}
+		return
+	}
 	if err != nil {
 		l.failed(&c.ln.usage, &c.ln.fwd, err)
 		c.reset(l)

@@ -2,6 +2,8 @@ package direct
 
 import (
 	"container/list"
+	"context"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -30,6 +32,7 @@ type udpListener struct {
 	sessions map[sockaddr]*session
 	order    *list.List // of *session, most recent first
 	gso      bool       // towards clients
+	source   bool       // clients' addresses are kept where possible
 }
 
 // session is one client of a UDP forward.
@@ -44,6 +47,9 @@ type session struct {
 	gso     bool // towards the guest
 	seen    time.Time
 	place   *list.Element
+	bound   int            // the socket while Source.Add is called
+	client  netip.AddrPort // that bound is bound to
+	added   bool           // Source.Add has succeeded
 	pending [][]byte
 }
 
@@ -75,7 +81,7 @@ func (h *Handler) openUDP(f hostfwd.Forward) (hostfwd.Listener, error) {
 	h.nextUDP++
 	u := &udpListener{
 		h: h, l: l, fwd: f, fd: fd, to: newSockaddr(f.GuestIP, f.GuestPort),
-		sessions: make(map[sockaddr]*session), order: list.New(), gso: true,
+		sessions: make(map[sockaddr]*session), order: list.New(), gso: true, source: h.keepsSource(f.GuestIP),
 	}
 	u.task.lane = &u.lane
 	l.do(func() {
@@ -246,30 +252,67 @@ func (s *session) dial(l *loop, again bool) {
 		s.close(l) // the client's next datagram tries again
 		return
 	}
-	if e := connect(fd, &s.ln.to); e != 0 {
-		l.failed(&s.ln.usage, &s.ln.fwd, e)
+	from := s.from.addrPort()
+	keep := s.ln.source && l.h.cfg.Source.Keeps(s.ln.fwd.GuestIP, from.Addr())
+	if keep {
+		err = bindClient(fd, l.h.cfg.Source.Mark(), from, false, false)
+	}
+	if err == nil {
+		err = orNil(connect(fd, &s.ln.to))
+	}
+	if err != nil {
+		l.failed(&s.ln.usage, &s.ln.fwd, err)
 		closeFD(fd)
 		s.close(l)
 		return
 	}
-	s.attach(l, fd)
+	if !keep {
+		s.attach(l, fd)
+		return
+	}
+	at, _ := getsockname(fd)
+	s.bound, s.client = fd, at.addrPort()
+	l.call(s)
 }
 
 func (s *session) wants() bool { return s.place != nil }
 
-func (s *session) peers() (hostfwd.Forward, netip.AddrPort) {
-	return s.ln.fwd, netip.AddrPortFrom(s.from.ip(), s.from.port())
+func (s *session) call(ctx context.Context) (int, error) {
+	cfg, f := &s.ln.h.cfg, &s.ln.fwd
+	if cfg.Dial != nil {
+		return cfg.Dial(ctx, *f, s.from.addrPort())
+	}
+	if err := cfg.Source.Add(netip.AddrPortFrom(f.GuestIP, f.GuestPort), s.client); err != nil {
+		closeFD(s.bound)
+		return -1, fmt.Errorf("keep the address of client %s: %w", s.client.Addr(), err)
+	}
+	return s.bound, nil
 }
 
-// dialed receives the result of a call of [Config].Dial.
 func (s *session) dialed(l *loop, fd int, err error) {
-	if err != nil {
+	s.added = err == nil && l.h.cfg.Source != nil
+	switch {
+	case err != nil && s.place == nil:
+	case err != nil:
 		l.failed(&s.ln.usage, &s.ln.fwd, err)
 		s.close(l)
-		return
+	case s.place == nil: // closed meanwhile
+		closeFD(fd)
+		s.unroute(l)
+	default:
+		if l.h.cfg.Dial != nil {
+			tuneUDP(fd)
+		}
+		s.attach(l, fd)
 	}
-	tuneUDP(fd)
-	s.attach(l, fd)
+}
+
+// unroute undoes Source.Add.
+func (s *session) unroute(l *loop) {
+	if s.added {
+		s.added = false
+		l.h.cfg.Source.Remove(netip.AddrPortFrom(s.ln.fwd.GuestIP, s.ln.fwd.GuestPort), s.client)
+	}
 }
 
 // attach starts carrying over fd, beginning with the pending datagrams.
@@ -339,6 +382,7 @@ func (s *session) close(l *loop) {
 		closeFD(s.fd)
 		s.fd = -1
 	}
+	s.unroute(l)
 	s.place, s.pending = nil, nil
 	l.udp.sessions--
 	l.udp.used = true

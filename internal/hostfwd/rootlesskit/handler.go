@@ -74,6 +74,9 @@ func (h *Handler) Open(ctx context.Context, f hostfwd.Forward) (hostfwd.Listener
 	return h.Handler.Open(ctx, f)
 }
 
+// BackendKey is the detail of the driver's that says how clients' addresses are kept.
+const BackendKey = "sourceIPTransparentBackend"
+
 // Extra returns the driver's details beyond its name and protocols; nil before the first forward.
 func (h *Handler) Extra() map[string]string {
 	h.mu.Lock()
@@ -81,7 +84,7 @@ func (h *Handler) Extra() map[string]string {
 	if h.life == 0 || !h.cfg.SourceIPTransparent {
 		return nil
 	}
-	return map[string]string{"sourceIPTransparentBackend": h.backend}
+	return map[string]string{BackendKey: h.backend}
 }
 
 // The files below [Config].Dir: the child half's socket, and the FIFO on which it reports that it listens.
