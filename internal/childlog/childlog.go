@@ -2,7 +2,8 @@
 // file directly can fill the disk and write control characters, and a child that writes to a pipe can
 // block: slirp4netns must go on even while its supervisor is stopped or waits for a disk.
 //
-// So the child's end of the pipe is non-blocking. Output that comes faster than it is read is lost.
+// So the child's end of the pipe is non-blocking. Output that comes faster than it is read is lost, except that of a
+// program that can't know this ([NewBlocking]).
 package childlog
 
 import (
@@ -27,9 +28,10 @@ const (
 type Log struct {
 	Child *os.File // for the child's stdout and stderr
 
-	r    *os.File
-	out  io.Writer
-	read chan struct{} // closed when the goroutine has ended
+	block bool
+	r     *os.File
+	out   io.Writer
+	read  chan struct{} // closed when the goroutine has ended
 
 	mu   sync.Mutex
 	tail []byte
@@ -55,10 +57,21 @@ func (l *Log) Close() {
 	l.r.Close()
 }
 
+// NewBlocking is [New] for a child that waits if its output comes faster than it is written to out: nothing is lost.
+func NewBlocking(out io.Writer) (*Log, error) {
+	l, err := New(out)
+	if err == nil {
+		l.block = true
+	}
+	return l, err
+}
+
 // Started closes this process's copy of the child's end and starts reading. Call it when the child has been
 // started; the caller must call [Log.Ended] later.
 func (l *Log) Started() {
-	_ = unix.SetNonblock(int(l.Child.Fd()), true) // affects all copies of this end
+	if !l.block {
+		_ = unix.SetNonblock(int(l.Child.Fd()), true) // affects all copies of this end
+	}
 	l.Child.Close()
 	go func() {
 		defer close(l.read)
@@ -68,7 +81,7 @@ func (l *Log) Started() {
 			if err != nil {
 				return
 			}
-			if n == len(buf) {
+			if n == len(buf) && !l.block {
 				time.Sleep(floodPause)
 			}
 		}

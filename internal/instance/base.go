@@ -7,10 +7,10 @@
 //	BASE/.new-…         an instance being created
 //	BASE/.gone-…        an instance being removed; leftovers of both are removed under BASE/.lock
 //	BASE/.cache/        detected features; may be removed at any time
-//	BASE/.ended/NAME/   state.json and log of a detached COMMAND that has ended
+//	BASE/.ended/NAME/   state.json, log and output of a detached COMMAND that has ended
 //	BASE/NAME/lock      held by the supervisor while it runs: only this lock says that it runs,
 //	                    never a PID
-//	BASE/NAME/state.json, log, control.sock, api.sock, …
+//	BASE/NAME/state.json, log, output, control.sock, api.sock, …
 //
 // All locks are open-file-description locks (fcntl(2), F_OFD_SETLK): they are released with the last
 // descriptor, so also on SIGKILL, and can be tested without being taken.

@@ -17,7 +17,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
-// A record is what remains of an instance whose detached COMMAND has ended: BASE/.ended/NAME with state.json and log.
+// A record is what remains of an instance whose detached COMMAND has ended: BASE/.ended/NAME with state.json, log and output.
 // It is kept until [Base.Forget], an instance of that name, or these bounds.
 const (
 	endedDir = ".ended"
@@ -46,7 +46,7 @@ func (i *Instance) Retire(ctx context.Context, st State, status int) error {
 	return nil
 }
 
-// record moves the log to the record, which appears complete. BASE/.lock must be held.
+// record moves the logs to the record, which appears complete. BASE/.lock must be held.
 func (i *Instance) record(st State, status int) error {
 	fresh := filepath.Join(i.base.dir, fmt.Sprintf(".new-%s-%d", i.name, os.Getpid()))
 	if err := os.Mkdir(fresh, 0o700); err != nil {
@@ -61,8 +61,10 @@ func (i *Instance) record(st State, status int) error {
 	if err := writeState(fresh, &st); err != nil {
 		return err
 	}
-	if err := os.Rename(i.Path(LogFile), filepath.Join(fresh, LogFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	for _, log := range []string{LogFile, OutputFile} {
+		if err := os.Rename(i.Path(log), filepath.Join(fresh, log)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
 	// The instance goes first, so that the name never has two states.
 	if err := i.base.discard(i.name); err != nil {

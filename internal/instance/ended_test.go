@@ -13,18 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// retire makes an instance, writes output to its log, and leaves its record.
+// retire makes an instance with this output of its command, and leaves its record.
 func retire(t *testing.T, b Base, name, output string, status int) {
 	t.Helper()
 	i := create(t, b, name)
-	l, err := i.OpenLog(LogFile, false)
+	l, err := i.OpenLog(OutputFile, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Share().WriteString(output); err != nil {
+	if _, err := l.Command().Write([]byte(output)); err != nil {
 		t.Fatal(err)
 	}
-	l.Trim()
 	l.Close()
 	if err := i.End(status); err != nil {
 		t.Fatal(err)
@@ -62,7 +61,7 @@ func TestRecord(t *testing.T) {
 		t.Errorf("found %+v, %v", e, err)
 	}
 	var out bytes.Buffer
-	if err := e.CopyLog(t.Context(), &out, true); err != nil || out.String() != "words\n" {
+	if err := e.CopyLog(t.Context(), &out, LogOptions{Follow: true, Tail: -1}); err != nil || out.String() != "words\n" {
 		t.Errorf("log %q, %v", out.String(), err)
 	}
 	if status, err := b.Wait(t.Context(), "a"); status != 3 || err != nil {
@@ -78,16 +77,6 @@ func TestRecord(t *testing.T) {
 	create(t, b, "a")
 	if got := ended(t, b); got != "" {
 		t.Errorf("after the reuse of the name: %q", got)
-	}
-}
-
-// Of a command that writes without end, only the last output is kept.
-func TestRecordOfLongLog(t *testing.T) {
-	b := base(t)
-	retire(t, b, "a", strings.Repeat("line\n", MaxLog/5+1)+"last\n", 0)
-	data, err := os.ReadFile(filepath.Join(b.endedDir("a"), LogFile))
-	if err != nil || len(data) > keptLog+100 || !strings.HasSuffix(string(data), "line\nlast\n") {
-		t.Errorf("%d bytes, %v", len(data), err)
 	}
 }
 

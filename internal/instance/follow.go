@@ -17,34 +17,40 @@ import (
 	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
-// CopyLog copies the instance's log to w, with control characters escaped. With follow it also copies new lines until
-// the instance stops or ctx is done; neither is an error. Error: [ErrNotFound] if the instance has stopped.
-func (e Entry) CopyLog(ctx context.Context, w io.Writer, follow bool) error {
-	p := &plainLines{w: w}
-	return errors.Join(e.copyLog(ctx, LogFile, p, follow), p.flush())
-}
-
-// CopyEgressLog is [Entry.CopyLog] for the log of what left the namespace, as it is.
+// CopyEgressLog copies the log of what left the namespace to w. With follow it also copies new lines until the instance
+// stops or ctx is done; neither is an error. Error: [ErrNotFound] if the instance has stopped.
 func (e Entry) CopyEgressLog(ctx context.Context, w io.Writer, follow bool) error {
 	if _, err := os.Lstat(filepath.Join(e.Dir, EgressLogFile)); errors.Is(err, os.ErrNotExist) && e.Alive() {
 		return fault.New(fault.Unsupported, fmt.Sprintf("%q has no egress log", e.Name), "start it with --egress log, or with --allow")
 	}
-	return e.copyLog(ctx, EgressLogFile, w, follow)
-}
-
-func (e Entry) copyLog(ctx context.Context, name string, w io.Writer, follow bool) error {
-	path := filepath.Join(e.Dir, name)
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
-	if errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%q: %w", e.Name, ErrNotFound)
-	}
+	f, err := e.open(EgressLogFile)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if !follow {
+	return e.follow(ctx, follow, func(bool) error {
+		if _, err := rewind(f); err != nil {
+			return err
+		}
 		_, err := io.Copy(w, f)
 		return err
+	})
+}
+
+// open opens a log. Error: [ErrNotFound] if it does not exist.
+func (e Entry) open(name string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(e.Dir, name), os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%q: %w", e.Name, ErrNotFound)
+	}
+	return f, err
+}
+
+// follow calls step, which reads what is new in a log: once or, if on is set, whenever the instance's directory
+// changes, until the instance stops or ctx is done. last is set in the last call.
+func (e Entry) follow(ctx context.Context, on bool, step func(last bool) error) error {
+	if !on {
+		return step(true)
 	}
 	watch := dirwatch.New()
 	defer watch.Close()
@@ -54,10 +60,7 @@ func (e Entry) copyLog(ctx context.Context, name string, w io.Writer, follow boo
 	ended, stop := e.watchEnd()
 	defer stop()
 	for last := false; ; {
-		if err := rewind(f); err != nil {
-			return err
-		}
-		if _, err := io.Copy(w, f); err != nil || last {
+		if err := step(last); err != nil || last {
 			return err
 		}
 		select {
@@ -71,17 +74,17 @@ func (e Entry) copyLog(ctx context.Context, name string, w io.Writer, follow boo
 	}
 }
 
-// rewind seeks to the beginning of a file that was truncated.
-func rewind(f *os.File) error {
+// rewind seeks to the beginning of a file that was truncated, and reports whether it was.
+func rewind(f *os.File) (bool, error) {
 	fi, err := f.Stat()
 	if err != nil {
-		return err
+		return false, err
 	}
 	if at, err := f.Seek(0, io.SeekCurrent); err != nil || at <= fi.Size() {
-		return err
+		return false, err
 	}
 	_, err = f.Seek(0, io.SeekStart)
-	return err
+	return true, err
 }
 
 // endInterval is the time between two looks at the lock of an instance in another PID namespace.

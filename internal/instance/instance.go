@@ -27,6 +27,7 @@ var (
 // Files in an instance's directory.
 const (
 	LogFile       = "log"
+	OutputFile    = "output" // what a detached COMMAND prints
 	EgressLogFile = "egress.log"
 	ControlSocket = "control.sock"
 	APISocket     = "api.sock"
@@ -189,7 +190,7 @@ func (b Base) sweep(name string) error {
 
 // knownFiles are the names of all files in an instance's directory, whoever creates them.
 var knownFiles = map[string]bool{
-	LogFile: true, EgressLogFile: true, ControlSocket: true, APISocket: true, ResolvConf: true, lockFile: true,
+	LogFile: true, OutputFile: true, EgressLogFile: true, ControlSocket: true, APISocket: true, ResolvConf: true, lockFile: true,
 	stateFile: true, stateFile + ".tmp": true,
 	RootlessKitDir: true,
 }

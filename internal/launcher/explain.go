@@ -156,12 +156,17 @@ func meaningful(text string) []string {
 	var keep []string
 	for line := range strings.SplitSeq(text, "\n") {
 		line = strings.TrimSpace(line)
-		if line != "" && !startsWithAny(line, "sent tapfd=", "received tapfd=", "Starting slirp", "* ",
-			"WARNING: ", "do_slirp ", "seccomp: WARNING", "seccomp: The following syscalls", "sandbox: /etc/resolv.conf") {
+		if line != "" && !Routine([]byte(line)) && !startsWithAny(line, "WARNING: ", "do_slirp ", "seccomp: WARNING", "sandbox: /etc/resolv.conf") {
 			keep = append(keep, Printable(line))
 		}
 	}
 	return keep
+}
+
+// Routine reports whether a line of slirp4netns's output is one of those that it prints at every start.
+func Routine(line []byte) bool {
+	return startsWithAny(string(line), "sent tapfd=", "received tapfd=", "Starting slirp", "* ",
+		"WARNING: Support for ", "seccomp: The following syscalls")
 }
 
 func startsWithAny(s string, prefixes ...string) bool {

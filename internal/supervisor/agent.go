@@ -38,7 +38,7 @@ func (s *supervisor) guestAgent() (*guest.Agent, error) {
 	}
 	o := &s.req.Options
 	cfg := guest.Config{
-		Label: s.inst.Dir(), Netns: s.tgt.Netns, Userns: s.entry, Log: s.instLog.Foreign("guest"),
+		Label: s.inst.Dir(), Netns: s.tgt.Netns, Userns: s.entry, Log: s.instLog.Foreign("guest", nil),
 	}
 	if o.PortHandler == options.HandlerRootlessKit {
 		cfg.Tools = o.SourceIPTransparent

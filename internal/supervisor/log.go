@@ -7,6 +7,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/slirpctl/slirpctl/internal/instance"
+	"github.com/slirpctl/slirpctl/internal/launcher"
 )
 
 // fileHook copies log entries of a level and above into the instance's log.
@@ -54,4 +55,13 @@ func (h *fileHook) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.out = nil
+}
+
+// slirpLog returns the writer for slirp4netns's messages. Those of every start are for --log-level debug.
+func (s *supervisor) slirpLog() io.Writer {
+	drop := launcher.Routine
+	if s.env.LogLevel != nil && *s.env.LogLevel >= logrus.DebugLevel {
+		drop = nil
+	}
+	return s.instLog.Foreign("slirp4netns", drop)
 }

@@ -102,7 +102,7 @@ func (s *supervisor) startConfig() (cfg launcher.StartConfig, err error) {
 		plan.APISocket = s.inst.Path(instance.APISocket)
 		_ = os.Remove(plan.APISocket) // left behind by a killed slirp4netns
 	}
-	cfg = launcher.StartConfig{Path: s.bin.Path, Log: s.instLog.Foreign("slirp4netns"), OwnMounts: os.Geteuid() == 0 && plan.Sandbox}
+	cfg = launcher.StartConfig{Path: s.bin.Path, Log: s.slirpLog(), OwnMounts: os.Geteuid() == 0 && plan.Sandbox}
 	if !o.AllowHostLoopback && s.gateway == nil {
 		cfg.Ban = launcher.NewLoopbackBan()
 	}

@@ -33,6 +33,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/slirpctl/slirpctl/internal/childlog"
 	"github.com/slirpctl/slirpctl/internal/crashpoint"
 	"github.com/slirpctl/slirpctl/internal/egress"
 	"github.com/slirpctl/slirpctl/internal/fault"
@@ -74,8 +75,7 @@ type Request struct {
 // Env is what the caller of [Run] provides.
 type Env struct {
 	Log *logrus.Logger
-	// LogLevel is the lowest level that is written to the instance's log; nil: info. LogJSON makes its lines JSON,
-	// except for the output of a detached COMMAND.
+	// LogLevel is the lowest level that is written to the instance's log; nil: info. LogJSON makes its lines JSON.
 	LogLevel *logrus.Level
 	LogJSON  bool
 	Stdio    [3]*os.File // for COMMAND
@@ -414,21 +414,43 @@ func (s *supervisor) startCommand(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if s.env.Session {
-		cfg.Stdio = [3]*os.File{nil, s.instLog.Share(), s.instLog.Share()}
-	}
 	if cfg.ResolvConf, err = s.makeResolvConf(); err != nil {
 		return err
 	}
+	started, failed := func() {}, func() {}
+	if s.env.Session {
+		output, err := s.recordOutput()
+		if err != nil {
+			return err
+		}
+		cfg.Stdio = [3]*os.File{nil, output.Child, output.Child}
+		started = func() {
+			output.Started()
+			s.atEnd(output.Ended)
+		}
+		failed = output.Close
+	}
 	if s.cmd, err = nscommand.Start(ctx, cfg); err != nil {
+		failed()
 		return explainNamespaces(err)
 	}
+	started()
 	s.atEnd(s.cmd.Kill)
 	crashpoint.Here("command held")
 	if s.tgt, err = target.FromPID(ctx, s.cmd.PID(), 0); err != nil {
 		return err
 	}
 	return s.ownTarget()
+}
+
+// recordOutput makes the pipe through which the output of a detached COMMAND goes to a log of its own.
+func (s *supervisor) recordOutput() (*childlog.Log, error) {
+	log, err := s.inst.OpenLog(instance.OutputFile, s.env.LogJSON)
+	if err != nil {
+		return nil, fmt.Errorf("open the log of the command's output: %w", err)
+	}
+	s.atEnd(func() { log.Close() })
+	return childlog.NewBlocking(log.Command())
 }
 
 // ownTarget opens the user namespace to join on the way to the target, and closes it and the target at the end.
@@ -484,9 +506,6 @@ func (s *supervisor) createInstance(ctx context.Context) (err error) {
 	s.env.Log.AddHook(hook)
 	s.atEnd(func() {
 		hook.close()
-		if s.leavesRecord() {
-			s.instLog.Trim()
-		}
 		s.instLog.Close()
 	})
 	s.log.Debugf("instance %s: %s", name, s.inst.Dir())
