@@ -23,6 +23,7 @@ import (
 type probeOptions struct {
 	require  []string
 	selfTest bool
+	verbose  bool
 	path     string // of slirp4netns
 	cidr     string
 	output   printing
@@ -40,17 +41,21 @@ type probeConfig struct {
 func (o *probeOptions) AddFlags(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&o.require, "require", nil, "exit with status 3 unless these comma-separated `features` and host checks are ok")
 	fs.BoolVar(&o.selfTest, "self-test", false, "create temporary namespaces and send TCP, UDP and DNS traffic through them")
+	fs.BoolVarP(&o.verbose, "verbose", "v", false, "also print the features and what is in order")
 	fs.StringVar(&o.path, "slirp4netns-path", "", "slirp4netns `binary` to check (default: the one that up runs)")
 	fs.StringVar(&o.cidr, "cidr", "", "the `network` to compare with the host's routes (default: that of up)")
 	o.output.addFlags(fs, "object")
 }
 
-const probeLong = `Print the version and the features of the installed slirp4netns, and what the host
-supports. Checks try things where they can: they create a user namespace and open
-/dev/net/tun in it. Nothing is left behind.
+const probeLong = `Check whether the installed slirp4netns and the host can do what "slirpctl up" needs with
+the configured options. The answer comes first, then what needs doing: a status (failed,
+warning or unknown), the name of the check, the reason, and a command that helps. With -v,
+everything is printed: the version and the features of slirp4netns, and every check.
 
-Each line has a name, a status (ok, warning, failed or unknown), the reason, and a command
-that helps. The exit status is 3 if slirp4netns can't be run or if something in --require is
+Checks try things where they can: they create a user namespace and open /dev/net/tun in it.
+Nothing is left behind. What only other options need is no warning, unless --require names it.
+
+The exit status is 3 if slirp4netns can't be run or if something in --require is
 missing; other findings don't change it.
 
 With --self-test, temporary namespaces are created, and TCP, UDP and DNS traffic is sent
@@ -60,6 +65,7 @@ slirp4netns's built-in DNS. This takes less than a second, and 40 seconds at mos
 fails, the exit status is 1, or 3 if the host does not support it.`
 
 const probeExample = `  slirpctl probe
+  slirpctl probe -v
   slirpctl probe --require cidr,enable-ipv6,user-namespaces
   slirpctl probe --self-test
   slirpctl probe --json | jq -r '.host[] | select(.status == "failed") | .remedy'
@@ -109,6 +115,7 @@ func runProbe(ctx context.Context, opts *probeOptions, cfg probeConfig, stdout i
 	ctx, stop := interruptible(ctx)
 	defer stop()
 	env := probe.NewEnv(cfg.stateDir, cfg.options.CIDR, nil)
+	env.Options, env.Required = &cfg.options, require
 	report, detectErr := probe.NewReport(ctx, env, cfg.options.Slirp4netnsPath)
 	if ctx.Err() != nil {
 		return selftest.ErrInterrupted
@@ -120,7 +127,10 @@ func runProbe(ctx context.Context, opts *probeOptions, cfg probeConfig, stdout i
 		}
 	}
 	stop()
-	if err := p.table(report, func() *table { return probeTable(report, isTerminal(stdout)) }); err != nil {
+	text := func() (string, error) {
+		return probeText(report, opts.verbose, isTerminal(stdout), wantColour(stdout), terminalWidth(stdout)), nil
+	}
+	if err := p.print(report, text); err != nil {
 		return err
 	}
 	if detectErr != nil {

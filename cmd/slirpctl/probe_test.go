@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/creack/pty"
 	"github.com/slirpctl/slirpctl/internal/fault"
@@ -71,6 +73,7 @@ func fakeVersion(t *testing.T, name string) string {
 // binaryPart removes the host's lines and the path's beginning.
 func binaryPart(t *testing.T, report, path string) string {
 	t.Helper()
+	_, report, _ = strings.Cut(report, "\n") // the verdict
 	part, _, ok := strings.Cut(report, "proc\t")
 	if !ok {
 		t.Fatalf("no host section in\n%s", report)
@@ -87,7 +90,7 @@ func TestProbeGolden(t *testing.T) {
 		name := strings.TrimSuffix(filepath.Base(help), ".help.txt")
 		t.Run(name, func(t *testing.T) {
 			path := fakeVersion(t, name)
-			out, err := runProbeCmd(t, "--slirp4netns-path", path)
+			out, err := runProbeCmd(t, "-v", "--slirp4netns-path", path)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -135,14 +138,73 @@ func terminalFixture() probe.Report {
 	}
 }
 
-func TestProbeOnATerminalGolden(t *testing.T) {
-	compareGolden(t, "testdata/probe/terminal.golden", probeTable(terminalFixture(), true).render(false, 0))
-	compareGolden(t, "testdata/probe/colour.golden", probeTable(terminalFixture(), true).render(true, 0))
-	compareGolden(t, "testdata/probe/plain.golden", probeTable(terminalFixture(), false).render(false, 0))
+func TestProbeTextGolden(t *testing.T) {
 	bad := terminalFixture()
 	bad.SelfTest = nil
 	bad.Slirp4netns = probe.NewBinary(launcher.Binary{Path: "slirp4netns"}, errors.New("slirp4netns is not on PATH"))
-	compareGolden(t, "testdata/probe/no-binary.golden", probeTable(bad, true).render(false, 0))
+	fine := terminalFixture()
+	fine.Host, fine.SelfTest, fine.Ready, fine.Summary = fine.Host[:1], nil, true, "ready for rootless use"
+	for _, c := range []struct {
+		name                      string
+		r                         probe.Report
+		verbose, terminal, colour bool
+		width                     int
+	}{
+		{"terminal", terminalFixture(), true, true, false, 0},
+		{"colour", terminalFixture(), true, true, true, 0},
+		{"plain", terminalFixture(), true, false, false, 0},
+		{"short", terminalFixture(), false, false, false, 0},
+		{"short-colour", terminalFixture(), false, true, true, 0},
+		{"narrow", terminalFixture(), true, true, false, 50},
+		{"fine", fine, false, true, false, 0},
+		{"no-binary", bad, false, true, false, 0},
+	} {
+		compareGolden(t, "testdata/probe/"+c.name+".golden", probeText(c.r, c.verbose, c.terminal, c.colour, c.width))
+	}
+}
+
+// TestProbeNarrow: whatever a report says, no line is wider than the terminal, nothing is lost, and a broken command is
+// still one for a shell.
+func TestProbeNarrow(t *testing.T) {
+	r := terminalFixture()
+	r.Host = append(r.Host, probe.Result{
+		Name: "x", Status: probe.Failed, Reason: strings.Repeat("words of a reason ", 20) + strings.Repeat("y", 300),
+		Remedy: "echo a b c d e f g h i j k l m n o p q r s t u v w x y z 1 2 3 4 5 6 7 8 9 10 11 12 13",
+	})
+	for _, verbose := range []bool{false, true} {
+		for width := 40; width < 200; width++ {
+			text := probeText(r, verbose, true, false, width)
+			for line := range strings.Lines(text) {
+				if n := utf8.RuneCountInString(line) - 1; n > width {
+					t.Fatalf("%d columns on a terminal of %d: %q", n, width, line)
+				}
+			}
+			if strings.Count(text, "y") < 300 {
+				t.Fatalf("%d columns: text is lost:\n%s", width, text)
+			}
+			from := strings.Index(text, "echo a")
+			lines := strings.Split(text[from:], "\n")
+			end := 0
+			for strings.HasSuffix(lines[end], `\`) {
+				end++
+			}
+			out, err := exec.Command("sh", "-c", strings.Join(lines[:end+1], "\n")).Output()
+			if want := strings.TrimPrefix(r.Host[len(r.Host)-1].Remedy, "echo ") + "\n"; err != nil || string(out) != want {
+				t.Fatalf("%d columns: %q, %v", width, out, err)
+			}
+			if width > 60 {
+				width += 9
+			}
+		}
+	}
+	for in, want := range map[string]string{
+		"sudo sh -c 'rm -f /etc/x; echo y'":   "sudo sh|-c 'rm -f /etc/x; echo y'",
+		"a b c  # a comment of several words": "a b c  #  a comment of several words",
+	} {
+		if got := strings.Join(joinable(wrapText(in, 8)), "|"); strings.Join(strings.Fields(got), " ") != strings.Join(strings.Fields(want), " ") {
+			t.Errorf("%q is broken into %q, want %q", in, got, want)
+		}
+	}
 }
 
 // A real terminal, with colour and without.
@@ -164,11 +226,11 @@ func TestProbeSeesTheTerminal(t *testing.T) {
 			all, _ := io.ReadAll(ptmx) // ends with EIO when the other end is closed
 			read <- string(all)
 		}()
-		err := probeTo(t, tty, "--slirp4netns-path", path)
+		err := probeTo(t, tty, "-v", "--slirp4netns-path", path)
 		tty.Close()
 		out := <-read
 		ptmx.Close()
-		if err != nil || !strings.Contains(out, "api-socket  ") || !strings.Contains(out, "ready") {
+		if err != nil || !strings.Contains(out, "\n  api-socket  ") && !strings.Contains(out, "  api-socket  ") || !strings.Contains(out, "ready") {
 			t.Errorf("%v, not aligned or no summary:\n%s", err, out)
 		}
 		if got := strings.Contains(out, "\x1b["); got != tc.want {
@@ -204,7 +266,7 @@ func TestProbeOfABadBinary(t *testing.T) {
 		{"isn't slirp4netns", fakeSlirp(t, "echo Hello"), "is not slirp4netns"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			out, err := runProbeCmd(t, "--slirp4netns-path", tc.path)
+			out, err := runProbeCmd(t, "-v", "--slirp4netns-path", tc.path)
 			if kind := fault.Of(err); kind != fault.Unsupported && kind != fault.Timeout || !strings.Contains(err.Error(), tc.says) {
 				t.Errorf("got %v", err)
 			}
@@ -255,7 +317,7 @@ func TestProbeRequire(t *testing.T) {
 			t.Errorf("%q: %v", args, err)
 		}
 	}
-	out, err := runProbeCmd(t, "--slirp4netns-path", path, "--require", "cidr,macaddress,disable-dns")
+	out, err := runProbeCmd(t, "-v", "--slirp4netns-path", path, "--require", "cidr,macaddress,disable-dns")
 	if !errors.Is(err, fault.Unsupported) || err.Error() != "missing: disable-dns (upstream has it since 1.1.0, installed is 1.0.0); macaddress (upstream has it since 1.1.9, installed is 1.0.0)" {
 		t.Errorf("got %v", err)
 	}

@@ -16,7 +16,6 @@ type cell struct{ text, colour string }
 type table struct {
 	rows  [][]cell
 	whole bool // don't cut lines to the width of the terminal
-	tabs  bool // separate cells by tabs instead of aligning them
 }
 
 // Colours of ECMA-48.
@@ -64,9 +63,6 @@ func (t *table) render(colour bool, limit int) string {
 			text, pad := c.text, ""
 			if i < len(row)-1 {
 				pad = strings.Repeat(" ", widths[i]-utf8.RuneCountInString(text)+2)
-				if t.tabs {
-					pad = "\t"
-				}
 			}
 			if limit > 0 {
 				text = cut(text, left)

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/launcher"
+	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/privileges"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
@@ -26,6 +27,10 @@ type Env struct {
 	User     string
 	StateDir string         // the parent of the instances' directories; absolute
 	CIDR     subnet.Network // the IPv4 network to be used inside
+	// Options are what `up` would use, and Required the checks that must pass: findings about anything else are no
+	// problem. Without Options, everything is used.
+	Options  *options.Options
+	Required []string
 
 	// Slirp4netns is the installed binary, or nil if none is usable.
 	Slirp4netns *launcher.Binary

@@ -9,8 +9,12 @@ package probe
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/slirpctl/slirpctl/internal/egress"
+	"github.com/slirpctl/slirpctl/internal/options"
 )
 
 // Status is the outcome of a check.
@@ -36,32 +40,35 @@ type Result struct {
 type check func(context.Context, *Env) Result
 
 // checks are all checks by name, in the order in which they are printed: the first problem to fix
-// comes first.
+// comes first. A finding of a check that only some options need is no problem without them.
 func checks() []namedCheck {
 	return []namedCheck{
-		{"proc", procMount},
-		{"system-calls", systemCalls},
-		{"user-namespaces", userNamespaces},
-		{"tun-device", tunDevice},
-		{"runtime-directory", runtimeDirectory},
-		{"sandbox", sandbox},
-		{"seccomp", seccomp},
-		{"egress-rules", egressRules},
-		{"resolv-conf", resolvConf},
-		{"cidr-overlap", cidrOverlap},
-		{"nsenter", nsenter},
-		{"id-map-tools", idMapTools},
-		{"subid-ranges", subIDRanges},
-		{"ping-group-range", pingGroupRange},
-		{"unprivileged-ports", unprivilegedPorts},
-		{"tcp-rmem", tcpRmem},
+		{"proc", procMount, nil},
+		{"system-calls", systemCalls, nil},
+		{"user-namespaces", userNamespaces, nil},
+		{"tun-device", tunDevice, nil},
+		{"runtime-directory", runtimeDirectory, nil},
+		{"sandbox", sandbox, func(o *options.Options) bool { return o.Sandbox != options.Off }},
+		{"seccomp", seccomp, func(o *options.Options) bool { return o.Seccomp != options.Off }},
+		{"egress-rules", egressRules, func(o *options.Options) bool { return o.Egress.Mode != egress.Open }},
+		{"resolv-conf", resolvConf, nil},
+		{"cidr-overlap", cidrOverlap, nil},
+		{"nsenter", nsenter, func(*options.Options) bool { return false }},
+		{"id-map-tools", idMapTools, mapsUsers},
+		{"subid-ranges", subIDRanges, mapsUsers},
+		{"ping-group-range", pingGroupRange, nil},
+		{"unprivileged-ports", unprivilegedPorts, nil},
+		{"tcp-rmem", tcpRmem, func(o *options.Options) bool { return o.PortHandler == options.HandlerSlirp4netns }},
 	}
 }
 
 type namedCheck struct {
 	name  string
 	check check
+	used  func(*options.Options) bool // nil: always
 }
+
+func mapsUsers(o *options.Options) bool { return o.MapUsers }
 
 // The results of checks. remedy may be "".
 
@@ -109,7 +116,13 @@ func host(ctx context.Context, env *Env) []Result {
 // run runs one check within 2 seconds. The result of a check that hangs (say, on a dead network file system)
 // or panics is [Unknown].
 func (c namedCheck) run(ctx context.Context, env *Env) (r Result) {
-	defer func() { r.Name = c.name }()
+	defer func() {
+		r.Name = c.name
+		unused := c.used != nil && env.Options != nil && !c.used(env.Options) && !slices.Contains(env.Required, c.name)
+		if unused && r.Status != OK {
+			r = Result{Name: c.name, Status: OK, Reason: "not used: " + r.Reason}
+		}
+	}()
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	done := make(chan Result, 1)

@@ -15,7 +15,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/slirpctl/slirpctl/internal/egress"
 	"github.com/slirpctl/slirpctl/internal/launcher"
+	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
@@ -90,7 +92,7 @@ func TestHostWithNothing(t *testing.T) {
 func TestRunIsBounded(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)
-	r := namedCheck{"stuck", func(context.Context, *Env) Result {
+	r := namedCheck{name: "stuck", check: func(context.Context, *Env) Result {
 		<-release
 		return Result{}
 	}}.run(t.Context(), goodEnv(nil))
@@ -100,9 +102,41 @@ func TestRunIsBounded(t *testing.T) {
 }
 
 func TestRunSurvivesAPanic(t *testing.T) {
-	r := namedCheck{"mad", func(context.Context, *Env) Result { panic("ouch") }}.run(t.Context(), goodEnv(nil))
+	r := namedCheck{name: "mad", check: func(context.Context, *Env) Result { panic("ouch") }}.run(t.Context(), goodEnv(nil))
 	if r.Name != "mad" || r.Status != Unknown || !strings.Contains(r.Reason, "ouch") {
 		t.Errorf("got %+v", r)
+	}
+}
+
+// TestUnused: a finding about what the options don't use is no problem, unless it is required; any other is.
+func TestUnused(t *testing.T) {
+	for _, c := range checks() {
+		bad := c
+		bad.check = func(context.Context, *Env) Result { return warning("mend it", "it is bad") }
+		for _, tc := range []struct {
+			name     string
+			options  *options.Options
+			required []string
+			used     bool
+		}{
+			{"no options", nil, nil, true},
+			{"defaults", &options.Options{Sandbox: options.Auto, Seccomp: options.Auto, PortHandler: options.HandlerDirect}, nil,
+				!slices.Contains([]string{"egress-rules", "nsenter", "id-map-tools", "subid-ranges", "tcp-rmem"}, c.name)},
+			{"required", &options.Options{}, []string{c.name}, true},
+			{"others required", &options.Options{Sandbox: options.Off, Seccomp: options.Off}, []string{"proc"}, c.used == nil},
+			{"everything", &options.Options{MapUsers: true, PortHandler: options.HandlerSlirp4netns, Egress: options.Egress{Mode: egress.Log}}, nil, c.name != "nsenter"},
+		} {
+			env := goodEnv(nil)
+			env.Options, env.Required = tc.options, tc.required
+			r := bad.run(t.Context(), env)
+			want := Result{Name: c.name, Status: OK, Reason: "not used: it is bad"}
+			if tc.used {
+				want = Result{Name: c.name, Status: Warning, Reason: "it is bad", Remedy: "mend it"}
+			}
+			if r != want {
+				t.Errorf("%s, %s: %+v, want %+v", c.name, tc.name, r, want)
+			}
+		}
 	}
 }
 

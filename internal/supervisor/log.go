@@ -1,11 +1,13 @@
 package supervisor
 
 import (
+	"fmt"
 	"io"
 	"sync"
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/slirpctl/slirpctl/internal/childlog"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/launcher"
 )
@@ -64,4 +66,14 @@ func (s *supervisor) slirpLog() io.Writer {
 		drop = nil
 	}
 	return s.instLog.Foreign("slirp4netns", drop)
+}
+
+// recordOutput makes the pipe through which the output of a detached COMMAND goes to a log of its own.
+func (s *supervisor) recordOutput() (*childlog.Log, error) {
+	log, err := s.inst.OpenLog(instance.OutputFile, s.env.LogJSON)
+	if err != nil {
+		return nil, fmt.Errorf("open the log of the command's output: %w", err)
+	}
+	s.atEnd(func() { log.Close() })
+	return childlog.NewBlocking(log.Command())
 }

@@ -33,7 +33,6 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/slirpctl/slirpctl/internal/childlog"
 	"github.com/slirpctl/slirpctl/internal/crashpoint"
 	"github.com/slirpctl/slirpctl/internal/egress"
 	"github.com/slirpctl/slirpctl/internal/fault"
@@ -441,16 +440,6 @@ func (s *supervisor) startCommand(ctx context.Context) (err error) {
 		return err
 	}
 	return s.ownTarget()
-}
-
-// recordOutput makes the pipe through which the output of a detached COMMAND goes to a log of its own.
-func (s *supervisor) recordOutput() (*childlog.Log, error) {
-	log, err := s.inst.OpenLog(instance.OutputFile, s.env.LogJSON)
-	if err != nil {
-		return nil, fmt.Errorf("open the log of the command's output: %w", err)
-	}
-	s.atEnd(func() { log.Close() })
-	return childlog.NewBlocking(log.Command())
 }
 
 // ownTarget opens the user namespace to join on the way to the target, and closes it and the target at the end.
