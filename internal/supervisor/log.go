@@ -59,6 +59,21 @@ func (h *fileHook) close() {
 	h.out = nil
 }
 
+// openLog opens the instance's log, and copies what this process logs into it.
+func (s *supervisor) openLog() (err error) {
+	if s.instLog, err = s.inst.OpenLog(instance.LogFile, s.env.LogJSON); err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	hook := newFileHook(&s.env, s.instLog)
+	s.env.Log.AddHook(hook)
+	s.atEnd(func() {
+		hook.close()
+		s.instLog.Close()
+	})
+	s.log.Debugf("instance %s: %s", s.inst.Name(), s.inst.Dir())
+	return nil
+}
+
 // slirpLog returns the writer for slirp4netns's messages. Those of every start are for --log-level debug.
 func (s *supervisor) slirpLog() io.Writer {
 	drop := launcher.Routine

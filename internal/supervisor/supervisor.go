@@ -488,15 +488,5 @@ func (s *supervisor) createInstance(ctx context.Context) (err error) {
 	})
 	crashpoint.Here("instance made")
 	s.detected = detect(ctx, launcher.Cache{Dir: base.CacheDir()}, s.req.Options.Slirp4netnsPath)
-	if s.instLog, err = s.inst.OpenLog(instance.LogFile, s.env.LogJSON); err != nil {
-		return fmt.Errorf("open log: %w", err)
-	}
-	hook := newFileHook(&s.env, s.instLog)
-	s.env.Log.AddHook(hook)
-	s.atEnd(func() {
-		hook.close()
-		s.instLog.Close()
-	})
-	s.log.Debugf("instance %s: %s", name, s.inst.Dir())
-	return nil
+	return s.openLog()
 }
