@@ -120,8 +120,10 @@ func TestUnused(t *testing.T) {
 			used     bool
 		}{
 			{"no options", nil, nil, true},
-			{"defaults", &options.Options{Sandbox: options.Auto, Seccomp: options.Auto, PortHandler: options.HandlerDirect}, nil,
-				!slices.Contains([]string{"egress-rules", "nsenter", "id-map-tools", "subid-ranges", "tcp-rmem"}, c.name)},
+			{
+				"defaults", &options.Options{Sandbox: options.Auto, Seccomp: options.Auto, PortHandler: options.HandlerDirect}, nil,
+				!slices.Contains([]string{"egress-rules", "nsenter", "id-map-tools", "subid-ranges", "tcp-rmem"}, c.name),
+			},
 			{"required", &options.Options{}, []string{c.name}, true},
 			{"others required", &options.Options{Sandbox: options.Off, Seccomp: options.Off}, []string{"proc"}, c.used == nil},
 			{"everything", &options.Options{MapUsers: true, PortHandler: options.HandlerSlirp4netns, Egress: options.Egress{Mode: egress.Log}}, nil, c.name != "nsenter"},
