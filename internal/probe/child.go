@@ -45,7 +45,7 @@ func Child() {
 // tryAll runs in new network and mount namespaces, which it may change.
 func tryAll() Trial {
 	var t Trial
-	t.TunOpen, t.TunAttach = tryTun()
+	t.TunOpen, t.TunAttach, t.TunSecond = tryTun()
 	if err := gateway.TryRules(); err != nil {
 		t.Redirect = err.Error()
 	}
@@ -54,19 +54,36 @@ func tryAll() Trial {
 	return t
 }
 
-// tryTun makes a tap in the child's own network namespace. The tap goes away with the descriptor.
-func tryTun() (open, attach unix.Errno) {
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return errnoOf(err), 0
+// tryTun makes a tap in the child's own network namespace, and beside it the second one of an egress gateway. They go
+// away with their descriptors.
+func tryTun() (open, attach, second unix.Errno) {
+	open, attach, fd := tryTap("probe0")
+	if open != 0 || attach != 0 {
+		return open, attach, 0
 	}
 	defer unix.Close(fd)
-	ifr, err := unix.NewIfreq("probe0")
-	if err != nil {
-		return 0, errnoOf(err)
+	open, second, fd = tryTap("probe1")
+	if open == 0 && second == 0 {
+		unix.Close(fd)
 	}
-	ifr.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
-	return 0, errnoOf(unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr))
+	return 0, 0, max(open, second)
+}
+
+func tryTap(name string) (open, attach unix.Errno, fd int) {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return errnoOf(err), 0, -1
+	}
+	ifr, err := unix.NewIfreq(name)
+	if err == nil {
+		ifr.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
+		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return 0, errnoOf(err), -1
+	}
+	return 0, 0, fd
 }
 
 // trySandbox does the steps of slirp4netns's --enable-sandbox that hosts are known to forbid:

@@ -90,7 +90,7 @@ func seccomp(ctx context.Context, env *Env) Result {
 }
 
 // egressRules makes what decides about what leaves a namespace: the nftables rules of a gateway, which take
-// the kernel's nat, redirect and masquerading in a user namespace.
+// the kernel's nat, redirect and masquerading in a user namespace, its taps, and the system call filter of COMMAND.
 func egressRules(ctx context.Context, env *Env) Result {
 	t, err := env.bestTrial(ctx)
 	switch {
@@ -98,6 +98,12 @@ func egressRules(ctx context.Context, env *Env) Result {
 		return unknown(noNamespace)
 	case t.Redirect != "":
 		return warning("sudo modprobe -a nf_tables nft_chain_nat nft_redir nft_masq", "--egress and --allow can't work here: nftables: %s", t.Redirect)
+	case t.TunSecond != 0:
+		return warning("", "--egress and --allow can't work here: no second tap beside the first: %s", t.TunSecond)
+	case t.TunOpen != 0, t.TunAttach != 0:
+		return warning("", "--egress and --allow can't work here: they take two taps (see tun-device)")
+	case t.Seccomp != 0:
+		return warning("", "--egress deny can't start COMMAND here: the kernel refused a system call filter: %s", t.Seccomp)
 	}
 	return ok("what leaves a namespace can be decided about and recorded")
 }

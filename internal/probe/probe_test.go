@@ -228,6 +228,10 @@ func TestChecksOnOtherHosts(t *testing.T) {
 		{"root tries without a user namespace", tunDevice, nil, root(only(Privileged)), OK, "a tap made", ""},
 		{"root in a container tries with one", tunDevice, nil, root(only(Rootless)), OK, "a tap made", ""},
 
+		{"no nftables", egressRules, nil, finds(Trial{Redirect: "no such file"}), Warning, "nftables: no such file", "modprobe"},
+		{"one tap only", egressRules, nil, finds(Trial{TunSecond: unix.EBUSY}), Warning, "no second tap", ""},
+		{"no tap for egress", egressRules, nil, finds(Trial{TunOpen: unix.ENOENT}), Warning, "see tun-device", ""},
+		{"no filter for egress", egressRules, nil, finds(Trial{Seccomp: unix.ENOSYS}), Warning, "refused a system call filter", ""},
 		{"pivot_root", sandbox, nil, finds(Trial{Sandbox: unix.EINVAL, SandboxStep: "pivot_root"}), Warning, "pivot_root: invalid argument", "SLIRPCTL_SANDBOX=false"},
 		{"no seccomp", seccomp, nil, finds(Trial{Seccomp: unix.ENOSYS}), Warning, "refused a filter", "SLIRPCTL_SECCOMP=false"},
 		{"seccomp, no namespace", seccomp, nil, fails(unix.EPERM), OK, "supported by the kernel", ""},

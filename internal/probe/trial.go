@@ -38,6 +38,7 @@ const childName = "slirpctl-probe-child"
 type Trial struct {
 	TunOpen     unix.Errno `json:"tunOpen"`     // open of /dev/net/tun
 	TunAttach   unix.Errno `json:"tunAttach"`   // TUNSETIFF
+	TunSecond   unix.Errno `json:"tunSecond"`   // a second tap beside the first, as an egress gateway has
 	Sandbox     unix.Errno `json:"sandbox"`     // setting up slirp4netns's sandbox
 	SandboxStep string     `json:"sandboxStep"` // the step that failed with Sandbox
 	Redirect    string     `json:"redirect"`    // making the rules of an egress gateway; "" worked

@@ -4,10 +4,10 @@
 //
 // Every namespace is made as by `slirpctl up -- COMMAND`, by this program in another role, [Up];
 // the command is this program in a third role, [Guest]. There is one namespace for the gateway, one
-// for each port handler, and one for IPv6:
+// for each port handler, one for IPv6, and one behind egress rules:
 //
 //	this process                              guest, in the namespace
-//	echo and DNS servers on 127.0.0.1  ◀────  through the gateway      (gateway-…, ipv6-…)
+//	echo and DNS servers on 127.0.0.1  ◀────  through the gateway      (gateway-…, ipv6-…, egress-…)
 //	the host's nameserver              ◀────  through the built-in DNS (built-in-dns)
 //	client  ── forwarded port ─────────────▶  echo and DNS servers     (rootlesskit-…, …)
 //
@@ -27,6 +27,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/slirpctl/slirpctl/internal/egress"
 	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/launcher"
@@ -80,7 +81,7 @@ func Run(ctx context.Context, cfg Config) ([]probe.Step, error) {
 	}
 	defer os.RemoveAll(base)
 	t.base = base
-	for _, part := range []func(context.Context){t.gateway, t.rootlesskit, t.slirp4netns, t.direct, t.overIPv6} {
+	for _, part := range []func(context.Context){t.gateway, t.rootlesskit, t.slirp4netns, t.direct, t.overIPv6, t.egress} {
 		if outer.Err() == nil {
 			part(ctx)
 		}
@@ -175,6 +176,7 @@ func (t *test) options(name string) options.Options {
 	o.Publish, o.PublishAuto, o.SourceIPTransparent = nil, options.AutoPublish{}, false
 	o.PortHandler = options.HandlerRootlessKit
 	o.IPv6 = false
+	o.Egress = options.Egress{}
 	// The servers are on loopback, which other source addresses may not reach.
 	o.AllowHostLoopback = true
 	o.OutboundAddr, o.OutboundAddr6 = options.Outbound{}, options.Outbound{}
@@ -188,7 +190,11 @@ func (t *test) inNamespace(ctx context.Context, name string, o options.Options, 
 	var ns *namespace
 	err := t.step(ctx, name+"-up", func(ctx context.Context) (string, error) {
 		var err error
-		if ns, err = up(ctx, t.base, o); err != nil {
+		ns, err = up(ctx, t.base, o)
+		if err != nil && fault.Of(err) == fault.Unsupported && o.Egress.Mode != t.cfg.Options.Egress.Mode {
+			return "", &untested{err.Error(), true} // the caller asked for no rules
+		}
+		if err != nil {
 			return "", err
 		}
 		return upReason(ns), nil
@@ -380,5 +386,42 @@ func (t *test) overIPv6(ctx context.Context) {
 		}
 		defer s.close()
 		t.outward(ctx, ns, "ipv6-gateway-", s, subnet.Gateway6(), tcp, udp, dns)
+	})
+}
+
+// egress tests connections out of a namespace behind egress rules, of those that a rule allows and of one that none
+// does.
+func (t *test) egress(ctx context.Context) {
+	want := append(names("egress-", tcp, udp, dns), "egress-denied")
+	s, err1 := serve("127.0.0.1", 0, 0)
+	denied, err2 := serve("127.0.0.1", 0, 0)
+	if err := errors.Join(err1, err2); err != nil {
+		t.skip("no servers on loopback: "+err.Error(), append([]string{"egress-up"}, want...)...)
+		return
+	}
+	defer s.close()
+	defer denied.close()
+	o := t.options("egress")
+	o.PortHandler, o.Egress.Mode = options.HandlerDirect, egress.Enforce
+	gateway := o.CIDR.Gateway()
+	for _, a := range []net.Addr{s.tcp.Addr(), s.udp.LocalAddr(), s.dns.LocalAddr()} {
+		_, port, _ := net.SplitHostPort(a.String())
+		rule, err := egress.ParseRule(egress.Allow, fmt.Sprintf("%s:%s/%s", gateway, port, a.Network()))
+		if err != nil {
+			t.skip(err.Error(), want...)
+			return
+		}
+		o.Egress.Rules = append(o.Egress.Rules, rule)
+	}
+	t.inNamespace(ctx, "egress", o, want, func(ns *namespace) {
+		t.outward(ctx, ns, "egress-", s, gateway, tcp, udp, dns)
+		_ = t.step(ctx, "egress-denied", func(ctx context.Context) (string, error) {
+			_, port, _ := net.SplitHostPort(denied.tcp.Addr().String())
+			to := net.JoinHostPort(gateway.String(), port)
+			if err := ns.do(ctx, tcp, to); err == nil {
+				return "", fmt.Errorf("%s is reached, which no rule allows", to)
+			}
+			return to + " is not reached, which no rule allows", nil
+		})
 	})
 }
