@@ -73,58 +73,29 @@ func ours(raw json.RawMessage, command string) bool {
 // SetHook sets slirpctl's hook of that kind: in place of an earlier one, else after all other hooks.
 // h.Args must begin with slirpctl, its command and --oci-state. Errors are of the kind [fault.Usage].
 func (c *Config) SetHook(kind string, h specs.Hook) error {
-	hooks, err := c.member("hooks")
+	hooks, old, err := c.list("hooks", kind)
 	if err != nil {
 		return err
-	}
-	if hooks == nil {
-		hooks = json.RawMessage("{}")
-	}
-	list, err := value(hooks, kind)
-	if err != nil {
-		return badConfig(c.path, "hooks: "+err.Error(), err)
-	}
-	old, err := elements(list)
-	if err != nil {
-		return badConfig(c.path, "hooks: "+kind+": not a list", err)
 	}
 	raw, err := marshal(h)
 	if err != nil {
 		return err
 	}
-	placed := false
-	var all []json.RawMessage
-	for _, e := range old {
-		if !ours(e, h.Args[1]) {
-			all = append(all, e)
-		} else if !placed {
-			placed = true
-			all = append(all, raw)
-		}
+	isOurs := func(e json.RawMessage) bool { return ours(e, h.Args[1]) }
+	at := slices.IndexFunc(old, isOurs)
+	if at < 0 {
+		at = len(old)
 	}
-	if !placed {
-		all = append(all, raw)
-	}
+	all := slices.Insert(slices.DeleteFunc(slices.Clone(old), isOurs), at, raw)
 	return c.set(hooks, "hooks", kind, all, old)
 }
 
 // AddNetworkNamespace gives the container a new network namespace, unless it has an entry for one
 // already. Errors are of the kind [fault.Usage].
 func (c *Config) AddNetworkNamespace() error {
-	linux, err := c.member("linux")
+	linux, list, err := c.list("linux", "namespaces")
 	if err != nil {
 		return err
-	}
-	if linux == nil {
-		linux = json.RawMessage("{}")
-	}
-	raw, err := value(linux, "namespaces")
-	if err != nil {
-		return badConfig(c.path, "linux: "+err.Error(), err)
-	}
-	list, err := elements(raw)
-	if err != nil {
-		return badConfig(c.path, "linux: namespaces: not a list", err)
 	}
 	for _, e := range list {
 		var ns specs.LinuxNamespace
@@ -171,6 +142,24 @@ func (c *Config) MountResolvConf(source string) (bool, error) {
 	return true, c.setTop("mounts", array(append(list, e)))
 }
 
+// list returns a top-level object, {} if there is none, and the elements of a list in it.
+func (c *Config) list(outer, inner string) (obj json.RawMessage, list []json.RawMessage, err error) {
+	if obj, err = c.member(outer); err != nil {
+		return nil, nil, err
+	}
+	if obj == nil {
+		obj = json.RawMessage("{}")
+	}
+	raw, err := value(obj, inner)
+	if err != nil {
+		return nil, nil, badConfig(c.path, outer+": "+err.Error(), err)
+	}
+	if list, err = elements(raw); err != nil {
+		return nil, nil, badConfig(c.path, outer+": "+inner+": not a list", err)
+	}
+	return obj, list, nil
+}
+
 // member returns a top-level member's value; nil if it is missing or null.
 func (c *Config) member(key string) (json.RawMessage, error) {
 	v, err := value(c.text, key)
@@ -193,26 +182,18 @@ func (c *Config) set(obj json.RawMessage, outer, inner string, list, old []json.
 	if err != nil {
 		return badConfig(c.path, outer+": "+err.Error(), err)
 	}
-	text, err := c.splice(outer, obj)
-	if err != nil {
-		return err
-	}
-	c.text = text
-	return nil
-}
-
-// splice sets a top-level member to an object that is already formatted.
-func (c *Config) splice(key string, obj []byte) ([]byte, error) {
-	list, err := members(c.text)
-	if err != nil {
-		return nil, badConfig(c.path, err.Error(), err)
-	}
-	for i := len(list) - 1; i >= 0; i-- {
-		if m := list[i]; m.key == key {
-			return splice(c.text, m.start, m.end, obj), nil
+	// obj is formatted already.
+	members, err := members(c.text)
+	for _, m := range slices.Backward(members) {
+		if m.key == outer {
+			c.text = splice(c.text, m.start, m.end, obj)
+			return nil
 		}
 	}
-	return c.setMember(c.text, key, obj, 0)
+	if err != nil {
+		return badConfig(c.path, err.Error(), err)
+	}
+	return c.setTop(outer, obj)
 }
 
 func (c *Config) setTop(key string, v json.RawMessage) error {

@@ -3,7 +3,6 @@ package selftest
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"os"
 	"time"
 )
@@ -28,13 +27,6 @@ type task struct {
 // reports that the servers listen.
 type outcome struct {
 	Error string `json:"error"` // "" on success
-}
-
-func (o outcome) err() error {
-	if o.Error == "" {
-		return nil
-	}
-	return errors.New(o.Error)
 }
 
 func newOutcome(err error) outcome {

@@ -6,20 +6,20 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/sirupsen/logrus"
+	logtest "github.com/sirupsen/logrus/hooks/test"
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/control"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/launcher"
+	"github.com/slirpctl/slirpctl/internal/nsexec"
 	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/supervisor"
 )
@@ -28,11 +28,8 @@ import (
 // separate process because a supervisor gives up privileges for good.
 const UpCommand = "__self-test-up"
 
-// Descriptors of that process; its standard input and output are the guest's.
-const (
-	orderFD  = 3
-	reportFD = 4
-)
+// orderFD is that process's socket for the order and the report; its standard input and output are the guest's.
+const orderFD = 3
 
 // order is the task of the supervisor's process.
 type order struct {
@@ -51,19 +48,19 @@ type report struct {
 // this host for the cause of an error.
 func Up(diagnose func(error) error) int {
 	unix.CloseOnExec(orderFD)
-	unix.CloseOnExec(reportFD)
-	out := json.NewEncoder(os.NewFile(reportFD, "report"))
+	conn := os.NewFile(orderFD, "order")
+	out := json.NewEncoder(conn)
 	var o order
-	if err := json.NewDecoder(os.NewFile(orderFD, "order")).Decode(&o); err != nil {
+	if err := json.NewDecoder(conn).Decode(&o); err != nil {
 		return 1
 	}
-	log, warned := quietLog()
+	log, kept := logtest.NewNullLogger()
 	_, err := supervisor.Run(context.Background(), supervisor.Request{
 		Options: o.Options, Base: o.Base,
 		Command: []string{"/proc/self/exe", Command},
 	}, supervisor.Env{
 		Log: log, Stdio: [3]*os.File{os.Stdin, os.Stdout, nil},
-		Ready: func(st instance.State) error { return out.Encode(report{State: st, Warnings: warned()}) },
+		Ready: func(st instance.State) error { return out.Encode(report{State: st, Warnings: messages(kept)}) },
 	})
 	if err != nil {
 		_ = out.Encode(report{Error: control.NewError(diagnose(err))})
@@ -76,12 +73,12 @@ func Up(diagnose func(error) error) int {
 type namespace struct {
 	report
 
-	cmd           *exec.Cmd // the supervisor
-	stdin, stdout *os.File  // our ends of the guest's standard input and output
-	answers       *json.Decoder
-	logSize       int64         // of the instance's log when the instance was ready
-	done          chan struct{} // closed when the supervisor has ended
-	stderr        bytes.Buffer  // the supervisor's
+	cmd     *exec.Cmd // the supervisor
+	guest   *os.File  // our end of the guest's standard input and output
+	answers *json.Decoder
+	logSize int64         // of the instance's log when the instance was ready
+	done    chan struct{} // closed when the supervisor has ended
+	stderr  bytes.Buffer  // the supervisor's
 }
 
 // up makes a namespace as `slirpctl up -- COMMAND` does. If it fails, it leaves nothing behind.
@@ -125,64 +122,57 @@ func up(ctx context.Context, base string, o options.Options) (*namespace, error)
 
 // start starts the supervisor's process and returns the file with its report.
 func (ns *namespace) start(o order) (reports *os.File, err error) {
-	var pipes [4][2]*os.File // the child's end, ours
-	defer func() {
-		for _, p := range pipes {
-			if p[0] != nil {
-				p[0].Close()
-			}
-			if err != nil && p[1] != nil {
-				p[1].Close()
-			}
-		}
-	}()
-	for i := range pipes {
-		r, w, err := os.Pipe()
-		if err != nil {
-			return nil, err
-		}
-		pipes[i] = [2]*os.File{r, w} // to the child
-		if i == 1 || i == 3 {
-			pipes[i] = [2]*os.File{w, r}
-		}
+	guest, theirs, err := nsexec.SocketPair(unix.SOCK_STREAM)
+	if err != nil {
+		return nil, err
 	}
-	stdin, stdout, orders, reporting := pipes[0], pipes[1], pipes[2], pipes[3]
+	defer theirs.Close()
+	reports, supervisor, err := nsexec.SocketPair(unix.SOCK_STREAM)
+	if err != nil {
+		guest.Close()
+		return nil, err
+	}
+	defer supervisor.Close()
 	cmd := exec.Command("/proc/self/exe", UpCommand)
 	cmd.Args[0] = "slirpctl"
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin[0], stdout[0], &ns.stderr
-	cmd.ExtraFiles = []*os.File{orders[0], reporting[0]}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs, theirs, &ns.stderr
+	cmd.ExtraFiles = []*os.File{supervisor}
 	// Not in the terminal's foreground: we get the terminal's signals, and end the process.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = downTimeout / 10
 	if err := cmd.Start(); err != nil {
+		guest.Close()
+		reports.Close()
 		return nil, err
 	}
-	ns.cmd, ns.stdin, ns.stdout, ns.answers = cmd, stdin[1], stdout[1], json.NewDecoder(stdout[1])
+	ns.cmd, ns.guest, ns.answers = cmd, guest, json.NewDecoder(guest)
 	go func() {
 		_ = cmd.Wait()
 		close(ns.done)
 	}()
-	_ = json.NewEncoder(orders[1]).Encode(o) // on failure the report will be missing
-	orders[1].Close()
-	return reporting[1], nil
+	_ = json.NewEncoder(reports).Encode(o) // on failure the report will be missing
+	return reports, nil
 }
 
 // do makes the guest send something.
 func (ns *namespace) do(ctx context.Context, k kind, addr string) error {
-	if err := json.NewEncoder(ns.stdin).Encode(task{k, addr, k.timeout()}); err != nil {
+	if err := json.NewEncoder(ns.guest).Encode(task{k, addr, k.timeout()}); err != nil {
 		return fmt.Errorf("the namespace has ended: %w", err)
 	}
 	return ns.outcome(ctx, k.timeout()+k.timeout()/2)
 }
 
 func (ns *namespace) outcome(ctx context.Context, timeout time.Duration) error {
-	_ = ns.stdout.SetReadDeadline(time.Now().Add(timeout))
-	defer context.AfterFunc(ctx, func() { _ = ns.stdout.SetReadDeadline(time.Unix(1, 0)) })()
+	_ = ns.guest.SetReadDeadline(time.Now().Add(timeout))
+	defer context.AfterFunc(ctx, func() { _ = ns.guest.SetReadDeadline(time.Unix(1, 0)) })()
 	var o outcome
 	if err := ns.answers.Decode(&o); err != nil {
 		return fmt.Errorf("the namespace does not answer: %w", err)
 	}
-	return o.err()
+	if o.Error != "" {
+		return errors.New(o.Error)
+	}
+	return nil
 }
 
 // explain adds the lines that the instance has logged since it was ready.
@@ -205,11 +195,10 @@ func (ns *namespace) explain(err error) error {
 // takes a few milliseconds.
 const downTimeout = 3 * time.Second
 
-// down ends the namespace and waits for its processes. The guest ends when its standard input is
+// down ends the namespace and waits for its processes. The guest ends when its socket is
 // closed, and then everything else.
 func (ns *namespace) down() error {
-	ns.stdin.Close()
-	defer ns.stdout.Close()
+	ns.guest.Close()
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL, 0} {
 		select {
 		case <-ns.done: // the status does not matter
@@ -221,33 +210,12 @@ func (ns *namespace) down() error {
 	return errors.New("the namespace's supervisor did not end")
 }
 
-// quietLog returns a log that collects warnings, and a function that returns them.
-func quietLog() (*logrus.Logger, func() []string) {
-	k := &keeper{}
-	log := logrus.New()
-	log.SetOutput(io.Discard)
-	log.AddHook(k)
-	return log, k.messages
-}
-
-type keeper struct {
-	mutex sync.Mutex
-	kept  []string
-}
-
-// Levels implements [logrus.Hook].
-func (k *keeper) Levels() []logrus.Level { return []logrus.Level{logrus.WarnLevel, logrus.ErrorLevel} }
-
-// Fire implements [logrus.Hook].
-func (k *keeper) Fire(e *logrus.Entry) error {
-	k.mutex.Lock()
-	defer k.mutex.Unlock()
-	k.kept = append(k.kept, strings.ReplaceAll(e.Message, "\n", "; "))
-	return nil
-}
-
-func (k *keeper) messages() []string {
-	k.mutex.Lock()
-	defer k.mutex.Unlock()
-	return append([]string(nil), k.kept...)
+// messages returns the warnings and errors in a log.
+func messages(log *logtest.Hook) (texts []string) {
+	for _, e := range log.AllEntries() {
+		if e.Level <= logrus.WarnLevel {
+			texts = append(texts, strings.ReplaceAll(e.Message, "\n", "; "))
+		}
+	}
+	return texts
 }
