@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -59,7 +58,7 @@ func Exec(ctx context.Context, base instance.Base, name string, argv []string, c
 		}
 	}
 	s := &nsexec.Session{
-		Paths: candidates(argv[0], os.Getenv("PATH")), Args: argv, Env: os.Environ(),
+		Paths: nscommand.Candidates(argv[0], os.Getenv("PATH")), Args: argv, Env: os.Environ(),
 		Files: caller.Stdio, ResolvConf: resolvConf(st), LimitSockets: st.Egress == egress.Enforce,
 	}
 	s.Dir, _ = os.Getwd()
@@ -114,22 +113,6 @@ func localState(e instance.Entry, st *instance.State) (*instance.State, error) {
 		}
 	}
 	return &local, nil
-}
-
-// candidates returns the paths to try for a command, as a shell does: along PATH unless the name has a
-// slash; an empty element of PATH is the current directory.
-func candidates(name, path string) []string {
-	if name == "" || strings.Contains(name, "/") {
-		return []string{name}
-	}
-	var out []string
-	for _, dir := range filepath.SplitList(path) {
-		if dir == "" {
-			dir = "."
-		}
-		out = append(out, dir+"/"+name)
-	}
-	return out
 }
 
 // checkStdio refuses directories, through which the command could leave its root directory.

@@ -3,13 +3,10 @@ package enter
 import (
 	"os"
 	"os/signal"
-	"runtime"
 	"syscall"
 	"time"
-	"unsafe"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/nsexec"
 )
 
@@ -50,14 +47,8 @@ func run(s *nsexec.Session, keyboard func() bool) (status int, err error) {
 // wait handles signals and the command's stops until it ends.
 func (j *job) wait(foreground bool) (status int, err error) {
 	signals := make(chan os.Signal, 32)
-	for _, sig := range []os.Signal{
-		syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
-		syscall.SIGALRM, syscall.SIGWINCH, syscall.SIGTSTP, syscall.SIGCONT,
-	} {
-		if !signal.Ignored(sig) {
-			signal.Notify(signals, sig)
-		}
-	}
+	nscommand.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
+		syscall.SIGALRM, syscall.SIGWINCH, syscall.SIGTSTP, syscall.SIGCONT)
 	defer signal.Stop(signals)
 	if err := j.Continue(foreground, false); err != nil {
 		return 0, err
@@ -140,21 +131,11 @@ func suspend(sig syscall.Signal) bool {
 	cont := make(chan os.Signal, 1)
 	signal.Notify(cont, syscall.SIGCONT)
 	defer signal.Stop(cont)
-	// Package os/signal can't restore the default action of SIGTSTP.
-	var handler, none [4]uint64 // the kernel's struct sigaction
-	setAction(sig, &none, &handler)
-	defer setAction(sig, &handler, nil)
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	_ = unix.Tgkill(unix.Getpid(), unix.Gettid(), sig) // returns when the process is continued
+	nscommand.StopSelf(sig)
 	select {
 	case <-cont:
 		return true
 	case <-time.After(100 * time.Millisecond):
 		return false
 	}
-}
-
-func setAction(sig syscall.Signal, to, from *[4]uint64) {
-	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(to)), uintptr(unsafe.Pointer(from)), 8, 0, 0)
 }

@@ -1,6 +1,7 @@
 package nscommand
 
 import (
+	"cmp"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -9,46 +10,41 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lookPath finds a command as a shell does: along PATH unless the name has a slash; an empty element
-// of PATH is the current directory. A file that can't be executed is reported (fs.ErrPermission) only
-// if no later element has one that can; directories that can't be searched are skipped.
-func lookPath(name string) (string, error) {
-	if name == "" {
-		return "", fs.ErrNotExist
+// Candidates returns the paths to try for a command, as a shell does: along PATH unless the name has a
+// slash; an empty element of PATH is the current directory.
+func Candidates(name, path string) []string {
+	if name == "" || strings.Contains(name, "/") {
+		return []string{name}
 	}
-	if strings.Contains(name, "/") {
-		return name, runnable(name)
+	var out []string
+	for _, dir := range filepath.SplitList(path) {
+		out = append(out, cmp.Or(dir, ".")+"/"+name)
 	}
-	var found error = fs.ErrNotExist
-	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
-		if dir == "" {
-			dir = "."
-		}
-		path := dir + "/" + name
-		if fi, err := os.Stat(path); err != nil || fi.IsDir() {
-			continue
-		}
-		err := unix.Access(path, unix.X_OK)
-		if err == nil {
-			return path, nil
-		}
-		found = err
-	}
-	return "", found
+	return out
 }
 
-func runnable(path string) error {
-	fi, err := os.Stat(path)
-	switch {
-	case err != nil:
-		if pe, ok := err.(*fs.PathError); ok {
-			return pe.Err
+// lookPath finds a command as a shell does. A file that can't be executed is reported (fs.ErrPermission) only
+// if no later element of PATH has one that can; directories that can't be searched are skipped.
+func lookPath(name string) (string, error) {
+	var found error = fs.ErrNotExist
+	for _, path := range Candidates(name, os.Getenv("PATH")) {
+		fi, err := os.Stat(path)
+		if err == nil && fi.IsDir() {
+			err = unix.EISDIR
 		}
-		return err
-	case fi.IsDir():
-		return unix.EISDIR
+		switch {
+		case err == nil:
+			if found = unix.Access(path, unix.X_OK); found == nil {
+				return path, nil
+			}
+		case path == name:
+			if pe, ok := err.(*fs.PathError); ok {
+				err = pe.Err
+			}
+			found = err
+		}
 	}
-	return unix.Access(path, unix.X_OK)
+	return "", found
 }
 
 // Check checks, before the namespaces are made, that COMMAND can be found and executed. Error:

@@ -103,11 +103,7 @@ func annotationOption(item string) (assignment, error) {
 	name, value, found := strings.Cut(item, "=")
 	k := lookup(name)
 	if k == nil {
-		for i := range table {
-			if table[i].Podman != "" && table[i].Podman == name {
-				k = &table[i]
-			}
-		}
+		k = podmanKey(name)
 	}
 	if k != nil && !annotationKey(*k) {
 		reason, refused := annotationRefusals[k.Name]
@@ -124,19 +120,17 @@ func annotationOption(item string) (assignment, error) {
 	case !found:
 		return assignment{}, &Error{Source: source, Value: item, Reason: "an option without =", Help: "write K=V"}
 	case k == nil:
-		known := append(names(func(k Key) string {
-			if !annotationKey(k) {
-				return ""
+		var known []string
+		for _, k := range table {
+			if annotationKey(k) {
+				known = append(known, k.Name)
+				if k.Podman != "" && k.Podman != k.Name {
+					known = append(known, k.Podman)
+				}
 			}
-			return k.Name
-		}), names(func(k Key) string {
-			if !annotationKey(k) {
-				return ""
-			}
-			return k.Podman
-		})...)
+		}
 		slices.Sort(known)
-		return assignment{}, &Error{Source: source, Key: name, Value: value, Reason: "unknown option", Help: didYouMean(name, slices.Compact(known))}
+		return assignment{}, &Error{Source: source, Key: name, Value: value, Reason: "unknown option", Help: didYouMean(name, known)}
 	}
 	return assignment{key: k, texts: []string{value}, source: source, spelled: name}, nil
 }

@@ -1,6 +1,7 @@
 package options
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -63,12 +64,7 @@ func podmanOption(item, source string) (assignment, error) {
 		}
 		return assignment{}, e
 	}
-	known := names(podmanName)
-	for i := range table {
-		k := &table[i]
-		if k.Podman != name || name == "" {
-			continue
-		}
+	if k := podmanKey(name); k != nil {
 		if value == "" {
 			return assignment{}, &Error{Source: source, Key: name, Reason: errEmpty.Error()}
 		}
@@ -77,7 +73,7 @@ func podmanOption(item, source string) (assignment, error) {
 		}
 		return assignment{key: k, texts: []string{value}, source: source, spelled: name}, nil
 	}
-	e := &Error{Source: source, Key: name, Value: value, Reason: "unknown option", Help: didYouMean(name, known)}
+	e := &Error{Source: source, Key: name, Value: value, Reason: "unknown option", Help: didYouMean(name, names(podmanName))}
 	if name == "" {
 		e.Value, e.Reason = item, "an option without a name"
 	}
@@ -85,4 +81,13 @@ func podmanOption(item, source string) (assignment, error) {
 		e.Help = "Podman has no such option; use --" + k.Name
 	}
 	return assignment{}, e
+}
+
+// podmanKey returns the key with this name in Podman's option strings, or nil.
+func podmanKey(name string) *Key {
+	i := slices.IndexFunc(table, func(k Key) bool { return k.Podman == name })
+	if i < 0 || name == "" {
+		return nil
+	}
+	return &table[i]
 }

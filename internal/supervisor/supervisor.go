@@ -207,11 +207,7 @@ func (s *supervisor) catchSignals() chan os.Signal {
 		sigs = append(sigs, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGWINCH, syscall.SIGCONT)
 	}
 	c := make(chan os.Signal, 32)
-	for _, sig := range sigs {
-		if !signal.Ignored(sig) {
-			signal.Notify(c, sig)
-		}
-	}
+	nscommand.Notify(c, sigs...)
 	s.atEnd(func() { signal.Stop(c) })
 	s.signals = c
 	return c

@@ -4,10 +4,10 @@ import (
 	"os"
 	"runtime"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/procfs"
 )
 
@@ -24,29 +24,13 @@ func (s *supervisor) stopAlong() {
 	if lent {
 		setForeground(tty, unix.Getpgrp())
 	}
-	stopSelf()
+	nscommand.StopSelf(syscall.SIGTSTP)
 	if lent {
 		if now, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP); err == nil && now == unix.Getpgrp() {
 			setForeground(tty, foreground)
 		}
 	}
 	_ = s.cmd.Signal(syscall.SIGCONT)
-}
-
-// stopSelf stops this process by SIGTSTP with its default action, which does nothing in an orphaned process
-// group, where no shell could continue it (setpgid(2)). os/signal can't restore the default action, so
-// rt_sigaction(2) is called directly. stopSelf returns when the process is continued.
-func stopSelf() {
-	var byDefault, old [64]byte // at least the size of struct sigaction on every architecture
-	sigaction := func(set, old *[64]byte) {
-		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGTSTP), uintptr(unsafe.Pointer(set)), uintptr(unsafe.Pointer(old)), 8, 0, 0)
-	}
-	// The signal goes to this thread, so that the process stops before Tgkill returns.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	sigaction(&byDefault, &old)
-	_ = unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGTSTP)
-	sigaction(&old, nil)
 }
 
 // takeTerminal makes this process's group the terminal's foreground group again, if the present one
