@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -140,18 +139,15 @@ func (w *world) command(name string, args ...string) *exec.Cmd {
 // than a minute.
 func (w *world) run(name string, args ...string) (string, error) {
 	cmd := w.command(name, args...)
-	var out bytes.Buffer
 	said := &tail{}
-	cmd.Stdout, cmd.Stderr = &out, said
-	if err := cmd.Start(); err != nil {
-		return "", err
-	}
+	cmd.Stderr = said
 	t := time.AfterFunc(time.Minute, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 	defer t.Stop()
-	if err := cmd.Wait(); err != nil {
-		return out.String(), fmt.Errorf("%s: %w: %s", filepath.Base(name), err, said)
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("%s: %w: %s", filepath.Base(name), err, said)
 	}
-	return out.String(), nil
+	return string(out), err
 }
 
 // timed runs a command and returns how long it took, in milliseconds.
