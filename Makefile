@@ -9,8 +9,7 @@ OUT         ?= bin/slirpctl
 # The packages to test, lint and fuzz: PKG=./internal/subnet for a single package.
 PKG         ?= ./...
 
-BINDIR  = $(DESTDIR)$(PREFIX)/bin
-DATADIR = $(DESTDIR)$(PREFIX)/share
+PLACE = $(DESTDIR)$(PREFIX)
 
 export PATH := $(PATH):/usr/local/go/bin
 # Version control stamps would differ between a clone and an unpacked tarball, and git refuses to
@@ -120,21 +119,35 @@ build: ## build bin/slirpctl, a static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -E github.com/slirpctl/slirpctl/internal/rlimit.entry' -o $(OUT) ./cmd/slirpctl
 	$(GIVE_BACK)
 
+# What is installed besides the program: FILE:PLACE below PREFIX.
+INSTALLED = completions/slirpctl.bash:share/bash-completion/completions/slirpctl \
+	completions/_slirpctl:share/zsh/site-functions/_slirpctl \
+	completions/slirpctl.fish:share/fish/vendor_completions.d/slirpctl.fish \
+	completions/slirpctl.ps1:share/slirpctl/slirpctl.ps1 \
+	docs/examples/systemd/slirpctl@.service:lib/systemd/user/slirpctl@.service \
+	$(foreach page,$(sort $(wildcard docs/man/*.[1-8])),$(page):share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
+
 # Under sudo, an existing build is installed: root has another PATH, often without Go, and would
 # download every module again.
 .PHONY: install
 install: ## install into PREFIX [/usr/local], below DESTDIR
 	@if ! [ -x bin/slirpctl ] || { [ -z "$$SUDO_UID" ] && command -v go >/dev/null; }; then $(MAKE) build; fi
-	install -d '$(BINDIR)'
-	install -m 0755 bin/slirpctl '$(BINDIR)/slirpctl'
-	@give() { if [ -e "$$1" ]; then echo "install $$1 $$2"; install -d "$${2%/*}" && install -m 0644 "$$1" "$$2"; fi; }; \
-	set -e; \
-	give completions/slirpctl.bash '$(DATADIR)/bash-completion/completions/slirpctl'; \
-	give completions/_slirpctl '$(DATADIR)/zsh/site-functions/_slirpctl'; \
-	give completions/slirpctl.zsh '$(DATADIR)/zsh/site-functions/_slirpctl'; \
-	give completions/slirpctl.fish '$(DATADIR)/fish/vendor_completions.d/slirpctl.fish'; \
-	give completions/slirpctl.ps1 '$(DATADIR)/slirpctl/slirpctl.ps1'; \
-	for page in docs/man/*.[1-8]; do give "$$page" "$(DATADIR)/man/man$${page##*.}/$${page##*/}"; done
+	install -d '$(PLACE)/bin'
+	install -m 0755 bin/slirpctl '$(PLACE)/bin/slirpctl'
+	@set -e; for pair in $(INSTALLED); do \
+		to='$(PLACE)'/$${pair#*:}; echo "install $$to"; \
+		install -d "$${to%/*}"; install -m 0644 "$${pair%%:*}" "$$to"; \
+	done
+
+# Directories that others may use too are kept, except below DESTDIR, where packages are prepared.
+.PHONY: uninstall
+uninstall: ## remove what install installed; PREFIX and DESTDIR as there
+	rm -f '$(PLACE)/bin/slirpctl'
+	@set -e; for pair in $(INSTALLED); do echo "rm $(PLACE)/$${pair#*:}"; rm -f '$(PLACE)'/$${pair#*:}; done
+	@[ ! -d '$(PLACE)/share/slirpctl' ] || rmdir --ignore-fail-on-non-empty '$(PLACE)/share/slirpctl'
+	@case '$(DESTDIR)' in '' | /) exit ;; esac; [ -d '$(PLACE)' ] || exit 0; prefix='$(PREFIX)'; \
+	find '$(PLACE)' -mindepth 1 -depth -type d -empty -delete; \
+	cd '$(DESTDIR)' && rmdir -p --ignore-fail-on-non-empty "$${prefix#/}"
 
 .PHONY: deps
 deps: ## install what demo, lint, test, race and bench need

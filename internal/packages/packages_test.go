@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -132,7 +133,34 @@ func TestPackages(t *testing.T) {
 var mustHave = []string{
 	"bin/slirpctl", "share/man/man1/slirpctl.1.gz", "share/man/man1/slirpctl-up.1.gz", "share/man/man5/slirpctl.conf.5.gz",
 	"share/bash-completion/completions/slirpctl", "share/fish/vendor_completions.d/slirpctl.fish",
-	"share/doc/slirpctl/copyright", "share/doc/slirpctl/docs/troubleshooting.md",
+	"share/doc/slirpctl/copyright", "share/doc/slirpctl/docs/troubleshooting.md", "lib/systemd/user/slirpctl@.service",
+}
+
+// shown returns the pictures and pages that the packaged pages refer to.
+func shown(t *testing.T) []string {
+	t.Helper()
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatal(pages, err)
+	}
+	var files []string
+	for _, page := range append(pages, "../../README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`\]\(([^():#]+\.(?:svg|md))(?:#[^)]*)?\)`).FindAllStringSubmatch(string(text), -1) {
+			file, err := filepath.Rel("../..", filepath.Join(filepath.Dir(page), m[1]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			files = append(files, "share/doc/slirpctl/"+file)
+		}
+	}
+	if !slices.Contains(files, "share/doc/slirpctl/docs/bench/throughput.svg") || !slices.Contains(files, "share/doc/slirpctl/docs/demo.svg") {
+		t.Errorf("no pictures: %q", files)
+	}
+	return files
 }
 
 func checkContents(t *testing.T, dist, arch string) {
@@ -152,6 +180,7 @@ func checkContents(t *testing.T, dist, arch string) {
 		if kind == "deb" {
 			want[len(want)-1] = "share/zsh/vendor-completions/_slirpctl"
 		}
+		want = append(want, shown(t)...)
 		for _, unit := range units {
 			want = append(want, "share/doc/slirpctl/docs/examples/systemd/"+filepath.Base(unit))
 		}
@@ -162,6 +191,15 @@ func checkContents(t *testing.T, dist, arch string) {
 		}
 	}
 	output(t, dist, "rpm", "-K", "--nosignature", base+".rpm")
+	for kind, maintainer := range map[string]string{
+		"deb": output(t, dist, "dpkg-deb", "-f", base+".deb", "Maintainer", "Bugs"),
+		"rpm": output(t, dist, "rpm", "-qp", "--nosignature", "--qf", "%{PACKAGER}", base+".rpm"),
+		"apk": output(t, dist, "tar", "xzOf", base+".apk", ".PKGINFO"),
+	} {
+		if !strings.Contains(maintainer, "slirpctl maintainers <slirpctl@users.noreply.github.com>") {
+			t.Errorf("%s: the maintainer is %q", kind, maintainer)
+		}
+	}
 
 	top := t.TempDir()
 	output(t, top, "tar", "xzf", base+".tar.gz")
