@@ -16,7 +16,7 @@
           version = self.shortRev or "dev";
           src = ../..;
           # Of the directory that `go mod vendor` makes. A test compares it.
-          vendorHash = "sha256-bFYGTLNq0wS7x2Goh/zSkZRkUmuSW49JVbm40eLlonQ=";
+          vendorHash = "sha256-6S0InA9DiPokFc4uuMq1Qx0tS5gE6ftCo+gLGEbT0HI=";
           subPackages = [ "cmd/slirpctl" ];
           env.CGO_ENABLED = 0;
           tags = [ "nethttpomithttp2" ];

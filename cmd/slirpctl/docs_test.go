@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -142,9 +143,9 @@ func TestDocs(t *testing.T) {
 				return
 			}
 			for _, c := range cmds {
-				for _, program := range []string{"jq", "curl", "busybox", "rootlessctl", "iperf3"} {
+				for _, program := range []string{"jq", "curl", "busybox", "rootlessctl", "iperf3", "runc", "tcpdump", "tc "} {
 					if strings.Contains(c.text, program) {
-						if _, err := exec.LookPath(program); err != nil {
+						if _, err := exec.LookPath(strings.TrimSpace(program)); err != nil {
 							lacking(t, "%s is not installed", program)
 						}
 					}
@@ -159,6 +160,11 @@ func TestDocs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// needsSubIDs reports whether a command maps the user's subordinate ids, which the machine's root may lack.
+func needsSubIDs(cmds []docCommand) bool {
+	return slices.ContainsFunc(cmds, func(c docCommand) bool { return strings.Contains(c.text, "--map-users") })
 }
 
 // docShell runs the commands and returns the output of each, and its status.
@@ -177,6 +183,12 @@ func docShell(t *testing.T, cmds []docCommand) (outs []string, statuses []int) {
 	}
 	var script strings.Builder
 	script.WriteString("exec 2>&1\nip link set lo up\ntrap 'slirpctl down --all; kill $(jobs -p) 2>/dev/null; wait' EXIT\n")
+	if needsSubIDs(cmds) {
+		if os.Geteuid() != 0 {
+			lacking(t, "--map-users needs subordinate ids, which only root can give to this test's namespace")
+		}
+		script.WriteString("echo root:165536:65536 >../subids; mount --bind ../subids /etc/subuid; mount --bind ../subids /etc/subgid\n")
+	}
 	for _, c := range cmds {
 		fmt.Fprintf(&script, "%s\nprintf '%s%%d%s' $?\n", c.text, mark, mark)
 	}
@@ -184,7 +196,7 @@ func docShell(t *testing.T, cmds []docCommand) (outs []string, statuses []int) {
 	if err := os.WriteFile(file, []byte(script.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("bash", "--norc", "--noprofile", file)
+	cmd := exec.Command("timeout", "150", "bash", "--norc", "--noprofile", file)
 	cmd.Dir = filepath.Join(dir, "home")
 	cmd.Env = []string{
 		"PATH=" + programs.path(t) + ":" + os.Getenv("PATH") + ":/usr/sbin:/sbin", "HOME=" + cmd.Dir, "TMPDIR=" + dir,
