@@ -25,17 +25,17 @@ func TestExamples(t *testing.T) {
 		{text: "echo a page >README.md; echo hello >index.html; cp '" + examples + "/Makefile' ."},
 		{text: "'" + examples + "/ci/job.sh'", want: []string{"the server answers on port …"}},
 		{text: "cat page", want: []string{"a page"}},
-		{text: "mv README.md away; '" + examples + "/ci/job.sh' 2>/dev/null", status: 22}, // of curl
-		{text: "slirpctl list -q"},
+		{text: "(curl() { return 22; }; export -f curl; '" + examples + "/ci/job.sh')", status: 22},
+		{text: "slirpctl list --json", want: []string{"[]"}},
 		{text: "'" + examples + "/status.py' busybox httpd -f -p 8000", want: []string{"…: port … leads to 10.0.2.100:8000", "hello"}},
-		{text: "SLIRPCTL_SLIRP4NETNS_PATH=/nowhere '" + examples + "/status.py' true", want: []string{"skipped: slirpctl: error: /nowhere does not exist"}},
-		{text: "'" + examples + "/status.py' nowhere 2>&1 | tail -n 1", want: []string{"__main__.Error: slirpctl: error: …"}},
-		{text: "slirpctl list -q"},
+		{text: "SLIRPCTL_SLIRP4NETNS_PATH=/nowhere '" + examples + "/status.py' true", want: []string{"skipped: slirpctl: error: /nowhere does not exist", "slirpctl: hint: …"}},
+		{text: "'" + examples + "/status.py' nowhere 2>&1 | tail -n 1", want: []string{"…Error: slirpctl: error: nowhere: command not found"}},
+		{text: "slirpctl list --json", want: []string{"[]"}},
 		{text: "make -s test", want: []string{"hello"}},
 		{text: "make -s serve", want: []string{"…"}},
 		{text: "curl -s --retry 9 --retry-all-errors http://127.0.0.1:8080/", want: []string{"hello"}},
 		{text: "make -s stop"},
-		{text: "slirpctl list -q"},
+		{text: "slirpctl list --json", want: []string{"[]"}},
 	}
 	outs, statuses := docShell(t, cmds)
 	for i, c := range cmds {
@@ -70,10 +70,10 @@ func TestUnit(t *testing.T) {
 	run := func(instance, unescaped string) []docCommand {
 		return []docCommand{
 			{text: "(" + command(instance, unescaped) + ") >out 2>&1 & unit=$!"},
-			{text: "waitfor grep READY=1 told"},
-			{text: "slirpctl list -q " + instance, want: []string{instance}},
+			{text: "waitfor -for 20s grep READY=1 told || cat out", want: []string{"READY=1"}},
+			{text: "slirpctl list " + instance + " --format '{{.Name}}'", want: []string{instance}},
 			{text: "kill -TERM $(slirpctl list " + instance + " --format '{{.SupervisorPID}}'); wait $unit", status: 0},
-			{text: "slirpctl list -q; rm -f told"},
+			{text: "rm -f told notify; slirpctl list --json", want: []string{"[]"}},
 		}
 	}
 	cmds := append([]docCommand{
