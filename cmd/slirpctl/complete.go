@@ -204,6 +204,21 @@ func completeOption(_ *cobra.Command, _ []string, toComplete string) ([]cobra.Co
 	return out, noFiles | cobra.ShellCompDirectiveNoSpace
 }
 
+// completeFilter completes the KEY=VALUE of `list --filter`.
+func completeFilter(_ *cobra.Command, _ []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	var out []cobra.Completion
+	if strings.HasPrefix(toComplete, "state=") {
+		for _, s := range instanceStates() {
+			out = append(out, "state="+s)
+		}
+		return out, noFiles
+	}
+	for _, k := range filterKeys() {
+		out = append(out, k+"=")
+	}
+	return out, noFiles | cobra.ShellCompDirectiveNoSpace
+}
+
 // completeFeatures completes the comma-separated list of --require.
 func completeFeatures(_ *cobra.Command, _ []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	done := ""
@@ -238,6 +253,7 @@ func (a *app) complete(cmd *cobra.Command) {
 		"network": cobra.FixedCompletions([]string{"slirp4netns"}, noFiles|cobra.ShellCompDirectiveNoSpace),
 		"cidr":    none, "mtu": none, "publish": none, "timeout": none, "wait-netns": none, "guest-ip": none,
 		"tap-name": none, "macaddress": none, "ready-fd": none, "exit-fd": none,
+		"filter": completeFilter,
 		"format": cobra.FixedCompletions([]string{formatTable, formatJSON}, noFiles),
 	}
 	for _, k := range options.Keys() {

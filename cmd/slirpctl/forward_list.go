@@ -15,7 +15,7 @@ import (
 
 type forwardListOptions struct {
 	forwardTarget
-	quiet bool
+	quiet, whole bool
 }
 
 func newForwardListCmd(a *app) *cobra.Command {
@@ -36,6 +36,7 @@ func newForwardListCmd(a *app) *cobra.Command {
 	opts.addFlags(cmd, true)
 	opts.addOutputFlags(cmd)
 	cmd.Flags().BoolVarP(&opts.quiet, "quiet", "q", false, "print ids only")
+	cmd.Flags().BoolVar(&opts.whole, "no-trunc", false, "don't shorten names and container ids")
 	return cmd
 }
 
@@ -60,7 +61,7 @@ func runForwardList(ctx context.Context, a *app, o *forwardListOptions, args []s
 		}
 		return p.table(list, func() *table {
 			if !o.quiet {
-				return forwardTable(list, names)
+				return forwardTable(list, names, o.whole)
 			}
 			t := &table{}
 			for _, r := range list {
@@ -138,8 +139,9 @@ func printForwards(p *printer, name string, list []hostfwd.Status) error {
 	})
 }
 
-// forwardTable returns the table of list, or nil if it is empty; names adds a column for the instance.
-func forwardTable(list []hostfwd.Status, names bool) *table {
+// forwardTable returns the table of list, with ranges collapsed, or nil if it is empty; names adds a column for the
+// instance, whose name is shortened unless whole is set.
+func forwardTable(list []hostfwd.Status, names, whole bool) *table {
 	if len(list) == 0 {
 		return nil
 	}
@@ -153,13 +155,14 @@ func forwardTable(list []hostfwd.Status, names bool) *table {
 		head = append(head, "FAILED")
 	}
 	t := newTable(head[from:]...)
-	for _, r := range list {
+	for _, r := range collapse(list, true) {
+		f := r.first
 		row := []cell{
-			plain(r.Name), plain(strconv.Itoa(r.ID)), plain(string(r.Proto)),
-			plain(addrPort(r.HostIP, r.HostPort)), plain(addrPort(r.GuestIP, r.GuestPort)),
+			plain(shortName(f.Name, whole)), plain(span(f.ID, r.n)), plain(string(f.Proto)),
+			plain(addrSpan(f.HostIP, f.HostPort, r.n)), plain(addrSpan(f.GuestIP, f.GuestPort, r.n)),
 		}
 		if failed {
-			row = append(row, plain(r.Failed))
+			row = append(row, plain(f.Failed))
 		}
 		t.add(row[from:]...)
 	}

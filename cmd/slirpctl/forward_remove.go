@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -19,8 +20,9 @@ func newForwardRemoveCmd(a *app) *cobra.Command {
 removed. Open connections continue until one side closes them, except with the
 port handler rootlesskit, which closes them at once.
 
-A bare number is an id. A SPEC matches every forward that has the parts it gives,
-so ":80" removes all TCP forwards to the guest's port 80.`,
+A bare number is an id, and a bare range, 3-12, are those ids. A SPEC matches every
+forward that has the parts it gives, so ":80" removes all TCP forwards to the guest's
+port 80.`,
 		Example: `  slirpctl forward remove web 3
   slirpctl forward remove web 8080:80 9000-9009:9000-9009/udp`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -49,6 +51,12 @@ func runForwardRemove(ctx context.Context, a *app, o *forwardTarget, name string
 			ids = append(ids, id)
 			continue
 		}
+		if first, last, ok := idRange(w); ok {
+			for id := first; id <= last; id++ {
+				ids = append(ids, id)
+			}
+			continue
+		}
 		s, err := hostfwd.ParseSpec(w)
 		if err != nil {
 			return err
@@ -61,4 +69,12 @@ func runForwardRemove(ctx context.Context, a *app, o *forwardTarget, name string
 	}
 	defer cancel()
 	return target.Remove(ctx, ids, specs)
+}
+
+// idRange parses a range of ids as `forward list` prints it.
+func idRange(text string) (first, last int, ok bool) {
+	from, to, ok := strings.Cut(text, "-")
+	first, err1 := strconv.Atoi(from)
+	last, err2 := strconv.Atoi(to)
+	return first, last, ok && err1 == nil && err2 == nil && first >= 1 && first <= last && last-first < hostfwd.MaxForwards
 }

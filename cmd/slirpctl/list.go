@@ -2,22 +2,22 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/slirpctl/slirpctl/internal/control"
-	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/instance"
-	"github.com/slirpctl/slirpctl/internal/plaintext"
 )
 
 type listOptions struct {
 	names    []string
 	all      bool
+	quiet    bool
+	whole    bool // names
+	filters  []string
 	output   printing
 	watch    bool
 	interval time.Duration
@@ -28,6 +28,9 @@ type listOptions struct {
 func (o *listOptions) AddFlags(fs *pflag.FlagSet) {
 	o.output.addFlags(fs, "array")
 	fs.BoolVarP(&o.all, "all", "a", false, "also list detached commands that have ended")
+	fs.BoolVarP(&o.quiet, "quiet", "q", false, "print names only")
+	fs.StringArrayVarP(&o.filters, "filter", "f", nil, "list only instances with `KEY=VALUE`: name=REGEXP, state=STATE or target=PID|PROGRAM|NETNS|CONTAINER; repeatable")
+	fs.BoolVar(&o.whole, "no-trunc", false, "don't shorten names and container ids")
 	fs.BoolVarP(&o.watch, "watch", "w", false, "refresh and show traffic rates")
 	fs.DurationVar(&o.interval, "interval", time.Second, "`DURATION` between two refreshes of --watch")
 	fs.IntVar(&o.count, "count", 0, "how many times, `N`, --watch prints (0: until Ctrl-C)")
@@ -39,13 +42,18 @@ func newListCmd(a *app) *cobra.Command {
 		Use:     "list [NAME...]",
 		Aliases: []string{"ls", "ps"}, SuggestFor: []string{"status", "show", "instances", "stats", "top"},
 		Short: "List instances",
-		Long: `List all instances, or those named.
-
+		Long: `List all instances, or those named, in natural order: job2 before job10. Long names and
+container ids are shortened in tables; other commands accept a shortened container id.
 "slirpctl inspect NAME" is "slirpctl list --json NAME".
 
-With --watch, refresh and show traffic rates: in place on a terminal, otherwise one
-table after the other or, with --json, one JSON array per line.`,
+With several values of one key, --filter takes instances with any of them; with several
+keys, those with all.
+
+With --watch, refresh and show traffic, the busiest first, and totals: in place on a
+terminal, otherwise one table after the other or, with --json, one JSON array per line.`,
 		Example: `  slirpctl list
+  slirpctl list -a --filter state=exited
+  slirpctl down $(slirpctl list -q --filter target=sleep)
   slirpctl list --json web
   slirpctl list --format '{{.Name}} {{.Guest}}'
   slirpctl list --watch`,
@@ -87,7 +95,18 @@ func runList(ctx context.Context, a *app, o *listOptions) error {
 	if err != nil {
 		return err
 	}
-	query := func() ([]instance.State, error) { return queryInstances(ctx, base, o.names, o.all) }
+	filter, err := parseFilters(o.filters)
+	if err != nil {
+		return err
+	}
+	_, byState := filter["state"]
+	query := func() ([]instance.State, error) {
+		sts, err := queryInstances(ctx, base, o.names, o.all || byState)
+		return filter.apply(sts), err
+	}
+	if o.quiet && (o.output.given() || o.watch) {
+		return usagef("--quiet excludes --json, --format and --watch")
+	}
 	if o.watch {
 		if o.interval <= 0 || o.count < 0 {
 			return usagef("--interval must be above 0, --count at least 0")
@@ -101,19 +120,23 @@ func runList(ctx context.Context, a *app, o *listOptions) error {
 	if err != nil {
 		return err
 	}
-	if len(sts) == 0 && p.format == formatTable {
-		a.note("no instances; slirpctl up -- COMMAND starts one")
-	}
 	return p.table(sts, func() *table {
-		if len(sts) == 0 {
+		switch {
+		case o.quiet:
+			t := &table{whole: true}
+			for _, st := range sts {
+				t.add(plain(st.Name))
+			}
+			return t
+		case len(sts) == 0:
+			text := "no instances; slirpctl up -- COMMAND starts one"
+			if len(o.filters) > 0 {
+				text = "no instance matches"
+			}
+			a.note("%s", text)
 			return nil
 		}
-		t := newTable("NAME", "STATE", "TARGET", "GUEST", "FORWARDS", "RESTARTS", "UP")
-		for _, st := range sts {
-			t.add(plain(st.Name), stateCell(st), plain(targetText(st)), plain(addrText(st)),
-				plain(fmt.Sprint(len(st.Ports))), restartsCell(st.Restarts), plain(upText(st)))
-		}
-		return t
+		return listTable(sts, o.whole)
 	})
 }
 
@@ -132,6 +155,7 @@ func queryInstances(ctx context.Context, base instance.Base, names []string, end
 			return nil, err
 		}
 		entries = append(entries, records...)
+		slices.SortStableFunc(entries, func(x, y instance.Entry) int { return instance.CompareNames(x.Name, y.Name) })
 	}
 	find := base.Find
 	if ended {
@@ -145,82 +169,4 @@ func queryInstances(ctx context.Context, base instance.Base, names []string, end
 		entries = append(entries, e)
 	}
 	return control.Query(ctx, entries), nil
-}
-
-func addrText(st instance.State) string {
-	if !st.Guest.IsValid() {
-		return "-"
-	}
-	return st.Guest.String()
-}
-
-func targetText(st instance.State) string {
-	switch {
-	case len(st.Target.Command) > 0:
-		return fmt.Sprintf("%d (%s)", st.Target.PID, plaintext.Line(st.Target.Command[0]))
-	case st.Target.PID > 0:
-		return fmt.Sprint(st.Target.PID)
-	case st.Target.Netns != "":
-		return plaintext.Line(st.Target.Netns)
-	}
-	return "-"
-}
-
-func upText(st instance.State) string {
-	if st.State == instance.Exited {
-		return "-"
-	}
-	return age(st.StartedAt)
-}
-
-func age(t time.Time) string {
-	if t.IsZero() {
-		return "-"
-	}
-	d := max(0, time.Since(t)) // the clock may have been set back
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh", int(d.Hours()))
-	}
-	return fmt.Sprintf("%dd", int(d.Hours()/24))
-}
-
-// upTable returns the table that `up` prints.
-func upTable(st instance.State) *table {
-	dns := "-"
-	if st.DNS.IsValid() {
-		dns = st.DNS.String()
-	}
-	t := &table{whole: true}
-	line := func(label, text, colour string) { t.add(cell{label, dim}, cell{text, colour}) }
-	line("name", st.Name, bold)
-	line("guest", st.Guest.String(), "")
-	line("gateway", st.Gateway.String(), "")
-	line("dns", dns, "")
-	if st.IPv6 != nil {
-		line("ipv6", st.IPv6.Guest.String(), "")
-	}
-	for _, f := range st.Ports {
-		line("forward", portText(f), green)
-	}
-	return t
-}
-
-func portText(f hostfwd.Status) string {
-	text := fmt.Sprintf("%s -> %s/%s", addrPort(f.HostIP, f.HostPort), addrPort(f.GuestIP, f.GuestPort), f.Proto)
-	if f.Failed != "" {
-		text += ": failed: " + f.Failed
-	}
-	return text
-}
-
-func addrPort(a netip.Addr, port uint16) string {
-	if !a.IsValid() {
-		return fmt.Sprintf("?:%d", port)
-	}
-	return netip.AddrPortFrom(a, port).String()
 }

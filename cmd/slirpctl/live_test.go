@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,7 +69,7 @@ func TestMeter(t *testing.T) {
 	}
 
 	var out bytes.Buffer
-	if got := watchTable(second).render(false, 0); !strings.Contains(got, "2.0 kB/s") || strings.Contains(got, "\x1b") {
+	if got := watchTable(second, false).render(false, 0); !strings.Contains(got, "2.0 kB/s") || strings.Contains(got, "\x1b") {
 		t.Errorf("%q", got)
 	}
 	if empty := look(time.Second, nil)[:0]; printTo[watchedState](&out, empty, "--json") != nil || out.String() != "[]\n" {
@@ -96,7 +97,7 @@ func TestFrame(t *testing.T) {
 	now := time.Unix(0, 0)
 	table := "NAME\n" + strings.Repeat("row\n", 20)
 	for rows, want := range map[int]int{0: 23, 1: 1, 2: 2, 3: 3, 5: 5, 6: 6, 10: 10, 22: 22, 23: 23, 24: 23} {
-		got := frame(now, table, rows)
+		got := frame(now, table, rows, false)
 		if n := strings.Count(got, "\n") + 1; n != want || !strings.Contains(got, "NAME") || !strings.HasPrefix(got, goHome) || !strings.HasSuffix(got, clearBelow) {
 			t.Errorf("%d lines: %d of them in %q", rows, n, got)
 		}
@@ -104,6 +105,50 @@ func TestFrame(t *testing.T) {
 		if hidden := strings.Contains(got, fmt.Sprintf("… %d more", 20-shown)); hidden != (shown < 20 && rows > 1) {
 			t.Errorf("%d lines: %d rows shown in %q", rows, shown, got)
 		}
+	}
+}
+
+// TestFrameTotals: the row with the totals stays, if there is room for it.
+func TestFrameTotals(t *testing.T) {
+	table := "NAME\n" + strings.Repeat("row\n", 20) + "total\n"
+	for rows := 1; rows < 30; rows++ {
+		got := frame(time.Unix(0, 0), table, rows, true)
+		if n := strings.Count(got, "\n") + 1; n > rows || !strings.Contains(got, "NAME") || strings.Contains(got, "total") != (rows > 3) {
+			t.Errorf("%d rows: %q", rows, got)
+		}
+		hidden := 20 - strings.Count(got, "row")
+		if rows > 3 && hidden > 0 && !strings.Contains(got, fmt.Sprintf("… %d more", hidden)) {
+			t.Errorf("%d rows, %d hidden: %q", rows, hidden, got)
+		}
+	}
+}
+
+// TestBusiest: the instance with most traffic comes first, the others in natural order, and a last row has the totals.
+func TestBusiest(t *testing.T) {
+	rate := func(in, out float64, total uint64) *traffic {
+		return &traffic{Traffic: instance.Traffic{InBytes: total, OutBytes: 2 * total}, InPerSecond: &in, OutPerSecond: &out}
+	}
+	states := []watchedState{
+		{State: instance.State{Name: "job10"}}, {State: instance.State{Name: "job2", Restarts: 1}, Traffic: rate(10, 5, 100)},
+		{State: instance.State{Name: "job1"}, Traffic: rate(0, 0, 1000)}, {State: instance.State{Name: "job3", Restarts: 2}, Traffic: rate(0, 2000, 10_000)},
+		{State: instance.State{Name: "new"}, Traffic: &traffic{Traffic: instance.Traffic{InBytes: 1}}},
+	}
+	busiest(states)
+	var got []string
+	for line := range strings.Lines(watchTable(states, false).render(false, 0)) {
+		got = append(got, strings.Join(strings.Fields(line), " "))
+	}
+	want := []string{
+		"NAME STATE IN OUT RECEIVED SENT RESTARTS TARGET",
+		"job3 0 B/s 2.0 kB/s 10.0 kB 20.0 kB 2 -", "job2 10 B/s 5 B/s 100 B 200 B 1 -", "job1 0 B/s 0 B/s 1.0 kB 2.0 kB 0 -",
+		"job10 - - 0 B 0 B 0 -", "new - - 1 B 0 B 0 -",
+		"total 5 10 B/s 2.0 kB/s 11.1 kB 22.2 kB 3",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if one := watchTable(states[:1], false).render(false, 0); strings.Contains(one, "total") {
+		t.Errorf("totals of one: %q", one)
 	}
 }
 

@@ -124,15 +124,18 @@ func terminalWidth(w io.Writer) int {
 }
 
 // byteRate formats bytes per second with a decimal unit.
-func byteRate(perSecond float64) string {
-	units := []string{"B/s", "kB/s", "MB/s", "GB/s", "TB/s"}
+func byteRate(perSecond float64) string { return byteCount(perSecond) + "/s" }
+
+// byteCount formats bytes with a decimal unit.
+func byteCount(n float64) string {
+	units := []string{"B", "kB", "MB", "GB", "TB"}
 	i := 0
-	for perSecond >= 999.5 && i < len(units)-1 {
-		perSecond /= 1000
+	for n >= 999.5 && i < len(units)-1 {
+		n /= 1000
 		i++
 	}
-	if i == 0 || perSecond >= 99.95 {
-		return fmt.Sprintf("%.0f %s", perSecond, units[i])
+	if i == 0 || n >= 99.95 {
+		return fmt.Sprintf("%.0f %s", n, units[i])
 	}
-	return fmt.Sprintf("%.1f %s", perSecond, units[i])
+	return fmt.Sprintf("%.1f %s", n, units[i])
 }

@@ -79,7 +79,7 @@ func TestTemplatesChecked(t *testing.T) {
 	for _, tc := range []struct{ text, want, hint string }{
 		{"{{.slirpPid}}", "no field slirpPid", "did you mean SlirpPID?"},
 		{"{{.Nmae}}", "no field Nmae", "did you mean name?"},
-		{"{{.target.nam}}", "no field nam", "the fields are pid, netns, userns, command"},
+		{"{{.target.nam}}", "no field nam", "the fields are pid, program, netns, userns, command"},
 		{"{{range .Ports}}{{.hostport}}{{end}}", "no field hostport", "did you mean hostPort?"},
 		{"{{range $p := .ports}}{{$p.Host}}{{end}}", "no field Host", "did you mean hostIP?"},
 		{"{{(index .ports 0).proto.x}}", "no field x", "that value has no fields"},

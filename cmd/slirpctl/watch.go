@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -85,8 +87,9 @@ func watchList(ctx context.Context, o *listOptions, p *printer, query func() ([]
 			return err
 		}
 		states := m.read(time.Now(), sts, control.QueryTraffic(ctx, sts))
+		busiest(states)
 		err = p.print(states, func() (string, error) {
-			text := watchTable(states).text(p.w)
+			text := watchTable(states, o.whole).text(p.w)
 			if !onScreen {
 				return text + "\n", nil
 			}
@@ -94,7 +97,7 @@ func watchList(ctx context.Context, o *listOptions, p *printer, query func() ([]
 				last = text // printed again after the alternate screen
 			}
 			_, rows := terminalSize(p.w)
-			return frame(time.Now(), text, rows), nil
+			return frame(time.Now(), text, rows, len(states) > 1), nil
 		})
 		if err != nil {
 			return err
@@ -120,31 +123,73 @@ const (
 	clearBelow  = "\x1b[J"
 )
 
-func watchTable(states []watchedState) *table {
-	t := newTable("NAME", "STATE", "GUEST", "IN", "OUT", "FORWARDS", "RESTARTS")
-	for _, st := range states {
-		in, out := "-", "-"
-		if st.Traffic != nil && st.Traffic.InPerSecond != nil {
-			in, out = byteRate(*st.Traffic.InPerSecond), byteRate(*st.Traffic.OutPerSecond)
+// busiest sorts the instances by their rate in both directions, the highest first, otherwise naturally by name.
+func busiest(states []watchedState) {
+	rate := func(w watchedState) float64 {
+		if w.Traffic == nil || w.Traffic.InPerSecond == nil {
+			return 0
 		}
-		t.add(plain(st.Name), stateCell(st.State), plain(addrText(st.State)), plain(in), plain(out),
-			plain(fmt.Sprint(len(st.Ports))), restartsCell(st.Restarts))
+		return *w.Traffic.InPerSecond + *w.Traffic.OutPerSecond
+	}
+	slices.SortStableFunc(states, func(x, y watchedState) int {
+		return cmp.Or(cmp.Compare(rate(y), rate(x)), instance.CompareNames(x.Name, y.Name))
+	})
+}
+
+// watchTable returns the table of the instances, and with several a last row with the totals.
+func watchTable(states []watchedState, whole bool) *table {
+	t := newTable("NAME", "STATE", "IN", "OUT", "RECEIVED", "SENT", "RESTARTS", "TARGET")
+	row := func(name string, state cell, in, out *float64, all instance.Traffic, restarts cell, target string) {
+		t.add(plain(name), state, plain(rateText(in)), plain(rateText(out)),
+			plain(byteCount(float64(all.InBytes))), plain(byteCount(float64(all.OutBytes))), restarts, plain(target))
+	}
+	var sum traffic
+	restarts := 0
+	for _, st := range states {
+		now := cmp.Or(st.Traffic, &traffic{})
+		row(shortName(st.Name, whole), stateCell(st.State), now.InPerSecond, now.OutPerSecond, now.Traffic, restartsCell(st.Restarts), targetText(st.State))
+		sum.InPerSecond, sum.OutPerSecond = add(sum.InPerSecond, now.InPerSecond), add(sum.OutPerSecond, now.OutPerSecond)
+		sum.InBytes += now.InBytes
+		sum.OutBytes += now.OutBytes
+		restarts += st.Restarts
+	}
+	if len(states) > 1 {
+		row("total", plain(fmt.Sprint(len(states))), sum.InPerSecond, sum.OutPerSecond, sum.Traffic, restartsCell(restarts), "")
 	}
 	return t
 }
 
+func rateText(perSecond *float64) string {
+	if perSecond == nil {
+		return "-"
+	}
+	return byteRate(*perSecond)
+}
+
+// add adds two rates; nil is unknown.
+func add(x, y *float64) *float64 {
+	if x == nil || y == nil {
+		return cmp.Or(x, y)
+	}
+	sum := *x + *y
+	return &sum
+}
+
 // frame returns the text that draws table over the previous one, cut to rows lines; 0 means that the number of rows
-// is unknown. The header row always stays.
-func frame(now time.Time, table string, rows int) string {
+// is unknown. The header row always stays, and with totals the last one, if there is room.
+func frame(now time.Time, table string, rows int, totals bool) string {
 	lines := strings.Split(strings.TrimSuffix(table, "\n"), "\n")
 	if rows == 0 || rows > 5 {
 		lines = append([]string{now.Format("15:04:05"), ""}, lines...)
 	}
-	if rows > 0 && len(lines) > rows {
-		more := len(lines) - rows + 1
-		lines = lines[:rows]
-		if rows > 1 {
-			lines[rows-1] = fmt.Sprintf("… %d more", more)
+	if over := len(lines) - rows; rows > 0 && over > 0 {
+		var last []string
+		if totals && rows > 3 {
+			last = lines[len(lines)-1:]
+		}
+		lines = slices.Clone(lines[:rows])
+		if end := rows - 1 - len(last); rows > 1 {
+			lines = append(append(lines[:end], fmt.Sprintf("… %d more", over+1)), last...)
 		}
 	}
 	// Clearing the screen first would flicker. A newline after the last line would scroll.

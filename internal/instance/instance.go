@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -298,8 +299,10 @@ type Entry struct {
 	Holder ProcessState
 }
 
-// Find returns the running instance of that name. Error: [ErrNotFound].
+// Find returns the running instance of that name; the first [ShortID] digits of a container's id are enough.
+// Error: [ErrNotFound].
 func (b Base) Find(ctx context.Context, name string) (Entry, error) {
+	name = b.fullName(name)
 	dir, err := b.running(ctx, name)
 	if err != nil {
 		return Entry{}, err
@@ -311,7 +314,7 @@ func (b Base) Find(ctx context.Context, name string) (Entry, error) {
 // Control returns the path of a running instance's control socket. Unlike [Base.Find] it does not read
 // the state, which is slow with thousands of forwards.
 func (b Base) Control(ctx context.Context, name string) (socket string, err error) {
-	dir, err := b.running(ctx, name)
+	dir, err := b.running(ctx, b.fullName(name))
 	return filepath.Join(dir, ControlSocket), err
 }
 
@@ -336,7 +339,7 @@ func (b Base) running(ctx context.Context, name string) (dir string, err error) 
 	return dir, nil
 }
 
-// List returns the running instances in order of their names, and removes dead ones and records that are too old.
+// List returns the running instances in the natural order of their names, and removes dead ones and records that are too old.
 func (b Base) List(ctx context.Context) ([]Entry, error) {
 	if kept, _ := os.ReadDir(filepath.Join(b.dir, endedDir)); len(kept) > 0 {
 		if _, err := b.Ended(ctx); err != nil {
@@ -347,6 +350,7 @@ func (b Base) List(ctx context.Context) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
+	slices.SortFunc(des, func(x, y os.DirEntry) int { return CompareNames(x.Name(), y.Name()) })
 	var out []Entry
 	for _, de := range des {
 		if strings.HasPrefix(de.Name(), ".") {

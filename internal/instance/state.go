@@ -33,6 +33,9 @@ const (
 	Dead Status = "dead"
 )
 
+// Statuses returns all states.
+func Statuses() []Status { return []Status{Running, Restarting, Stopped, Stopping, Exited, Dead} }
+
 // State describes an instance: the object that `up --json` and `list --json` print.
 // Fields may be added, but are never renamed.
 type State struct {
@@ -71,10 +74,11 @@ type State struct {
 	Processes []ProcessState `json:"processes"`
 }
 
-// TargetState describes the target of an instance. PID is 0 for a netns path; Command
+// TargetState describes the target of an instance. PID is 0 and Program "" for a netns path; Command
 // is set for `up -- COMMAND`.
 type TargetState struct {
 	PID     int      `json:"pid"`
+	Program string   `json:"program"`
 	Netns   string   `json:"netns"`
 	Userns  string   `json:"userns"`
 	Command []string `json:"command,omitempty"`

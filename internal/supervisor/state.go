@@ -2,10 +2,13 @@ package supervisor
 
 import (
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/instance"
+	"github.com/slirpctl/slirpctl/internal/procfs"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
@@ -48,6 +51,7 @@ func (s *supervisor) State() instance.State {
 	if s.fwd != nil {
 		st.Ports = s.fwd.List()
 	}
+	st.Target.Program = s.program()
 	st.Processes = []instance.ProcessState{
 		instance.Identify("supervisor", os.Getpid()), instance.Identify("slirp4netns", st.SlirpPID),
 	}
@@ -55,6 +59,17 @@ func (s *supervisor) State() instance.State {
 		st.Processes = append(st.Processes, instance.Identify("command", s.cmd.PID()))
 	}
 	return st
+}
+
+// program returns the name of the target's program, which may have executed another since it started.
+func (s *supervisor) program() string {
+	switch {
+	case len(s.req.Command) > 0:
+		return filepath.Base(s.req.Command[0])
+	case s.tgt.PID > 0:
+		return strings.Join(procfs.Status(s.tgt.PID, "Name"), " ")
+	}
+	return ""
 }
 
 func (s *supervisor) setStatus(status instance.Status) {
