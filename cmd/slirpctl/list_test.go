@@ -34,15 +34,20 @@ func TestPorts(t *testing.T) {
 		{"none", nil, "", nil},
 		{"one", []hostfwd.Status{fw(1, "tcp", "0.0.0.0", 8080, guest, 80)}, "0.0.0.0:8080->80/tcp", []string{"1 tcp 0.0.0.0:8080 10.0.2.100:80"}},
 		{
-			"range", []hostfwd.Status{fw(1, "tcp", "127.0.0.1", 9000, guest, 80), fw(2, "tcp", "127.0.0.1", 9001, guest, 81), fw(3, "tcp", "127.0.0.1", 9002, guest, 82)},
-			"127.0.0.1:9000-9002->80-82/tcp", []string{"1-3 tcp 127.0.0.1:9000-9002 10.0.2.100:80-82"},
+			"range",
+			[]hostfwd.Status{fw(1, "tcp", "127.0.0.1", 9000, guest, 80), fw(2, "tcp", "127.0.0.1", 9001, guest, 81), fw(3, "tcp", "127.0.0.1", 9002, guest, 82)},
+			"127.0.0.1:9000-9002->80-82/tcp",
+			[]string{"1-3 tcp 127.0.0.1:9000-9002 10.0.2.100:80-82"},
 		},
 		{
-			"another order, other ids", []hostfwd.Status{fw(9, "udp", "0.0.0.0", 54, guest, 54), fw(4, "udp", "0.0.0.0", 53, guest, 53)},
-			"0.0.0.0:53-54->53-54/udp", []string{"9 udp 0.0.0.0:54 10.0.2.100:54", "4 udp 0.0.0.0:53 10.0.2.100:53"},
+			"another order, other ids",
+			[]hostfwd.Status{fw(9, "udp", "0.0.0.0", 54, guest, 54), fw(4, "udp", "0.0.0.0", 53, guest, 53)},
+			"0.0.0.0:53-54->53-54/udp",
+			[]string{"9 udp 0.0.0.0:54 10.0.2.100:54", "4 udp 0.0.0.0:53 10.0.2.100:53"},
 		},
 		{
-			"what differs", []hostfwd.Status{
+			"what differs",
+			[]hostfwd.Status{
 				fw(1, "tcp", "0.0.0.0", 80, guest, 80), fw(2, "udp", "0.0.0.0", 81, guest, 81), fw(3, "tcp", "0.0.0.0", 81, guest, 90),
 				fw(4, "tcp", "::", 82, guest, 91), failed, fw(6, "tcp", "0.0.0.0", 83, "10.0.2.9", 83),
 			},
@@ -53,8 +58,10 @@ func TestPorts(t *testing.T) {
 			},
 		},
 		{
-			"the last port", []hostfwd.Status{fw(1, "tcp", "0.0.0.0", 65535, guest, 65535), fw(2, "tcp", "0.0.0.0", 1, guest, 1)},
-			"0.0.0.0:1->1/tcp, 0.0.0.0:65535->65535/tcp", []string{"1 tcp 0.0.0.0:65535 10.0.2.100:65535", "2 tcp 0.0.0.0:1 10.0.2.100:1"},
+			"the last port",
+			[]hostfwd.Status{fw(1, "tcp", "0.0.0.0", 65535, guest, 65535), fw(2, "tcp", "0.0.0.0", 1, guest, 1)},
+			"0.0.0.0:1->1/tcp, 0.0.0.0:65535->65535/tcp",
+			[]string{"1 tcp 0.0.0.0:65535 10.0.2.100:65535", "2 tcp 0.0.0.0:1 10.0.2.100:1"},
 		},
 	} {
 		st := instance.State{Guest: netip.MustParseAddr(guest), Ports: tc.ports}

@@ -129,8 +129,10 @@ func TestBusiest(t *testing.T) {
 		return &traffic{Traffic: instance.Traffic{InBytes: total, OutBytes: 2 * total}, InPerSecond: &in, OutPerSecond: &out}
 	}
 	states := []watchedState{
-		{State: instance.State{Name: "job10"}}, {State: instance.State{Name: "job2", Restarts: 1}, Traffic: rate(10, 5, 100)},
-		{State: instance.State{Name: "job1"}, Traffic: rate(0, 0, 1000)}, {State: instance.State{Name: "job3", Restarts: 2}, Traffic: rate(0, 2000, 10_000)},
+		{State: instance.State{Name: "job10"}},
+		{State: instance.State{Name: "job2", Restarts: 1}, Traffic: rate(10, 5, 100)},
+		{State: instance.State{Name: "job1"}, Traffic: rate(0, 0, 1000)},
+		{State: instance.State{Name: "job3", Restarts: 2}, Traffic: rate(0, 2000, 10_000)},
 		{State: instance.State{Name: "new"}, Traffic: &traffic{Traffic: instance.Traffic{InBytes: 1}}},
 	}
 	busiest(states)
