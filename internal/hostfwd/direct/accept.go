@@ -18,8 +18,10 @@ const (
 // acceptor is a listener's job in a loop.
 type acceptor struct {
 	task
-	ln   *tcpListener
-	full int64 // descriptors that the forward had when it reached its limit, which was logged; 0: not reached
+	ln    *tcpListener
+	most  int   // connections to accept before epoll_wait says whether there are more
+	round int64 // of the loop, when most connections were last accepted
+	full  int64 // descriptors that the forward had when it reached its limit, which was logged; 0: not reached
 }
 
 // addListener adds ln to the listeners that the loop accepts for. It may be called from any
@@ -36,10 +38,16 @@ func (l *loop) addListener(ln *tcpListener) error {
 	return nil
 }
 
-// work accepts. Connections beyond the batch make epoll report the listener again.
+// work accepts. Connections beyond the batch make epoll report the listener again. A batch grows while that
+// happens, so that clients that come one by one cost no second accept each.
 func (a *acceptor) work(l *loop) (cost int, more bool) {
 	ln, q := a.ln, &l.h.quota
-	for range acceptBatch {
+	most := 1
+	if a.round+1 == l.round {
+		most = min(max(2*a.most, 1), acceptBatch)
+	}
+	a.most = most
+	for range most {
 		if !q.admits(&ln.usage, 2) {
 			l.pause(a, nil)
 			return cost, false
@@ -61,6 +69,7 @@ func (a *acceptor) work(l *loop) (cost int, more bool) {
 			return cost, false
 		}
 	}
+	a.round = l.round
 	return cost, false
 }
 

@@ -47,6 +47,7 @@ type loop struct {
 	ended    bool // no more commands will run
 
 	stopping   bool
+	round      int64 // calls of epoll_wait
 	slots      []slot
 	vacant     []int32
 	conns      map[*conn]struct{}
@@ -133,6 +134,7 @@ func (l *loop) stop() {
 func (l *loop) run() {
 	defer close(l.done)
 	for !l.stopping {
+		l.round++
 		n, e := epollWait(l.ep, l.events[:], l.timeout())
 		if e != 0 && e != unix.EINTR {
 			l.h.log("epoll_wait: %v", e)

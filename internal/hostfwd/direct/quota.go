@@ -24,8 +24,12 @@ const (
 // for its four buffers together, so N of them use at most memoryShare × ln(N/8), half a gigabyte at
 // 50,000, no matter what their peers do and in which order they come and go: if n connections were open
 // when one began, it is counted as the n-th.
+//
+// Up to soonConns, where this is more than the kernel's initial sizes, buffers are bounded only once a connection
+// carries more than short exchanges: for those, the five system calls are a fifth of all.
 const (
 	freeConns   = 8
+	soonConns   = 64
 	memoryShare = 64 << 20
 	leastBuffer = 4 << 10
 	leastMSS    = 1448
@@ -93,22 +97,17 @@ func (q *quota) some(wanted int) int {
 
 // limitTCP bounds the buffers of a socket of the n-th connection. piece is how much of the connection's
 // data may be held outside of them, bytes.
-func limitTCP(n int64, fd int) (piece int, limited bool) {
-	if n <= freeConns {
-		return pieceSize, false
-	}
+func limitTCP(n int64, fd int) (piece int) {
 	each := int(memoryShare / n / 4)
 	setBuffer(fd, unix.SO_RCVBUF, each)
 	setBuffer(fd, unix.SO_SNDBUF, each)
-	return min(pieceSize, max(each, leastBuffer)), true
+	return min(pieceSize, max(each, leastBuffer))
 }
 
 // limitPeer keeps the kernel from giving the peer of a connecting socket a send buffer for ten
 // segments of 64 KiB, as it does on a loopback device.
 func limitPeer(n int64, fd int) {
-	if n > freeConns {
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, max(int(memoryShare/n/64), leastMSS))
-	}
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, max(int(memoryShare/n/64), leastMSS))
 }
 
 func limitUDP(n int, fd int) {

@@ -98,8 +98,10 @@ func (c *conn) dial(l *loop, again bool) {
 		return
 	}
 	c.side[guest].fd = fd
-	limitTCP(c.order, fd) // before connecting, so that the guest sees the final window
-	limitPeer(c.order, fd)
+	if c.order > soonConns { // before connecting, so that the guest sees the final window
+		limitTCP(c.order, fd)
+		limitPeer(c.order, fd)
+	}
 	if c.from != nil {
 		if err := bindClient(fd, l.h.cfg.Source.Mark(), c.from.addrPort(), true, c.other); err != nil {
 			l.complain("forward %s: the address of client %s: %v", c.ln.fwd, c.from.ip(), err)
@@ -144,13 +146,15 @@ func (c *conn) dialed(l *loop, fd int, err error) {
 	}
 	tuneTCP(fd)
 	c.side[guest].fd = fd
-	limitTCP(c.order, fd)
 	c.attach(l)
 }
 
 // attach starts carrying.
 func (c *conn) attach(l *loop) {
-	c.piece, c.limited = limitTCP(c.order, c.side[client].fd)
+	c.piece = pieceSize
+	if c.order > soonConns {
+		c.limit()
+	}
 	for i := range c.side {
 		h := &c.side[i]
 		var e unix.Errno
@@ -159,6 +163,17 @@ func (c *conn) attach(l *loop) {
 			c.reset(l)
 			return
 		}
+	}
+}
+
+// limit bounds the connection's buffers, unless it is one of the first.
+func (c *conn) limit() {
+	if c.limited || c.order <= freeConns {
+		return
+	}
+	c.limited = true
+	for i := range c.side {
+		c.piece = limitTCP(c.order, c.side[i].fd)
 	}
 }
 
@@ -251,6 +266,7 @@ func (c *conn) carry(l *loop, i int) (bytes int, more bool) {
 // fetch reads a piece from src and, if it is small, writes it to dst. It returns its size.
 func (c *conn) fetch(l *loop, src, dst *half, d *flow) int {
 	if d.bulk {
+		c.limit()
 		if d.pipe = l.pipe(); d.pipe == nil {
 			d.bulk = false
 		}
@@ -301,6 +317,7 @@ func (c *conn) fetch(l *loop, src, dst *half, d *flow) int {
 		}
 	}
 	if len(p) > 0 {
+		c.limit()
 		d.pend = append(d.pend[:0], p...)
 	}
 	return n
