@@ -3,10 +3,10 @@ package launcher
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"reflect"
 	"syscall"
 	"time"
 
@@ -28,19 +28,8 @@ const cacheFile = "slirp4netns-features.json"
 // clock for them is coarse, so that two writes may get the same time.
 const minAge = 2 * time.Second
 
-// identity changes whenever the file does, or the list of features that this slirpctl knows.
-type identity struct {
-	Path     string    `json:"path"`
-	Dev      uint64    `json:"dev"`
-	Inode    uint64    `json:"inode"`
-	Size     int64     `json:"size"`
-	Modified [2]int64  `json:"modified"` // seconds, nanoseconds
-	Changed  [2]int64  `json:"changed"`  // the ctime, which can't be set
-	Known    []Feature `json:"known"`    // by this slirpctl
-}
-
 type cacheEntry struct {
-	Binary   identity   `json:"binary"`
+	Binary   string     `json:"binary"` // see identify
 	Features FeatureSet `json:"features"`
 	Version  string     `json:"version"`
 }
@@ -59,45 +48,35 @@ func (c Cache) Detect(ctx context.Context, path string) (Binary, error) {
 		}
 	}
 	b, err := Detect(ctx, found)
-	if err == nil && ok {
-		c.storeSame(cacheEntry{id, b.Features, b.Version.Version})
+	// Unless the file was replaced during the detection: then the result may be of either file.
+	if again, _ := identify(found); err == nil && ok && again == id {
+		c.store(cacheEntry{id, b.Features, b.Version.Version})
 	}
 	return b, err
 }
 
-// storeSame stores a result unless the file was replaced during the detection: then it may be of either
-// file.
-func (c Cache) storeSame(e cacheEntry) {
-	if again, ok := identify(e.Binary.Path); ok && reflect.DeepEqual(e.Binary, again) {
-		c.store(e)
-	}
-}
-
-// identify returns the identity of the file at path; ok is false if the file may change without it.
-func identify(path string) (id identity, ok bool) {
+// identify returns a text that changes whenever the file at path does, or the list of features that this slirpctl knows;
+// ok is false if the file may change without it.
+func identify(path string) (id string, ok bool) {
 	f, err := os.Open(path)
 	if err != nil {
-		return identity{}, false
+		return "", false
 	}
 	defer f.Close()
 	var magic [4]byte
 	if _, err := io.ReadFull(f, magic[:]); err != nil || string(magic[:]) != "\x7fELF" {
-		return identity{}, false
+		return "", false
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return identity{}, false
+		return "", false
 	}
-	return identity{
-		Path: path, Dev: uint64(st.Dev), Inode: st.Ino, Size: st.Size,
-		Modified: [2]int64{int64(st.Mtim.Sec), int64(st.Mtim.Nsec)},
-		Changed:  [2]int64{int64(st.Ctim.Sec), int64(st.Ctim.Nsec)},
-		Known:    AllFeatures(),
-	}, time.Since(time.Unix(st.Ctim.Unix())) > minAge
+	// The ctime can't be set.
+	return fmt.Sprint(path, st.Dev, st.Ino, st.Size, st.Mtim, st.Ctim, AllFeatures()), time.Since(time.Unix(st.Ctim.Unix())) > minAge
 }
 
 // load returns the entry for id. It ignores a file that others may have written.
-func (c Cache) load(id identity) (e cacheEntry, hit bool) {
+func (c Cache) load(id string) (e cacheEntry, hit bool) {
 	f, err := os.OpenFile(filepath.Join(c.Dir, cacheFile), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return e, false
@@ -110,7 +89,7 @@ func (c Cache) load(id identity) (e cacheEntry, hit bool) {
 	if st, ok := info.Sys().(*syscall.Stat_t); !ok || int(st.Uid) != os.Geteuid() {
 		return e, false
 	}
-	if err := json.NewDecoder(io.LimitReader(f, detectMaxOutput)).Decode(&e); err != nil || !reflect.DeepEqual(e.Binary, id) {
+	if err := json.NewDecoder(io.LimitReader(f, detectMaxOutput)).Decode(&e); err != nil || e.Binary != id {
 		return cacheEntry{}, false
 	}
 	return e, true

@@ -3,6 +3,7 @@ package launcher
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -34,10 +35,7 @@ const (
 
 // features lists every feature with the upstream version that added it, found by running the
 // releases. A feature's bit in a [FeatureSet] is its index here.
-var features = [...]struct {
-	name  Feature
-	since string
-}{
+var features = [...]knownFeature{
 	{APISocket, "0.3.0"},
 	{CIDR, "0.3.0"},
 	{Configure, "0.2.0"},
@@ -58,6 +56,11 @@ var features = [...]struct {
 	{UsernsPath, "0.4.0"},
 }
 
+type knownFeature struct {
+	name  Feature
+	since string
+}
+
 // AllFeatures returns all known features in alphabetical order.
 func AllFeatures() []Feature {
 	all := make([]Feature, len(features))
@@ -67,27 +70,27 @@ func AllFeatures() []Feature {
 	return all
 }
 
+func (f Feature) index() int {
+	return slices.IndexFunc(features[:], func(e knownFeature) bool { return e.name == f })
+}
+
 // Known reports whether f is one of the features this package knows.
-func (f Feature) Known() bool { return f.bit() != 0 }
+func (f Feature) Known() bool { return f.index() >= 0 }
 
 // Since returns the upstream version that added f, like "1.1.0"; "" if f is unknown. It is for
 // messages, not for decisions: distributions backport features and compile them out.
 func (f Feature) Since() string {
-	for _, e := range features {
-		if e.name == f {
-			return e.since
-		}
+	if !f.Known() {
+		return ""
 	}
-	return ""
+	return features[f.index()].since
 }
 
 func (f Feature) bit() FeatureSet {
-	for i, e := range features {
-		if e.name == f {
-			return 1 << i
-		}
+	if !f.Known() {
+		return 0
 	}
-	return 0
+	return 1 << f.index()
 }
 
 // FeatureSet is the set of features that one slirp4netns has. The zero value is empty.
@@ -157,11 +160,5 @@ func ParseFeatures(help string) FeatureSet {
 
 // listsTapfd looks for tapfd among the values in "… ([path|pid|tapfd], default=pid)".
 func listsTapfd(description string) bool {
-	isSeparator := func(r rune) bool { return strings.ContainsRune("()[]|, \t", r) }
-	for word := range strings.FieldsFuncSeq(description, isSeparator) {
-		if word == "tapfd" {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(strings.FieldsFunc(description, func(r rune) bool { return strings.ContainsRune("()[]|, \t", r) }), "tapfd")
 }

@@ -1,6 +1,9 @@
 package subnet
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // Shorter prefixes mean "everything" in a routing table (a default route, or the halves and
 // eighths that VPN clients put before it): no site has a network that large.
@@ -10,13 +13,7 @@ const shortestSite = 8
 // in their order. IPv6 prefixes and prefixes shorter than 8 bits, which are effectively default
 // routes, are ignored.
 func (n Network) Overlaps(taken []netip.Prefix) []netip.Prefix {
-	var found []netip.Prefix
-	for _, t := range taken {
-		if counts(t) && t.Overlaps(n.prefix) {
-			found = append(found, t)
-		}
-	}
-	return found
+	return slices.DeleteFunc(slices.Clone(taken), func(t netip.Prefix) bool { return !counts(t) || !t.Overlaps(n.prefix) })
 }
 
 // FreeCIDR proposes a network that overlaps none of taken, by the rule of [Network.Overlaps]:
@@ -43,24 +40,15 @@ func FreeCIDR(taken []netip.Prefix) netip.Prefix {
 
 // freeIn returns the first free /24 of pool, or the zero prefix.
 func freeIn(pool netip.Prefix, taken []netip.Prefix) netip.Prefix {
-	candidate := netip.PrefixFrom(pool.Addr(), 24)
-	for pool.Contains(candidate.Addr()) {
-		hit := false
-		for _, t := range taken {
-			if !counts(t) || !t.Overlaps(candidate) {
-				continue
-			}
-			// Skip all of t: the next candidate begins after the last
-			// address of t or of this candidate, whichever is later.
-			bits := min(t.Bits(), candidate.Bits())
-			last := Network{netip.PrefixFrom(candidate.Addr(), bits).Masked()}.Broadcast()
-			candidate = netip.PrefixFrom(last.Next(), 24)
-			hit = true
-			break
-		}
-		if !hit {
+	for candidate := netip.PrefixFrom(pool.Addr(), 24); pool.Contains(candidate.Addr()); {
+		i := slices.IndexFunc(taken, func(t netip.Prefix) bool { return counts(t) && t.Overlaps(candidate) })
+		if i < 0 {
 			return candidate
 		}
+		// Skip all of it: the next candidate begins after the last address of taken[i] or of this candidate, whichever is later.
+		bits := min(taken[i].Bits(), candidate.Bits())
+		last := Network{netip.PrefixFrom(candidate.Addr(), bits).Masked()}.Broadcast()
+		candidate = netip.PrefixFrom(last.Next(), 24)
 	}
 	return netip.Prefix{}
 }
