@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -65,7 +66,7 @@ type Agent struct {
 	done chan struct{}
 
 	mu   sync.Mutex // one request at a time
-	conn *os.File
+	conn *net.UnixConn
 }
 
 // Config says where an agent runs, and what it may use.
@@ -89,11 +90,16 @@ const toolPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 
 // Start starts an agent.
 func Start(cfg Config) (*Agent, error) {
-	conn, child, err := nsexec.SocketPair(unix.SOCK_SEQPACKET)
+	ours, child, err := nsexec.SocketPair(unix.SOCK_SEQPACKET)
 	if err != nil {
 		return nil, err
 	}
+	defer ours.Close()
 	defer child.Close()
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		return nil, err
+	}
 	out := cfg.Log
 	if out == nil {
 		out = io.Discard
@@ -129,7 +135,7 @@ func Start(cfg Config) (*Agent, error) {
 		return nil, fmt.Errorf("start the helper in the namespace: %w", err)
 	}
 	output.Started()
-	a := &Agent{Exposed: exposed, proc: proc, done: make(chan struct{}), conn: conn}
+	a := &Agent{Exposed: exposed, proc: proc, done: make(chan struct{}), conn: conn.(*net.UnixConn)}
 	if cmd.Confine.Root != "/" {
 		a.dir = cfg.Dir
 	}
@@ -162,11 +168,8 @@ func (a *Agent) Close() error {
 func (a *Agent) call(ctx context.Context, req request) (fds []int, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if d, ok := ctx.Deadline(); ok {
-		_ = a.conn.SetDeadline(d)
-	} else {
-		_ = a.conn.SetDeadline(time.Time{})
-	}
+	deadline, _ := ctx.Deadline()
+	_ = a.conn.SetDeadline(deadline) // zero: none
 	data, err := json.Marshal(req)
 	if err != nil {
 		return nil, err
@@ -176,25 +179,7 @@ func (a *Agent) call(ctx context.Context, req request) (fds []int, err error) {
 	}
 	buf := make([]byte, 4096)
 	oob := make([]byte, unix.CmsgSpace(4*maxBatch))
-	rc, err := a.conn.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	var n, oobn, flags int
-	var rerr error
-	err = rc.Read(func(fd uintptr) bool {
-		n, oobn, flags, _, rerr = unix.Recvmsg(int(fd), buf, oob, unix.MSG_CMSG_CLOEXEC)
-		return !errors.Is(rerr, unix.EAGAIN) && !errors.Is(rerr, unix.EINTR)
-	})
-	switch {
-	case err == nil:
-		err = rerr
-	case !errors.Is(err, os.ErrDeadlineExceeded):
-		err = ErrEnded // conn was closed; RawConn.Read returns no os.ErrClosed
-	}
-	if err == nil && n == 0 {
-		err = ErrEnded
-	}
+	n, oobn, flags, _, err := a.conn.ReadMsgUnix(buf, oob) // sets MSG_CMSG_CLOEXEC
 	if err != nil {
 		return nil, a.failed(req, err)
 	}
@@ -223,7 +208,7 @@ func (a *Agent) call(ctx context.Context, req request) (fds []int, err error) {
 func (a *Agent) failed(req request, err error) error {
 	a.conn.Close()
 	_ = a.proc.Kill() // it may not notice the closed socket
-	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, os.ErrClosed) {
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
 		err = ErrEnded
 	}
 	return fmt.Errorf("%s: %w", req.Op, err)
