@@ -54,3 +54,35 @@ func TestAttackEgressKilled(t *testing.T) {
 		}
 	})
 }
+
+// TestAttackEgressKilledStarting: killed at each step of a start, the supervisor leaves no way out for a guest that
+// floods all the while.
+func TestAttackEgressKilledStarting(t *testing.T) {
+	labs(t, func(t *testing.T, l *lab) {
+		var flood []string
+		for _, proto := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+			for _, dst := range []string{"192.0.2.66", "192.0.2.1", "127.0.0.1", "10.0.2.2", "192.0.0.2"} {
+				flood = append(flood, testFrame{src: "10.0.2.100", dst: dst, proto: proto, port: 80}.make()...)
+			}
+		}
+		r := l.attackEgress(fmt.Sprintf(`
+			unshare --user --map-root-user --net sh -c 'frames -flood %s >/dev/null & touch "$DIR/held"; exec sleep 1000' & target=$!
+			waitfor test -e "$DIR/held"
+			export target
+			for n in $(seq 0 16); do
+				if SLIRPCTL_TEST_CRASH_AFTER=$n slirpctl up -d --name x --allow www.example:80 $target >/dev/null 2>"$DIR/err"; then
+					echo up; slirpctl down x
+				else
+					grep -q 'signal: killed' "$DIR/err" && echo killed || cat "$DIR/err"
+				fi
+				waitfor -not nsenter --preserve-credentials -U -n -t $target ip link show tap0 >/dev/null
+			done
+			slirpctl up -d --name x --allow www.example:80 $target >/dev/null
+			slirpctl exec x -- fetch http://www.example/ | head -1
+			slirpctl down x`, strings.Join(flood, " ")))
+		r.only(t, egressAllowed...)
+		if n := strings.Count(r.out, "killed\n"); n < 8 || n+strings.Count(r.out, "up\n") != 17 || !strings.Contains(r.out, "it works") {
+			t.Errorf("killed %d times: %s%s", n, r.out, r.err)
+		}
+	})
+}

@@ -23,6 +23,8 @@ const guestCommand = "__guest"
 //
 //	send ADDR MS      as a client, send to ADDR, a server outside
 //	receive ADDR MS   as a client, receive from ADDR
+//	connect ADDR N    how long a connection and a byte there and back take; refused, lookup: see tries
+//	udp ADDR          the rate of datagrams to ADDR
 //	write FILE TEXT   write a file, such as a sysctl
 //	link WORD…        ip link set dev tap0 WORD…
 //	offload NAME ON   switch an offload of tap0
@@ -81,6 +83,14 @@ func obey(words []string) (float64, error) {
 			return sendStream(to, time.Duration(ms)*time.Millisecond)
 		}
 		return receiveStream(to, time.Duration(ms)*time.Millisecond)
+	case "connect", "refused", "lookup":
+		return tries(words)
+	case "udp":
+		to, err := netip.ParseAddrPort(words[1])
+		if err != nil {
+			return 0, err
+		}
+		return udpRate(to, to)
 	case "write":
 		return 0, os.WriteFile(words[1], []byte(strings.Join(words[2:], " ")), 0)
 	case "link":

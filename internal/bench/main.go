@@ -44,7 +44,7 @@ func run(ctx context.Context, args []string) error {
 	slirpctl := flags.String("slirpctl", "bin/slirpctl", "the slirpctl to measure")
 	out := flags.String("out", "docs", "where benchmarks.md goes, and its plots below bench/")
 	peers := flags.String("peers", "", "a directory with newer peers: bin/rootlesskit, bin/rootlessctl, bin/pasta")
-	only := flags.String("only", "", "the groups to measure, with commas: forwards, starts, memory, thousand, scale, slirp, tuning, heal")
+	only := flags.String("only", "", "the groups to measure, with commas: forwards, starts, memory, thousand, scale, slirp, tuning, heal, egress")
 	render := flags.Bool("render", false, "write the report again from the results of the last run")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -101,6 +101,7 @@ func run(ctx context.Context, args []string) error {
 		{"heal", b.healRow},
 		{"memory", b.memoryRows},
 		{"scale", b.scaleRows},
+		{"egress", b.egressRows},
 	} {
 		if wanted(g.name) {
 			g.f()

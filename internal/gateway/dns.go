@@ -207,7 +207,11 @@ func (s *nameServer) answer(query []byte, tcp bool) []byte {
 				name = strings.Trim(strconv.QuoteToASCII(q.Name.String()), `"`)
 			}
 			s.policy.Record(egress.NameRecord(name, v, time.Now()))
-			return reply(h, &q, dnsmessage.RCodeNameError, nil, edeBlocked)
+			var ede uint16
+			if hasOPT(&p) {
+				ede = edeBlocked
+			}
+			return reply(h, &q, dnsmessage.RCodeNameError, nil, ede)
 		}
 		switch q.Type {
 		case dnsmessage.TypeA:
@@ -217,6 +221,23 @@ func (s *nameServer) answer(query []byte, tcp bool) []byte {
 		}
 	}
 	return s.forward(h, q, name, query, tcp)
+}
+
+// hasOPT reports whether a query, read to the end of its questions, has an OPT record. Only then may the answer have one
+// (RFC 6891, section 7).
+func hasOPT(p *dnsmessage.Parser) bool {
+	if p.SkipAllAnswers() != nil || p.SkipAllAuthorities() != nil {
+		return false
+	}
+	for {
+		h, err := p.AdditionalHeader()
+		if err != nil || h.Type == dnsmessage.TypeOPT {
+			return err == nil
+		}
+		if p.SkipAdditional() != nil {
+			return false
+		}
+	}
 }
 
 // forward asks the host's servers. What goes out is a message made anew: nothing of the guest's

@@ -165,6 +165,13 @@ func TestDNSDenied(t *testing.T) {
 			}
 		}
 	}
+	// Who asks without an OPT record gets none.
+	plain := query(t, "other.test.", dnsmessage.TypeA)
+	plain = plain[:bytes.Index(plain, []byte("\x04test\x00"))+10]
+	plain[11] = 0
+	if m := unpack(t, s.answer(plain, false)); m.RCode != dnsmessage.RCodeNameError || len(m.Additionals) != 0 {
+		t.Errorf("without OPT: %+v", m)
+	}
 	// Another class than the Internet's.
 	q := query(t, "www.example.", dnsmessage.TypeTXT)
 	i := bytes.Index(q, []byte("\x07example\x00")) + 9

@@ -11,7 +11,7 @@ import (
 var fakeNet = netip.MustParsePrefix("198.18.0.0/15")
 
 // mostNames bounds the tables of names; the one that was used longest ago makes room.
-const mostNames = 1 << 16
+const mostNames = 1 << 14
 
 // names knows one name for each address, and the reverse.
 type names struct {
