@@ -1,8 +1,10 @@
 package probe
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -49,6 +51,7 @@ func tryAll() Trial {
 	if err := gateway.TryRules(); err != nil {
 		t.Redirect = err.Error()
 	}
+	t.Netem = tryNetem()
 	t.SandboxStep, t.Sandbox = trySandbox()
 	t.Seccomp = trySeccomp()
 	return t
@@ -84,6 +87,39 @@ func tryTap(name string) (open, attach unix.Errno, fd int) {
 		return 0, errnoOf(err), -1
 	}
 	return 0, 0, fd
+}
+
+// tryNetem asks for a queue of kind netem on lo, without its options: a kernel that has it, or can load it, answers
+// EINVAL, another one ENOENT (tc(8): "Specified qdisc kind is unknown").
+func tryNetem() unix.Errno {
+	const loopback, tcaKind = 1, 1
+	kind := []byte("netem\x00\x00\x00") // padded to four bytes
+	request := binary.NativeEndian.AppendUint32(nil, uint32(unix.NLMSG_HDRLEN+20+4+len(kind)))
+	request = binary.NativeEndian.AppendUint16(request, unix.RTM_NEWQDISC)
+	request = binary.NativeEndian.AppendUint16(request, unix.NLM_F_REQUEST|unix.NLM_F_ACK|unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	for _, word := range []uint32{0, 0, 0, loopback, 0, math.MaxUint32 /* at the root */, 0} { // number and port; struct tcmsg
+		request = binary.NativeEndian.AppendUint32(request, word)
+	}
+	request = binary.NativeEndian.AppendUint16(request, uint16(4+len("netem\x00")))
+	request = append(binary.NativeEndian.AppendUint16(request, tcaKind), kind...)
+
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		return errnoOf(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Sendto(fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return errnoOf(err)
+	}
+	answer := make([]byte, 4096)
+	n, _, err := unix.Recvfrom(fd, answer, 0)
+	if err != nil {
+		return errnoOf(err)
+	}
+	if n < unix.NLMSG_HDRLEN+4 {
+		return unix.EBADMSG
+	}
+	return unix.Errno(-int32(binary.NativeEndian.Uint32(answer[unix.NLMSG_HDRLEN:])))
 }
 
 // trySandbox does the steps of slirp4netns's --enable-sandbox that hosts are known to forbid:

@@ -97,7 +97,7 @@ func egressRules(ctx context.Context, env *Env) Result {
 	case err != nil:
 		return unknown(noNamespace)
 	case t.Redirect != "":
-		return warning("sudo modprobe -a nf_tables nft_chain_nat nft_redir nft_masq", "--egress and --allow can't work here: nftables: %s", t.Redirect)
+		return failed("sudo modprobe -a nf_tables nft_chain_nat nft_redir nft_masq", "--egress and --allow can't work here: nftables: %s", t.Redirect)
 	case t.TunSecond != 0:
 		return warning("", "--egress and --allow can't work here: no second tap beside the first: %s", t.TunSecond)
 	case t.TunOpen != 0, t.TunAttach != 0:
@@ -106,4 +106,18 @@ func egressRules(ctx context.Context, env *Env) Result {
 		return warning("", "--egress deny can't start COMMAND here: the kernel refused a system call filter: %s", t.Seccomp)
 	}
 	return ok("what leaves a namespace can be decided about and recorded")
+}
+
+// netem reports whether tc can add latency and loss inside.
+func netem(ctx context.Context, env *Env) Result {
+	t, err := env.bestTrial(ctx)
+	switch {
+	case err != nil:
+		return unknown("no namespace could be made to try it in")
+	case t.Netem == unix.ENOENT:
+		return failed("sudo modprobe sch_netem", "tc can't add latency or loss inside: the kernel has no netem")
+	case t.Netem != 0 && t.Netem != unix.EINVAL:
+		return unknown("netem could not be tried: %s", t.Netem)
+	}
+	return ok("tc can add latency and loss inside")
 }

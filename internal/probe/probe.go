@@ -58,6 +58,7 @@ func checks() []namedCheck {
 		{"subid-ranges", subIDRanges, mapsUsers},
 		{"ping-group-range", pingGroupRange, nil},
 		{"unprivileged-ports", unprivilegedPorts, nil},
+		{"netem", netem, func(*options.Options) bool { return false }},
 		{"tcp-rmem", tcpRmem, func(o *options.Options) bool { return o.PortHandler == options.HandlerSlirp4netns }},
 	}
 }

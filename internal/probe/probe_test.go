@@ -122,11 +122,11 @@ func TestUnused(t *testing.T) {
 			{"no options", nil, nil, true},
 			{
 				"defaults", &options.Options{Sandbox: options.Auto, Seccomp: options.Auto, PortHandler: options.HandlerDirect}, nil,
-				!slices.Contains([]string{"egress-rules", "nsenter", "id-map-tools", "subid-ranges", "tcp-rmem"}, c.name),
+				!slices.Contains([]string{"egress-rules", "nsenter", "id-map-tools", "subid-ranges", "netem", "tcp-rmem"}, c.name),
 			},
 			{"required", &options.Options{}, []string{c.name}, true},
 			{"others required", &options.Options{Sandbox: options.Off, Seccomp: options.Off}, []string{"proc"}, c.used == nil},
-			{"everything", &options.Options{MapUsers: true, PortHandler: options.HandlerSlirp4netns, Egress: options.Egress{Mode: egress.Log}}, nil, c.name != "nsenter"},
+			{"everything", &options.Options{MapUsers: true, PortHandler: options.HandlerSlirp4netns, Egress: options.Egress{Mode: egress.Log}}, nil, c.name != "nsenter" && c.name != "netem"},
 		} {
 			env := goodEnv(nil)
 			env.Options, env.Required = tc.options, tc.required
@@ -228,7 +228,10 @@ func TestChecksOnOtherHosts(t *testing.T) {
 		{"root tries without a user namespace", tunDevice, nil, root(only(Privileged)), OK, "a tap made", ""},
 		{"root in a container tries with one", tunDevice, nil, root(only(Rootless)), OK, "a tap made", ""},
 
-		{"no nftables", egressRules, nil, finds(Trial{Redirect: "no such file"}), Warning, "nftables: no such file", "modprobe"},
+		{"no netem", netem, nil, finds(Trial{Netem: unix.ENOENT}), Failed, "the kernel has no netem", "sudo modprobe sch_netem"},
+		{"netem", netem, nil, finds(Trial{Netem: unix.EINVAL}), OK, "latency and loss", ""},
+		{"netem not tried", netem, nil, finds(Trial{Netem: unix.EPERM}), Unknown, "operation not permitted", ""},
+		{"no nftables", egressRules, nil, finds(Trial{Redirect: "no such file"}), Failed, "nftables: no such file", "modprobe"},
 		{"one tap only", egressRules, nil, finds(Trial{TunSecond: unix.EBUSY}), Warning, "no second tap", ""},
 		{"no tap for egress", egressRules, nil, finds(Trial{TunOpen: unix.ENOENT}), Warning, "see tun-device", ""},
 		{"no filter for egress", egressRules, nil, finds(Trial{Seccomp: unix.ENOSYS}), Warning, "refused a system call filter", ""},

@@ -43,6 +43,7 @@ type Trial struct {
 	SandboxStep string     `json:"sandboxStep"` // the step that failed with Sandbox
 	Redirect    string     `json:"redirect"`    // making the rules of an egress gateway; "" worked
 	Seccomp     unix.Errno `json:"seccomp"`     // installing a filter
+	Netem       unix.Errno `json:"netem"`       // asking for a queue of kind netem; ENOENT: there is none
 }
 
 // childCommand returns the command of a child of kind, not yet started.
