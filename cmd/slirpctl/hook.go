@@ -37,7 +37,7 @@ func (o *hookOptions) AddFlags(fs *pflag.FlagSet) {
 
 // notForHooks are the flags of `up` that make no sense in a hook: it has descriptors 0 to 2 only, its instance
 // is named after the container, it must detach, and it has no COMMAND.
-var notForHooks = []string{"name", "detach", "ready-fd", "exit-fd", "map-users", "pid-namespace", "dry-run"}
+var notForHooks = []string{"name", "detach", "ready-fd", "exit-fd", "map-users", "user", "wait-listen", "pid-namespace", "dry-run"}
 
 func newHookCmd(a *app) *cobra.Command {
 	opts := &hookOptions{}

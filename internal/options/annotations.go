@@ -39,6 +39,8 @@ var annotationRefusals = map[string]string{
 	"timeout":             "it decides how long the runtime waits",
 	"wait-netns":          "it decides how long the runtime waits",
 	"map-users":           "it is for up -- COMMAND",
+	"user":                "it is for up -- COMMAND",
+	"wait-listen":         "the container starts only after the hook",
 	"dry-run":             "it decides whether anything is started",
 	"network":             "write its options without it",
 	"option":              "write the options without it",

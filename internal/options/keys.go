@@ -106,6 +106,7 @@ var (
 	egressModes = []string{egress.Open.String(), egress.Log.String(), egress.Enforce.String()}
 	toggles     = []string{string(Auto), string(On), string(Off)}
 	handlers    = []string{string(HandlerDirect), string(HandlerRootlessKit), string(HandlerSlirp4netns)}
+	users       = []string{string(UserRoot), string(UserKeep)}
 	policies    = []string{string(RestartOnFailure), string(RestartNever)}
 	logLevels   = []string{"trace", "debug", "info", "warning", "error"}
 	logFormats  = []string{"text", "json"}
@@ -121,6 +122,11 @@ var table = []Key{
 		Name: "detach", Shorthand: "d", Default: "false", Kind: KindBool,
 		Usage: "run in the background; return when the network is ready",
 		field: boolField(func(m *Merged) *bool { return &m.Detach }),
+	},
+	{
+		Name: "wait-listen", Arg: "PORT[/PROTO]", Kind: KindList,
+		Usage: "ready only when something inside listens on `PORT[/PROTO]`; PROTO is tcp, udp, tcp4, tcp6, udp4 or udp6 [tcp]; repeatable",
+		field: waitListenField(),
 	},
 	{
 		Name: "publish", Shorthand: "p", Arg: "SPEC", Kind: KindList,
@@ -290,6 +296,11 @@ var table = []Key{
 		Name: "map-users", Default: "false", Kind: KindBool,
 		Usage: "also map the caller's ranges of /etc/subuid and /etc/subgid (for -- COMMAND)",
 		field: boolField(func(m *Merged) *bool { return &m.MapUsers }),
+	},
+	{
+		Name: "user", Default: string(UserRoot), Arg: "WHO", Kind: KindEnum, Values: users,
+		Usage: "`WHO` runs -- COMMAND: root (id 0 of its user namespace), or keep (the caller's own id, without capabilities)",
+		field: enumField(func(m *Merged) *User { return &m.User }, users...),
 	},
 	{
 		Name: "dry-run", Default: "false", Kind: KindBool,

@@ -45,6 +45,15 @@ const (
 	RestartNever     RestartPolicy = "never"
 )
 
+// User says as whom COMMAND runs.
+type User string
+
+// The users of COMMAND.
+const (
+	UserRoot User = "root" // id 0 of its user namespace
+	UserKeep User = "keep" // the caller's own id
+)
+
 // Outbound is the source of outgoing traffic: an address, or an interface whose first
 // address is used, as found at the start. At most one of the two is set.
 type Outbound struct {
@@ -136,12 +145,14 @@ type Options struct {
 	Slirp4netnsPath string // "": searched on PATH
 	Restart         RestartPolicy
 	Timeout         time.Duration // until ready
+	WaitListen      []Listen      // what must listen for that
 	WaitNetns       time.Duration // for a process that has not unshared yet
 
 	ReadyFD  int // -1: none
 	ExitFD   int // -1: none
 	PIDFile  string
 	MapUsers bool
+	User     User // COMMAND's
 	DryRun   bool // print slirp4netns's command line only
 	// PIDNamespace is COMMAND's.
 	PIDNamespace Toggle

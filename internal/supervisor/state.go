@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -89,8 +90,18 @@ func (s *supervisor) saveState() {
 	}
 }
 
-// report calls Ready. It returns early on a request to stop, because Ready may block on a slow reader.
-func (s *supervisor) report() error {
+// reportNow calls Ready, unless something inside is to listen first.
+func (s *supervisor) reportNow(ctx context.Context) error {
+	if len(s.req.Options.WaitListen) > 0 {
+		return nil
+	}
+	s.reported = true
+	return s.report(context.WithoutCancel(ctx)) // however slow the reader is
+}
+
+// report calls Ready. It returns early on a request to stop, or when ctx is done, because Ready may block on a slow
+// reader.
+func (s *supervisor) report(ctx context.Context) error {
 	if s.env.Ready == nil {
 		return nil
 	}
@@ -101,5 +112,7 @@ func (s *supervisor) report() error {
 		return err
 	case <-s.down:
 		return ErrInterrupted
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }

@@ -145,6 +145,8 @@ type supervisor struct {
 	downOnce sync.Once
 	stopping atomic.Bool
 	ready    atomic.Bool // the state file has been written
+	reported bool        // Ready was called
+	deadline time.Time   // of the start
 	exited   *int        // COMMAND's status, once it has ended
 
 	forwardFailed, agentEnded chan struct{} // see wake
@@ -218,7 +220,8 @@ var ErrInterrupted = errors.New("interrupted before the network was ready")
 
 // bringUp does everything until the network is ready. A signal or a request to stop makes it fail.
 func (s *supervisor) bringUp(ctx context.Context, signals <-chan os.Signal) (err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.req.Options.Timeout, errTimeout)
+	s.deadline = time.Now().Add(s.req.Options.Timeout)
+	ctx, cancel := context.WithDeadlineCause(ctx, s.deadline, errTimeout)
 	defer cancel()
 	inner, interrupt := context.WithCancelCause(ctx)
 	defer interrupt(nil)
@@ -280,7 +283,7 @@ func (s *supervisor) start(ctx context.Context, commit func() error) (err error)
 		{"serving", s.serve},
 		{"state written", s.writeFiles},
 		{"released", func() error { return s.release(commit) }},
-		{"reported", s.report},
+		{"reported", func() error { return s.reportNow(ctx) }},
 	} {
 		if err := step.do(); err != nil {
 			return err

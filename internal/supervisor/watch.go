@@ -55,8 +55,16 @@ func (s *supervisor) watch(ctx context.Context, signals <-chan os.Signal) (int, 
 		w.commandDone, w.commandStopped = s.cmd.Done(), s.cmd.Stopped()
 		defer takeTerminal()
 	}
+	w.awaitReady()
 	for !w.over {
 		w.next(signals)
+	}
+	if !w.reported && w.err == nil {
+		if w.cmd != nil && !w.env.Session { // the caller gets COMMAND's status
+			w.log.Warn(w.notReady())
+			return w.status, nil
+		}
+		return 0, w.notReady()
 	}
 	return w.status, w.err
 }
