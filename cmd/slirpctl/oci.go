@@ -95,7 +95,7 @@ func waitForPrevious(ctx context.Context, dir, name string, timeout time.Duratio
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := control.Down(ctx, base, name); err != nil && !errors.Is(err, instance.ErrNotFound) {
+	if err := control.Down(ctx, base, name, control.DownOptions{Grace: control.DefaultGrace}); err != nil && !errors.Is(err, instance.ErrNotFound) {
 		return err
 	}
 	return nil
@@ -104,7 +104,7 @@ func waitForPrevious(ctx context.Context, dir, name string, timeout time.Duratio
 // downContainer stops the instance of a container; no error if it doesn't exist. It does not stop an instance of
 // another container with the same id, for example of another runtime: runtimes call poststop hooks also for a
 // container that could not be started because the name was in use.
-func downContainer(ctx context.Context, a *app, st *specs.State) error {
+func downContainer(ctx context.Context, a *app, st *specs.State, o control.DownOptions) error {
 	name, err := oci.InstanceName(st.ID)
 	if err != nil {
 		return err
@@ -130,7 +130,7 @@ func downContainer(ctx context.Context, a *app, st *specs.State) error {
 		a.log.Warnf("instance %s not stopped: it belongs to process %d, which is not of this container", name, e.State.Target.PID)
 		return nil
 	}
-	err = control.Down(ctx, base, name)
+	err = control.Down(ctx, base, name, o)
 	if errors.Is(err, instance.ErrNotFound) {
 		return nil
 	}

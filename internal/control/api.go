@@ -21,12 +21,18 @@ package control
 import (
 	"errors"
 	"net/netip"
+	"time"
 
 	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
 const prefix = "/v1/slirpctl"
+
+// downRequest is the body of a request to stop; without one, the grace is [DefaultGrace].
+type downRequest struct {
+	Grace *time.Duration `json:"graceNanoseconds"`
+}
 
 type reloadRequest struct {
 	GuestIP netip.Addr `json:"guestIP"`

@@ -119,7 +119,7 @@ func (c *Client) Reload(ctx context.Context, guest netip.Addr) ([]hostfwd.Status
 	return get[[]hostfwd.Status](ctx, c, "POST", "/reload", reloadRequest{guest})
 }
 
-// Down asks the instance to stop; it does not wait for that.
-func (c *Client) Down(ctx context.Context) error {
-	return c.do(ctx, "POST", "/down", nil, nil)
+// Down asks the instance to stop, with grace between SIGTERM and SIGKILL for COMMAND; it does not wait for that.
+func (c *Client) Down(ctx context.Context, grace time.Duration) error {
+	return c.do(ctx, "POST", "/down", downRequest{&grace}, nil)
 }

@@ -45,7 +45,7 @@ func (b backend) State() instance.State {
 }
 func (b backend) Forwards() *hostfwd.Manager         { return b.m }
 func (b backend) PortDriverExtra() map[string]string { return nil }
-func (b backend) Down()                              { close(b.down) }
+func (b backend) Down(time.Duration)                              { close(b.down) }
 func (b backend) Traffic() (instance.Traffic, error) { return instance.Traffic{}, nil }
 
 func (backend) Egress() Egress { return nil }
@@ -167,7 +167,7 @@ func TestSilence(t *testing.T) {
 
 func TestDownRequest(t *testing.T) {
 	c, b := serve(t)
-	if err := c.Down(t.Context()); err != nil {
+	if err := c.Down(t.Context(), time.Second); err != nil {
 		t.Fatal(err)
 	}
 	<-b.down

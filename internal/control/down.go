@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,15 +16,36 @@ import (
 	"github.com/slirpctl/slirpctl/internal/target"
 )
 
-// downTimeout is how long an instance gets to stop: COMMAND's ten seconds between SIGTERM and SIGKILL, and
-// some for the rest.
-const downTimeout = 16 * time.Second
+// DefaultGrace is how long COMMAND gets between SIGTERM and SIGKILL.
+const DefaultGrace = 10 * time.Second
+
+// restGrace is how long an instance gets to stop after COMMAND; forcedGrace, with [DownOptions.Force].
+const (
+	restGrace   = 6 * time.Second
+	forcedGrace = 2 * time.Second
+)
+
+// DownOptions says how [Down] stops an instance.
+type DownOptions struct {
+	Grace time.Duration // between SIGTERM and SIGKILL for COMMAND; 0: SIGKILL at once
+	Force bool          // don't wait long for a supervisor that does not answer
+	// Waiting, if not nil, is called about every second with what the instance waits for.
+	Waiting func(instance.StoppingState)
+}
+
+// timeout is how long an instance gets to stop.
+func (o DownOptions) timeout() time.Duration {
+	if o.Force {
+		return forcedGrace
+	}
+	return o.Grace + restGrace
+}
 
 // Down stops a running instance and waits until its processes and files are gone. If the supervisor
 // doesn't answer, it is sent SIGTERM and at last SIGKILL, which makes slirp4netns exit by its exit
 // descriptor. A record of that name is removed.
-func Down(ctx context.Context, base instance.Base, name string) error {
-	err := down(ctx, base, name)
+func Down(ctx context.Context, base instance.Base, name string, o DownOptions) error {
+	err := down(ctx, base, name, o)
 	forgotten, ferr := base.Forget(ctx, name)
 	if forgotten && errors.Is(err, instance.ErrNotFound) {
 		return ferr
@@ -31,14 +53,14 @@ func Down(ctx context.Context, base instance.Base, name string) error {
 	return errors.Join(err, ferr)
 }
 
-func down(ctx context.Context, base instance.Base, name string) error {
-	e, err := findInstance(ctx, base, name)
+func down(ctx context.Context, base instance.Base, name string, o DownOptions) error {
+	e, err := findInstance(ctx, base, name, o)
 	if err != nil {
 		return err
 	}
 	procs, seen := watchAll(e)
 	if !seen {
-		return downUnseen(ctx, e)
+		return downUnseen(ctx, e, o)
 	}
 	defer func() {
 		for _, p := range procs {
@@ -46,7 +68,7 @@ func down(ctx context.Context, base instance.Base, name string) error {
 		}
 	}()
 	if len(procs) > 0 && procs[0].id.Role == "supervisor" {
-		if err := end(ctx, e, procs[0]); err != nil {
+		if err := end(ctx, e, procs[0], o); err != nil {
 			return fmt.Errorf("%q: %w", name, err)
 		}
 	}
@@ -95,13 +117,14 @@ func checkGone(ctx context.Context, base instance.Base, e instance.Entry) error 
 }
 
 // downUnseen stops an instance whose processes are in a PID namespace that can't be seen from here.
-func downUnseen(ctx context.Context, e instance.Entry) error {
+func downUnseen(ctx context.Context, e instance.Entry, o DownOptions) error {
 	short, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	if err := NewClient(e.Socket()).Down(short); err != nil {
+	if err := NewClient(e.Socket()).Down(short, o.Grace); err != nil {
 		return fmt.Errorf("%q runs in another PID namespace and has to be stopped from there: %w", e.Name, err)
 	}
-	for deadline := time.Now().Add(downTimeout); e.Alive(); {
+	defer o.watch(ctx, e)()
+	for deadline := time.Now().Add(o.timeout()); e.Alive(); {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%q: %w", e.Name, context.DeadlineExceeded)
 		}
@@ -131,8 +154,8 @@ func Supervisor(socket string) (pid int) {
 
 // findInstance finds an instance with its state, or at least the process that holds its lock, if the instance is
 // starting or has lost its state file and its socket.
-func findInstance(ctx context.Context, base instance.Base, name string) (instance.Entry, error) {
-	deadline := time.Now().Add(downTimeout)
+func findInstance(ctx context.Context, base instance.Base, name string, o DownOptions) (instance.Entry, error) {
+	deadline := time.Now().Add(o.timeout())
 	for {
 		e, err := base.Find(ctx, name)
 		if err != nil || e.State != nil {
@@ -158,10 +181,10 @@ func findInstance(ctx context.Context, base instance.Base, name string) (instanc
 
 // end asks the supervisor to stop, and signals it if it doesn't. It returns an error only if the supervisor
 // refuses the caller.
-func end(ctx context.Context, e instance.Entry, supervisor *watched) error {
+func end(ctx context.Context, e instance.Entry, supervisor *watched, o DownOptions) error {
 	short, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	err := NewClient(e.Socket()).Down(short)
+	err := NewClient(e.Socket()).Down(short, o.Grace)
 	// A supervisor in a child user namespace can't check a caller in a parent one, but the caller can signal it.
 	if refused, ok := errors.AsType[*Error](err); ok && refused.Refused && !above(supervisor.id.PID) {
 		return err
@@ -170,10 +193,36 @@ func end(ctx context.Context, e instance.Entry, supervisor *watched) error {
 		supervisor.signal(unix.SIGTERM)
 		supervisor.signal(unix.SIGCONT)
 	}
-	if supervisor.wait(ctx, downTimeout) != nil && ctx.Err() == nil {
+	defer o.watch(ctx, e)()
+	if supervisor.wait(ctx, o.timeout()) != nil && ctx.Err() == nil {
 		supervisor.signal(unix.SIGKILL)
 	}
 	return nil
+}
+
+// watch calls o.Waiting while an instance stops, until stop is called.
+func (o DownOptions) watch(ctx context.Context, e instance.Entry) (stop func()) {
+	if o.Waiting == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for {
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+				return
+			}
+			if st, err := NewClient(e.Socket()).State(ctx); err == nil && st.Stopping != nil {
+				o.Waiting(*st.Stopping)
+			}
+		}
+	})
+	return func() {
+		cancel()
+		watching.Wait()
+	}
 }
 
 // above reports whether the caller's user namespace is an ancestor of that of a process.

@@ -25,8 +25,8 @@ type Backend interface {
 	Forwards() *hostfwd.Manager
 	// PortDriverExtra returns the extra information of RootlessKit's port driver; nil for other handlers.
 	PortDriverExtra() map[string]string
-	// Down asks the instance to stop; it does not wait.
-	Down()
+	// Down asks the instance to stop, with grace between SIGTERM and SIGKILL for COMMAND; it does not wait.
+	Down(grace time.Duration)
 	// Traffic returns the traffic counters of the tap.
 	Traffic() (instance.Traffic, error)
 	// Egress returns who decides about what leaves; nil where nobody does.
@@ -160,7 +160,17 @@ func addRoutes(mux *http.ServeMux, b Backend) {
 		if err := r.Context().Err(); err != nil {
 			return nil, err
 		}
-		b.Down()
+		grace := DefaultGrace
+		if r.ContentLength != 0 {
+			var req downRequest
+			if err := decode(r, &req); err != nil {
+				return nil, err
+			}
+			if req.Grace != nil {
+				grace = max(0, *req.Grace)
+			}
+		}
+		b.Down(grace)
 		return struct{}{}, nil
 	})
 }

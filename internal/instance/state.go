@@ -61,6 +61,8 @@ type State struct {
 	StartedAt     time.Time        `json:"startedAt"`
 	Restarts      int              `json:"restarts"`
 	Error         string           `json:"error,omitempty"` // why it is dead
+	// Stopping is what it waits for in the state [Stopping]; else nil.
+	Stopping *StoppingState `json:"stopping,omitempty"`
 	// ExitStatus is COMMAND's, and EndedAt when it ended, in the state [Exited]; else nil.
 	ExitStatus        *int       `json:"exitStatus,omitempty"`
 	EndedAt           *time.Time `json:"endedAt,omitempty"`
@@ -72,6 +74,14 @@ type State struct {
 	Egress    egress.Mode    `json:"egress"`
 	Container *Container     `json:"container,omitempty"`
 	Processes []ProcessState `json:"processes"`
+}
+
+// StoppingState is what an instance waits for in the state [Stopping]: the end of COMMAND.
+type StoppingState struct {
+	PID     int       `json:"pid"` // COMMAND's own; 0 if it can't be determined
+	Name    string    `json:"name"`
+	Reacts  string    `json:"reacts"` // "has not ended on", "ignores" or "blocks" TERM
+	KillsAt time.Time `json:"killsAt"`
 }
 
 // TargetState describes the target of an instance. PID is 0 and Program "" for a netns path; Command

@@ -23,8 +23,15 @@ func (s *supervisor) serve() error {
 	return nil
 }
 
-// requestDown asks the instance to stop. It may be called more than once.
-func (s *supervisor) requestDown() { s.downOnce.Do(func() { close(s.down) }) }
+// requestDown asks the instance to stop, and gives COMMAND grace between SIGTERM and SIGKILL. It may be called more
+// than once, for an earlier end.
+func (s *supervisor) requestDown(grace time.Duration) {
+	s.mu.Lock()
+	s.grace = grace
+	s.mu.Unlock()
+	s.downOnce.Do(func() { close(s.down) })
+	wake(s.hurry)
+}
 
 // backend is the supervisor as the control socket sees it.
 type backend struct{ s *supervisor }
@@ -41,7 +48,7 @@ func (b backend) State() instance.State {
 }
 
 func (b backend) Forwards() *hostfwd.Manager { return b.s.fwd }
-func (b backend) Down()                      { b.s.requestDown() }
+func (b backend) Down(grace time.Duration)   { b.s.requestDown(grace) }
 
 func (b backend) Traffic() (instance.Traffic, error) {
 	pid := b.s.tgt.PID

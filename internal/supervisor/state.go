@@ -59,6 +59,9 @@ func (s *supervisor) State() instance.State {
 	if s.cmd != nil {
 		st.Processes = append(st.Processes, instance.Identify("command", s.cmd.PID()))
 	}
+	if !s.killsAt.IsZero() {
+		st.State, st.Stopping = instance.Stopping, stoppingState(s.cmd.PID(), s.killsAt)
+	}
 	return st
 }
 

@@ -33,6 +33,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/slirpctl/slirpctl/internal/control"
 	"github.com/slirpctl/slirpctl/internal/crashpoint"
 	"github.com/slirpctl/slirpctl/internal/egress"
 	"github.com/slirpctl/slirpctl/internal/fault"
@@ -47,9 +48,6 @@ import (
 	"github.com/slirpctl/slirpctl/internal/subnet"
 	"github.com/slirpctl/slirpctl/internal/target"
 )
-
-// commandGrace is how long COMMAND gets between SIGTERM and SIGKILL when the instance is taken down.
-const commandGrace = 10 * time.Second
 
 // Request describes the instance to run.
 type Request struct {
@@ -143,6 +141,9 @@ type supervisor struct {
 	signals  chan os.Signal
 	down     chan struct{} // closed on a request to stop
 	downOnce sync.Once
+	hurry    chan struct{} // a further request; see wake
+	grace    time.Duration // between SIGTERM and SIGKILL for COMMAND, as the last request has it; mu
+	killsAt  time.Time     // when COMMAND is killed; zero: it was not asked to end; mu
 	stopping atomic.Bool
 	ready    atomic.Bool // the state file has been written
 	reported bool        // Ready was called
@@ -158,7 +159,7 @@ type supervisor struct {
 // Run brings the instance up, keeps it up, and takes it down. It returns COMMAND's exit status, or 0
 // without COMMAND. On an error nothing is left behind.
 func Run(ctx context.Context, req Request, env Env) (status int, err error) {
-	s := &supervisor{req: req, env: env, log: logrus.NewEntry(env.Log), down: make(chan struct{}), forwardFailed: make(chan struct{}, 1), agentEnded: make(chan struct{}, 1)}
+	s := &supervisor{req: req, env: env, log: logrus.NewEntry(env.Log), down: make(chan struct{}), hurry: make(chan struct{}, 1), grace: control.DefaultGrace, forwardFailed: make(chan struct{}, 1), agentEnded: make(chan struct{}, 1)}
 	defer func() {
 		s.stopping.Store(true)
 		s.recordEnd(err)

@@ -86,6 +86,10 @@ func (w *watcher) next(signals <-chan os.Signal) {
 	case <-w.asked:
 		w.asked = nil
 		w.takeDown("asked to end")
+	case <-w.hurry:
+		if w.termed {
+			w.killIn()
+		}
 	case <-w.ctx.Done():
 		w.over, w.err = true, context.Cause(w.ctx)
 	case sig := <-signals:
@@ -155,13 +159,33 @@ func (w *watcher) takeDown(why string) {
 		w.end(0)
 		return
 	}
-	if w.termed {
+	if !w.termed {
+		w.termed = true
+		_ = w.cmd.Signal(syscall.SIGTERM)
+		_ = w.cmd.Signal(syscall.SIGCONT)
+	}
+	w.killIn()
+}
+
+// killIn kills COMMAND after the grace that was asked for, unless an earlier request does.
+func (w *watcher) killIn() {
+	w.mu.Lock()
+	grace := w.grace
+	at := time.Now().Add(grace)
+	earlier := w.killsAt.IsZero() || at.Before(w.killsAt)
+	if earlier {
+		w.killsAt = at
+	}
+	w.mu.Unlock()
+	if !earlier {
 		return
 	}
-	w.termed = true
-	_ = w.cmd.Signal(syscall.SIGTERM)
-	_ = w.cmd.Signal(syscall.SIGCONT)
-	w.after(commandGrace, func() {
+	w.saveState()
+	if grace == 0 {
+		_ = w.cmd.Signal(syscall.SIGKILL)
+		return
+	}
+	w.after(grace, func() {
 		w.log.Warn("the command did not exit on SIGTERM: killing it")
 		_ = w.cmd.Signal(syscall.SIGKILL)
 	})
