@@ -201,7 +201,11 @@ func (a *app) load(cmd *cobra.Command) error {
 	if name := cmd.Name(); name == cobra.ShellCompRequestCmd || name == cobra.ShellCompNoDescRequestCmd {
 		return nil // complete even if the configuration is invalid
 	}
-	cfg, err := options.Load(cmd.Flags(), a.sources)
+	flags := cmd.Flags()
+	if cmd.Name() == "exec" {
+		flags = cmd.InheritedFlags() // its --user is not that of up
+	}
+	cfg, err := options.Load(flags, a.sources)
 	if err != nil {
 		return err
 	}

@@ -56,8 +56,14 @@ func newUpCmd(a *app) *cobra.Command {
 		SuggestFor: []string{"run", "start", "create", "connect"},
 		Short:      "Give a namespace a network",
 		Long: `Give a namespace a network: that of a process, one given by path, or a new one
-for COMMAND. slirpctl runs in the foreground until the target ends, unless --detach
-is given.
+for COMMAND. COMMAND runs as root of its user namespace (id 0, which is the caller
+outside); with --user keep as the caller's own id and without capabilities, for
+programs that refuse root, such as PostgreSQL. slirpctl runs in the foreground until
+the target ends, unless --detach is given.
+
+"up -d" returns, and --ready-fd and systemd hear of it, when the network is ready and
+COMMAND was started; with --wait-listen, when something inside listens there. It fails
+if COMMAND ends before that.
 
 With --oci-state, the target is the container whose state runc or crun pass to
 their hooks. The instance is named after the container's id, the annotations
@@ -71,7 +77,8 @@ when COMMAND can't be run, 127 when it isn't found. With --detach, it is that of
 the other commands.`,
 		Example: `  slirpctl up -- bash
   slirpctl up -d --name web -p 8080:80 4711
-  slirpctl up -d --json --netns blue`,
+  slirpctl up -d --json --netns blue
+  slirpctl up -d --name db -p 5432:5432 --wait-listen 5432 --user keep -- postgres -D data`,
 		Args: func(cmd *cobra.Command, args []string) error { return opts.setTarget(cmd, args) },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if os.Getpid() == 1 {

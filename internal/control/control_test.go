@@ -45,7 +45,7 @@ func (b backend) State() instance.State {
 }
 func (b backend) Forwards() *hostfwd.Manager         { return b.m }
 func (b backend) PortDriverExtra() map[string]string { return nil }
-func (b backend) Down(time.Duration)                              { close(b.down) }
+func (b backend) Down(time.Duration)                 { close(b.down) }
 func (b backend) Traffic() (instance.Traffic, error) { return instance.Traffic{}, nil }
 
 func (backend) Egress() Egress { return nil }

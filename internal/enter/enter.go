@@ -22,6 +22,7 @@ import (
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/nsexec"
+	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/resolvconf"
 	"github.com/slirpctl/slirpctl/internal/target"
 )
@@ -32,12 +33,22 @@ type Caller struct {
 	Terminal func() bool // reports whether the caller is in the terminal's foreground process group
 }
 
-// Exec runs argv in the namespaces of the named instance and returns its status (its exit code, or
+// Command is a command to run.
+type Command struct {
+	Argv []string
+	Env  []string // K=V, in addition to the caller's environment
+	Dir  string   // absolute; "": the caller's, or the root if that doesn't exist there
+	// User is NAME|UID[:GROUP|GID], in the target's view; "": the target's user.
+	User string
+	TTY  bool // a terminal even if the caller has none
+}
+
+// Exec runs a command in the namespaces of the named instance and returns its status (its exit code, or
 // 128+N for signal N). If the command would see the caller's /etc/resolv.conf, it gets the instance's
 // instead, in a mount namespace of its own.
 //
 // Errors: [instance.ErrNotFound], [target.ErrGone], [*nscommand.ExecError].
-func Exec(ctx context.Context, base instance.Base, name string, argv []string, caller Caller) (int, error) {
+func Exec(ctx context.Context, base instance.Base, name string, c Command, caller Caller) (int, error) {
 	if err := checkStdio(caller.Stdio); err != nil {
 		return 0, err
 	}
@@ -57,17 +68,20 @@ func Exec(ctx context.Context, base instance.Base, name string, argv []string, c
 			return 0, err
 		}
 	}
+	env := merge(os.Environ(), append([]string{"SLIRPCTL_INSTANCE=" + name}, c.Env...))
 	s := &nsexec.Session{
-		Paths: nscommand.Candidates(argv[0], os.Getenv("PATH")), Args: argv, Env: os.Environ(),
+		Paths: nscommand.Candidates(c.Argv[0], getenv(env, "PATH")), Args: c.Argv, Env: env,
 		Files: caller.Stdio, ResolvConf: resolvConf(st), LimitSockets: st.Egress == egress.Enforce,
 	}
-	s.Dir, _ = os.Getwd()
+	if s.Dir, s.NeedDir = c.Dir, c.Dir != ""; !s.NeedDir {
+		s.Dir, _ = os.Getwd()
+	}
 	if e.Holder.Elsewhere() {
 		if st, err = localState(e, st); err != nil {
 			return 0, err
 		}
 	}
-	closeAll, err := setInstance(ctx, s, st)
+	closeAll, err := setInstance(ctx, s, st, c.User)
 	defer closeAll()
 	if err != nil {
 		return 0, err
@@ -75,8 +89,8 @@ func Exec(ctx context.Context, base instance.Base, name string, argv []string, c
 	if !e.Alive() { // then the opened namespaces may be another target's
 		return 0, fmt.Errorf("%q: %w", name, instance.ErrNotFound)
 	}
-	status, err := run(s, caller.Terminal)
-	return status, explain(argv[0], err)
+	status, err := run(s, caller.Terminal, c.TTY)
+	return status, explain(&c, err)
 }
 
 // resolvConf returns the content of the command's /etc/resolv.conf, if it would see the host's.
@@ -127,12 +141,17 @@ func checkStdio(stdio [3]*os.File) error {
 }
 
 // explain converts a failed start of the command to the error that a shell would report.
-func explain(name string, err error) error {
+func explain(c *Command, err error) error {
+	name := c.Argv[0]
 	var ne *nsexec.Error
 	if !errors.As(err, &ne) {
 		return err
 	}
 	switch {
+	case errors.Is(err, unix.EINVAL) && (ne.Step == "setresgid" || ne.Step == "setresuid") && c.User != "":
+		return fmt.Errorf("--user %s: the user or group is not mapped in the target's user namespace", c.User)
+	case ne.Step == "chdir":
+		return &nscommand.ExecError{Status: nscommand.StatusCannotRun, Msg: fmt.Sprintf("--workdir %s: %v", c.Dir, ne.Err)}
 	case errors.Is(err, unix.EINVAL) && (ne.Step == "setresgid" || ne.Step == "setresuid"):
 		return errors.New("enter the namespaces: the user is not mapped in their user namespace, as after unshare --user without --map-root-user")
 	case ne.Step != "execve":
@@ -145,9 +164,16 @@ func explain(name string, err error) error {
 
 // setInstance configures s for the target of an instance. The caller must call closeAll once s runs, also after an
 // error.
-func setInstance(ctx context.Context, s *nsexec.Session, st *instance.State) (closeAll func(), err error) {
+func setInstance(ctx context.Context, s *nsexec.Session, st *instance.State, user string) (closeAll func(), err error) {
 	if st.Target.PID == 0 {
-		return setPath(s, st)
+		return setPath(s, st, user)
+	}
+	pid := st.Target.PID
+	if st.Target.User == string(options.UserKeep) {
+		// COMMAND has a user namespace of its own, below that of its init.
+		if child := instance.FirstChild(pid); child != 0 {
+			pid = child
+		}
 	}
 	var files []*os.File
 	closeAll = func() {
@@ -155,7 +181,7 @@ func setInstance(ctx context.Context, s *nsexec.Session, st *instance.State) (cl
 			f.Close()
 		}
 	}
-	tgt, err := target.FromPID(ctx, st.Target.PID, 0)
+	tgt, err := target.FromPID(ctx, pid, 0)
 	if err != nil {
 		return closeAll, err
 	}
@@ -170,14 +196,14 @@ func setInstance(ctx context.Context, s *nsexec.Session, st *instance.State) (cl
 	files = append(files, proc.Root)
 	s.Cgroups = cgroups(proc.Cgroups)
 	files = append(files, s.Cgroups...)
-	more, err := setProcess(s, proc, st.Target.PID)
+	more, err := setProcess(s, proc, pid, user)
 	files = append(files, more...)
 	return closeAll, err
 }
 
 // setPath configures s for a network namespace without a known process: the command stays in the
 // caller's other namespaces.
-func setPath(s *nsexec.Session, st *instance.State) (closeAll func(), err error) {
+func setPath(s *nsexec.Session, st *instance.State, user string) (closeAll func(), err error) {
 	userns := st.Target.Userns
 	if _, err := os.Stat(userns); err != nil {
 		userns = "" // not a path, but a description: use the owner
@@ -190,10 +216,14 @@ func setPath(s *nsexec.Session, st *instance.State) (closeAll func(), err error)
 	s.Bounding, s.Permitted, s.OwnMounts = ^uint64(0), ^uint64(0), true
 	s.UID, s.GID, s.KeepGroups = -1, -1, os.Geteuid() != 0
 	if tgt.Userns == nil {
-		s.KeepGroups = true
-		return func() { tgt.Close() }, nil
+		s.KeepGroups = user == ""
+		return func() { tgt.Close() }, setUser(s, nil, user, os.Getegid(), ^uint64(0))
 	}
-	s.UID, s.GID, s.KeepIDs = 0, 0, true
+	s.UID, s.GID, s.KeepIDs = 0, 0, user == ""
+	if err := setUser(s, nil, user, 0, ^uint64(0)); err != nil {
+		tgt.Close()
+		return func() {}, err
+	}
 	s.Users, err = target.Ancestors(tgt.Userns, "/proc/self/ns/user")
 	return func() {
 		for _, f := range s.Users {
@@ -205,8 +235,8 @@ func setPath(s *nsexec.Session, st *instance.State) (closeAll func(), err error)
 
 // setProcess configures s to give the command what the process has. The caller must close the files once s
 // runs.
-func setProcess(s *nsexec.Session, proc *target.Snapshot, pid int) ([]*os.File, error) {
-	b := &builder{Session: s, proc: proc, pid: pid}
+func setProcess(s *nsexec.Session, proc *target.Snapshot, pid int, user string) ([]*os.File, error) {
+	b := &builder{Session: s, proc: proc, pid: pid, user: user}
 	for _, step := range []func() error{b.userNamespaces, b.otherNamespaces, b.mounts, b.rights} {
 		if err := step(); err != nil {
 			return b.files, err
@@ -219,6 +249,7 @@ type builder struct {
 	*nsexec.Session
 	proc  *target.Snapshot
 	pid   int
+	user  string
 	files []*os.File
 }
 
@@ -295,7 +326,7 @@ func (b *builder) mounts() (err error) {
 func (b *builder) rights() error {
 	proc := b.proc
 	b.UID, b.GID = proc.UID, proc.GID
-	if proc.UID < 0 && proc.OuterUID != os.Geteuid() || proc.GID < 0 && proc.OuterGID != os.Getegid() {
+	if b.user == "" && (proc.UID < 0 && proc.OuterUID != os.Geteuid() || proc.GID < 0 && proc.OuterGID != os.Getegid()) {
 		return b.refuse("its user %d, group %d are not mapped in its user namespace", proc.OuterUID, proc.OuterGID)
 	}
 	b.Bounding, b.Permitted, b.NoNewPrivs = proc.Bounding, proc.Permitted, proc.NoNewPrivs
@@ -305,7 +336,7 @@ func (b *builder) rights() error {
 		b.Bounding &= proc.Permitted
 	}
 	b.KeepGroups = subset(proc)
-	return nil
+	return setUser(b.Session, proc.Root, b.user, max(0, proc.GID), proc.Bounding)
 }
 
 // ownNamespace reports whether a namespace is the caller's own.

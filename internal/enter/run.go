@@ -19,8 +19,8 @@ type job struct {
 
 // run starts s, passes signals on to the command, stops and continues together with it, and returns its
 // status: its exit code, or 128+N for signal N.
-func run(s *nsexec.Session, keyboard func() bool) (status int, err error) {
-	t, files, eager, err := openTerminal(s.Files)
+func run(s *nsexec.Session, keyboard func() bool, tty bool) (status int, err error) {
+	t, files, eager, err := openTerminal(s.Files, tty)
 	if err != nil {
 		return 0, err
 	}

@@ -1,6 +1,7 @@
 package enter
 
 import (
+	"io"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -19,7 +20,8 @@ import (
 // Otherwise, in a pipeline or in the background, it gets the keyboard when it first uses the terminal, which
 // stops it by a signal; until then other programs can use the keyboard.
 type terminal struct {
-	outer  *os.File // the caller's: keyboard, size and modes
+	outer  *os.File // the caller's: keyboard, size and modes; nil: it has none
+	input  *os.File // without a keyboard: what is typed; nil: nothing
 	screen *os.File // where the command's output goes
 	master *os.File
 	slave  *os.File // nil once the command has it
@@ -37,11 +39,15 @@ type terminal struct {
 	buf     [32 << 10]byte
 }
 
-// openTerminal returns a terminal for the command if one of its files is a terminal, else nil, and the command's
-// files. eager means that the command has the keyboard from the start.
-func openTerminal(stdio [3]*os.File) (t *terminal, files [3]*os.File, eager bool, err error) {
+// openTerminal returns a terminal for the command if one of its files is a terminal, or with always, else nil, and the
+// command's files; with always, all of them are the terminal. eager means that the command has the keyboard from the
+// start.
+func openTerminal(stdio [3]*os.File, always bool) (t *terminal, files [3]*os.File, eager bool, err error) {
 	var is [3]bool
 	t = &terminal{wake: make(chan struct{}, 1)}
+	if always && !(stdio[0] != nil && term.IsTerminal(int(stdio[0].Fd()))) {
+		return t.openBare(stdio)
+	}
 	for i, f := range stdio {
 		if is[i] = f != nil && term.IsTerminal(int(f.Fd())); is[i] {
 			t.screen = f
@@ -50,7 +56,7 @@ func openTerminal(stdio [3]*os.File) (t *terminal, files [3]*os.File, eager bool
 	switch {
 	case t.screen == nil:
 		return nil, stdio, false, nil
-	case is[1]:
+	case is[1] || always:
 		t.screen = stdio[1]
 	case !is[2]: // stdin, which may be open for reading only
 		if t.opened, err = os.OpenFile("/dev/tty", os.O_RDWR, 0); err == nil {
@@ -73,14 +79,30 @@ func openTerminal(stdio [3]*os.File) (t *terminal, files [3]*os.File, eager bool
 			"no terminal for the command: %w", err)
 	}
 	t.resize()
-	t.leaveOutput()
+	if term.IsTerminal(int(t.screen.Fd())) {
+		t.leaveOutput()
+	}
 	files = stdio
 	for i := range files {
-		if is[i] {
+		if is[i] || always {
 			files[i] = t.slave
 		}
 	}
-	return t, files, is[0] && is[1] && t.foreground(), nil
+	return t, files, is[0] && (is[1] || always) && t.foreground(), nil
+}
+
+// openBare returns a terminal for a caller without a keyboard: what it reads is the caller's input.
+func (t *terminal) openBare(stdio [3]*os.File) (_ *terminal, files [3]*os.File, eager bool, err error) {
+	t.input, t.screen = stdio[0], stdio[1]
+	if t.master, t.slave, err = pty.Open(); err != nil {
+		return nil, stdio, false, fault.Errorf(0, "run it without --tty", "no terminal for the command: %w", err)
+	}
+	_ = pty.Setsize(t.master, &pty.Winsize{Rows: 24, Cols: 80})
+	if term.IsTerminal(int(t.screen.Fd())) {
+		_ = pty.InheritSize(t.screen, t.master)
+		t.leaveOutput()
+	}
+	return t, [3]*os.File{t.slave, t.slave, t.slave}, true, nil
 }
 
 // leaveOutput switches output processing of the command's terminal off: the caller's terminal does it.
@@ -94,6 +116,9 @@ func (t *terminal) leaveOutput() {
 // foreground reports whether the caller may use its terminal: it is in the foreground, or the terminal is not
 // its controlling terminal.
 func (t *terminal) foreground() bool {
+	if t.outer == nil {
+		return true
+	}
 	pgrp, err := unix.IoctlGetInt(int(t.outer.Fd()), unix.TIOCGPGRP)
 	return err != nil || pgrp == unix.Getpgrp()
 }
@@ -102,6 +127,9 @@ func (t *terminal) foreground() bool {
 func (t *terminal) take() bool {
 	if !t.foreground() {
 		return false
+	}
+	if t.outer == nil {
+		return true
 	}
 	t.resize()
 	if !t.taken { // only once; later the command sets its modes
@@ -142,7 +170,11 @@ func (t *terminal) retake() {
 	}
 }
 
-func (t *terminal) resize() { _ = pty.InheritSize(t.outer, t.master) }
+func (t *terminal) resize() {
+	if t.outer != nil {
+		_ = pty.InheritSize(t.outer, t.master)
+	}
+}
 
 // start starts copying in both directions. The command must have its end.
 func (t *terminal) start() error {
@@ -157,7 +189,11 @@ func (t *terminal) start() error {
 		defer r.Close()
 		t.show(r)
 	})
-	go t.read()
+	if t.outer != nil {
+		go t.read()
+	} else if t.input != nil {
+		go t.copyInput()
+	}
 	return nil
 }
 
@@ -227,6 +263,14 @@ func (t *terminal) read() {
 				return
 			}
 		}
+	}
+}
+
+// copyInput copies the caller's input, and types Ctrl-D at its end.
+func (t *terminal) copyInput() {
+	const endOfFile = 4 // VEOF of a new terminal (termios(3))
+	if _, err := io.Copy(t.master, t.input); err == nil {
+		_, _ = t.master.Write([]byte{endOfFile})
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -152,4 +153,24 @@ func parseThread(status []byte) (t thread) {
 		}
 	}
 	return t
+}
+
+// FirstChild returns the child of a process that was started first, 0 if there is none or the kernel does not list
+// children (CONFIG_PROC_CHILDREN).
+func FirstChild(pid int) (first int) {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	var oldest uint64
+	for _, list := range lists {
+		data, _ := os.ReadFile(list)
+		for f := range strings.FieldsSeq(string(data)) {
+			child, err := strconv.Atoi(f)
+			if err != nil {
+				continue
+			}
+			if start, err := StartTime(child); err == nil && (first == 0 || start < oldest) {
+				first, oldest = child, start
+			}
+		}
+	}
+	return first
 }

@@ -92,6 +92,7 @@ type TargetState struct {
 	Netns   string   `json:"netns"`
 	Userns  string   `json:"userns"`
 	Command []string `json:"command,omitempty"`
+	User    string   `json:"user,omitempty"` // as whom COMMAND runs: root or keep
 }
 
 // Container is the OCI container that an instance was made for.

@@ -72,7 +72,7 @@ func start(ctx context.Context, cfg Config, pidNS bool) (*Command, error) {
 	go c.listen()
 	if err := c.send(message{Setup: &initSetup{
 		Argv: toBytes(cfg.Argv), Umask: cfg.Umask, Setsid: cfg.Setsid, KeepFDs: cfg.KeepFDs,
-		LimitSockets: cfg.LimitSockets, ResolvConf: []byte(cfg.ResolvConf), Hide: toBytes(cfg.Hide),
+		LimitSockets: cfg.LimitSockets, Keep: cfg.keptIDs(), ResolvConf: []byte(cfg.ResolvConf), Hide: toBytes(cfg.Hide),
 	}}); err != nil {
 		c.Kill()
 		return nil, fmt.Errorf("set up the command's namespaces: %w", err)

@@ -130,6 +130,11 @@ func (p *initProcess) startCommand() (status int, err error) {
 		}
 		attr.Sys.Pdeathsig = syscall.SIGKILL
 	}
+	if p.setup.Keep != nil {
+		if err := p.setup.Keep.apply(attr.Sys); err != nil {
+			return StatusFailed, err
+		}
+	}
 	argv := toStrings(p.setup.Argv)
 	path, err := lookPath(argv[0])
 	if err == nil {

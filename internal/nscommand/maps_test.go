@@ -1,6 +1,7 @@
 package nscommand
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -43,6 +44,24 @@ user:7
 		got, err := SubIDs(strings.NewReader(file), c.owners...)
 		if err != nil || !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, %v; want %v", c.owners, got, err, c.want)
+		}
+	}
+}
+
+func TestKeptMap(t *testing.T) {
+	for _, c := range []struct {
+		id    int
+		table string
+		want  string
+	}{
+		{1000, "0 1000 1\n", "[{1000 0 1}]"},
+		{1000, "0 1000 1\n1 100000 65536\n", "[{1000 0 1} {0 1 1000} {1001 1001 64536}]"},
+		{1000, "0 1000 1\n1 100000 10\n11 200000 5\n", "[{1000 0 1} {0 1 15}]"},
+		{1000, "0 1000 1\n1 100000 1000\n", "[{1000 0 1} {0 1 1000}]"},
+		{1, "0 1 1\n1 100000 10\n", "[{1 0 1} {0 1 1} {2 2 9}]"},
+	} {
+		if got := fmt.Sprint(keptMap(c.id, mappedIDs([]byte(c.table)))); got != c.want {
+			t.Errorf("%d in %q: %s, want %s", c.id, c.table, got, c.want)
 		}
 	}
 }

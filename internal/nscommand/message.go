@@ -24,6 +24,7 @@ type initSetup struct {
 	Setsid       bool     `json:"setsid"`
 	KeepFDs      []int    `json:"keepFDs"`
 	LimitSockets bool     `json:"limitSockets"`
+	Keep         *keptIDs `json:"keep,omitempty"` // COMMAND's ids; nil: root
 	ResolvConf   []byte   `json:"resolvConf"`
 	Hide         [][]byte `json:"hide"`
 }

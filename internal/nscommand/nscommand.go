@@ -56,6 +56,7 @@ type Config struct {
 	Stdio    [3]*os.File // nil: /dev/null
 	Umask    int         // COMMAND's file mode creation mask
 	MapUsers bool        // add the caller's ranges of /etc/subuid and /etc/subgid
+	KeepIDs  bool        // COMMAND has the caller's ids, and no capabilities
 	KeepFDs  []int       // descriptors above 2 that COMMAND gets under the same numbers
 	Setsid   bool        // for a detached COMMAND
 	// PIDNamespace says whether COMMAND gets a PID namespace.

@@ -39,8 +39,10 @@ type Session struct {
 	Paths []string // tried in order, as a shell does along PATH
 	Args  []string
 	Env   []string
-	Dir   string      // the command's working directory; the root if it doesn't exist
+	Dir   string      // the command's working directory; the root if it doesn't exist, unless NeedDir
 	Files [3]*os.File // all other descriptors are closed in the command
+
+	NeedDir bool
 
 	TTY        *os.File // becomes the controlling terminal; nil: none
 	Foreground bool     // the command starts as TTY's foreground process group
@@ -225,6 +227,7 @@ func (s *Session) prepare() (p *sessionPlan, cleanup func(), err error) {
 		plan: plan, root: fdOf(s.Root), tty: fdOf(s.TTY), foreground: s.Foreground,
 		uid: uintptr(s.UID), gid: uintptr(s.GID), keepIDs: s.KeepIDs, keepGroups: s.KeepGroups,
 		bounding: s.Bounding, permitted: s.Permitted, noNewPrivs: s.NoNewPrivs, ownMounts: s.OwnMounts,
+		needDir:    s.NeedDir,
 		resolvConf: []byte(s.ResolvConf),
 	}
 	plan.session = p

@@ -27,6 +27,7 @@ type sessionPlan struct {
 	noNewPrivs          bool
 	sockets             unix.SockFprog // Len 0: none
 
+	needDir     bool // the directory must exist
 	ownMounts   bool
 	resolvConf  []byte
 	checkResolv bool // only if /etc/resolv.conf is this file:
@@ -310,6 +311,9 @@ func confine(p *sessionPlan) {
 	e := unix.ENOENT
 	if p.dir != nil {
 		_, e = p.try(unix.SYS_CHDIR, at(p.dir), 0, 0)
+	}
+	if e != 0 && p.needDir {
+		p.fail(stepChdir, e)
 	}
 	if e != 0 {
 		p.try(unix.SYS_CHDIR, at(slash), 0, 0)

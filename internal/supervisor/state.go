@@ -30,6 +30,9 @@ func (s *supervisor) setState() {
 		AllowHostLoopback: o.AllowHostLoopback, Egress: o.Egress.Mode,
 		Container: s.req.Container,
 	}
+	if s.cmd != nil {
+		st.Target.User = string(o.User)
+	}
 	if !o.DisableDNS {
 		st.DNS = s.net.DNS()
 	}

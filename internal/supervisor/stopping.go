@@ -3,7 +3,6 @@ package supervisor
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -15,7 +14,7 @@ import (
 // stoppingState describes COMMAND, a child of init, which was asked to end.
 func stoppingState(init int, killsAt time.Time) *instance.StoppingState {
 	st := &instance.StoppingState{Name: "the command", Reacts: "has not ended on", KillsAt: killsAt.Truncate(time.Millisecond)}
-	st.PID = firstChild(init)
+	st.PID = instance.FirstChild(init)
 	if st.PID == 0 {
 		return st
 	}
@@ -43,24 +42,4 @@ func stoppingState(init int, killsAt time.Time) *instance.StoppingState {
 func hasTERM(hex string) bool {
 	set, err := strconv.ParseUint(hex, 16, 64)
 	return err == nil && set&(1<<(syscall.SIGTERM-1)) != 0
-}
-
-// firstChild returns the child of a process that was started first, 0 if there is none or the kernel does not list
-// children (CONFIG_PROC_CHILDREN).
-func firstChild(pid int) (first int) {
-	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	var oldest uint64
-	for _, list := range lists {
-		data, _ := os.ReadFile(list)
-		for f := range strings.FieldsSeq(string(data)) {
-			child, err := strconv.Atoi(f)
-			if err != nil {
-				continue
-			}
-			if start, err := instance.StartTime(child); err == nil && (first == 0 || start < oldest) {
-				first, oldest = child, start
-			}
-		}
-	}
-	return first
 }

@@ -404,7 +404,7 @@ func (s *supervisor) startCommand(ctx context.Context) (err error) {
 	cfg := nscommand.Config{
 		Argv: s.req.Command, Env: commandEnv(s.inst.Name()), Stdio: s.env.Stdio, KeepFDs: s.env.KeepFDs,
 		Setsid: s.env.Session, Umask: s.req.Umask,
-		MapUsers: o.MapUsers, PIDNamespace: o.PIDNamespace,
+		MapUsers: o.MapUsers, KeepIDs: o.User == options.UserKeep, PIDNamespace: o.PIDNamespace,
 		Hide: []string{filepath.Dir(s.inst.Dir())},
 		Warn: func(text string) { s.log.Warn(text) },
 	}
