@@ -162,8 +162,8 @@ func addRoutes(mux *http.ServeMux, b Backend) {
 		}
 		grace := DefaultGrace
 		if r.ContentLength != 0 {
-			var req downRequest
-			if err := decode(r, &req); err != nil {
+			req, err := decode[downRequest](r)
+			if err != nil {
 				return nil, err
 			}
 			if req.Grace != nil {

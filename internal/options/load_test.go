@@ -54,6 +54,8 @@ var samples = map[string][2]string{
 	"pid-file":              {"/run/a.pid", "b.pid"},
 	"dry-run":               {"true", "false"},
 	"map-users":             {"true", "false"},
+	"user":                  {"keep", "root"},
+	"wait-listen":           {"80/tcp", "53/udp,80/tcp4"},
 	"pid-namespace":         {"true", "auto"},
 	"containers_conf":       {"true", "false"},
 	"log-level":             {"debug", "warning"},
@@ -183,7 +185,7 @@ func TestDefaults(t *testing.T) {
 		PortHandler: HandlerDirect, CIDR: subnet.Default(), MTU: 65520,
 		TapName: "tap0", Sandbox: Auto, Seccomp: Auto, Restart: RestartOnFailure,
 		Timeout: 10 * time.Second, WaitNetns: 500 * time.Millisecond, ReadyFD: -1, ExitFD: -1,
-		PIDNamespace: Auto,
+		PIDNamespace: Auto, User: UserRoot,
 	}
 	if diff := cmp.Diff(want, defaults().Options, cmpAddrs); diff != "" {
 		t.Error(diff)
@@ -222,7 +224,7 @@ func TestAllFlagsTyped(t *testing.T) {
 		"--cidr", "10.7.0.0/16", "--mtu", "1500", "--ipv6", "--allow-host-loopback", "--outbound-addr", "eth0",
 		"--outbound-addr6", "2001:db8::1", "--tap-name", "eth7", "--macaddress", "02-00-00-00-00-01", "--disable-dns",
 		"--sandbox", "true", "--seccomp", "false", "--slirp4netns-path", "x", "--restart", "never", "--timeout", "3s",
-		"--wait-netns", "0s", "--ready-fd", "3", "--exit-fd", "0", "--pid-file", "p", "--map-users", "--pid-namespace=false",
+		"--wait-netns", "0s", "--ready-fd", "3", "--exit-fd", "0", "--pid-file", "p", "--map-users", "--user=keep", "--wait-listen=80", "--pid-namespace=false",
 		"--log-level", "warn", "--log-format", "json", "--state-dir", "/s")
 	spec := func(s string) hostfwd.Spec {
 		v, err := hostfwd.ParseSpec(s)
@@ -238,7 +240,7 @@ func TestAllFlagsTyped(t *testing.T) {
 		OutboundAddr: Outbound{Interface: "eth0"}, OutboundAddr6: Outbound{Addr: netip.MustParseAddr("2001:db8::1")},
 		TapName: "eth7", MACAddress: []byte{2, 0, 0, 0, 0, 1}, DisableDNS: true, Sandbox: On, Seccomp: Off,
 		Slirp4netnsPath: "x", Restart: RestartNever, Timeout: 3 * time.Second, ReadyFD: 3, ExitFD: 0, PIDFile: "p", MapUsers: true,
-		PIDNamespace: Off,
+		PIDNamespace: Off, User: UserKeep, WaitListen: []Listen{{80, hostfwd.TCP}},
 	}
 	if diff := cmp.Diff(want, m.Options, cmpAddrs); diff != "" {
 		t.Error(diff)

@@ -18,7 +18,7 @@ func (s *supervisor) recordEnd(err error) {
 	}
 }
 
-// leavesRecord reports whether the instance leaves its log and COMMAND's status: those of a detached COMMAND, unless
+// leavesRecord reports whether the instance leaves its logs and COMMAND's status: those of a detached COMMAND, unless
 // somebody asked for its end.
 func (s *supervisor) leavesRecord() bool {
 	select {
