@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -198,10 +199,12 @@ func TestProbeNarrow(t *testing.T) {
 		}
 	}
 	for in, want := range map[string]string{
-		"sudo sh -c 'rm -f /etc/x; echo y'":   "sudo sh|-c 'rm -f /etc/x; echo y'",
-		"a b c  # a comment of several words": "a b c  #  a comment of several words",
+		"sudo sh -c 'rm -f /etc/x; echo y'":   "sudo sh|-c|'rm -f /etc/x; echo y'",
+		"a b c  # a comment of several words": "a b c |# a comment of several words",
+		`w "it's 1" z`:                        `w|"it's 1"|z`,
+		"":                                    "",
 	} {
-		if got := strings.Join(joinable(wrapText(in, 8)), "|"); strings.Join(strings.Fields(got), " ") != strings.Join(strings.Fields(want), " ") {
+		if got := strings.Join(commandLines(in, 8), "|"); got != want {
 			t.Errorf("%q is broken into %q, want %q", in, got, want)
 		}
 	}
@@ -221,6 +224,10 @@ func TestProbeSeesTheTerminal(t *testing.T) {
 		t.Setenv("NO_COLOR", tc.noColor)
 		t.Setenv("TERM", tc.term)
 		ptmx, tty := mustPTY(t)
+		const columns = 50
+		if err := pty.Setsize(tty, &pty.Winsize{Rows: 24, Cols: columns}); err != nil {
+			t.Fatal(err)
+		}
 		read := make(chan string)
 		go func() {
 			all, _ := io.ReadAll(ptmx) // ends with EIO when the other end is closed
@@ -230,8 +237,13 @@ func TestProbeSeesTheTerminal(t *testing.T) {
 		tty.Close()
 		out := <-read
 		ptmx.Close()
-		if err != nil || !strings.Contains(out, "\n  api-socket  ") && !strings.Contains(out, "  api-socket  ") || !strings.Contains(out, "ready") {
+		if err != nil || !strings.Contains(out, "  api-socket  ") || !strings.Contains(out, "ready") {
 			t.Errorf("%v, not aligned or no summary:\n%s", err, out)
+		}
+		for line := range strings.Lines(regexp.MustCompile(`\x1b\[\d+m|\r`).ReplaceAllString(out, "")) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > columns {
+				t.Errorf("%d columns on a terminal of %d: %q", n, columns, line)
+			}
 		}
 		if got := strings.Contains(out, "\x1b["); got != tc.want {
 			t.Errorf("NO_COLOR=%s TERM=%s: colour %v", tc.noColor, tc.term, got)

@@ -139,13 +139,11 @@ func (w *probeWriter) sections(r probe.Report, line func(label string, status ce
 		title("self-test")
 	}
 	for _, s := range r.SelfTest {
-		text := s.Reason
-		if s.Milliseconds != 0 { // else it was not tried
-			text = fmt.Sprintf("%.1f ms\t%s", s.Milliseconds, s.Reason)
-		} else {
-			text = "-\t" + s.Reason
+		took := "-" // it was not tried
+		if s.Milliseconds != 0 {
+			took = fmt.Sprintf("%.1f ms", s.Milliseconds)
 		}
-		line(s.Name, statusCell(s.Status), text, s.Remedy)
+		line(s.Name, statusCell(s.Status), took+"\t"+s.Reason, s.Remedy)
 	}
 }
 
@@ -177,7 +175,7 @@ func (w *probeWriter) command(text string, indent int) {
 	if w.width > 0 {
 		room = max(w.width-indent-len(` \`), 1)
 	}
-	lines := joinable(wrapText(text, room))
+	lines := commandLines(text, room)
 	for i, line := range lines {
 		if i < len(lines)-1 {
 			line += ` \`
@@ -186,29 +184,33 @@ func (w *probeWriter) command(text string, indent int) {
 	}
 }
 
-// joinable joins lines of a command that were broken within quotes or a comment.
-func joinable(lines []string) []string {
-	var out []string
-	var quote rune
-	comment := false
-	for _, line := range lines {
-		if n := len(out) - 1; quote != 0 || comment {
-			out[n] += " " + line
-		} else {
-			out = append(out, line)
+// commandLines breaks a command at spaces outside of quotes and comments into lines of at most width characters, if its
+// words are not longer; 0: no limit.
+func commandLines(text string, width int) []string {
+	lines := []string{""}
+	start := 0
+	add := func(word string) {
+		line := &lines[len(lines)-1]
+		if *line != "" && width > 0 && utf8.RuneCountInString(*line)+1+utf8.RuneCountInString(word) > width {
+			lines = append(lines, word)
+			return
 		}
-		for i, r := range line {
-			switch {
-			case quote == 0 && (r == '\'' || r == '"'):
-				quote = r
-			case r == quote:
-				quote = 0
-			case quote == 0 && r == '#' && (i == 0 || line[i-1] == ' '):
-				comment = true
-			}
+		*line = strings.TrimPrefix(*line+" "+word, " ")
+	}
+	var quote rune
+	for i, r := range text {
+		switch {
+		case quote == 0 && (r == '\'' || r == '"' || r == '#' && i == start):
+			quote = r
+		case r == quote && r != '#':
+			quote = 0
+		case quote == 0 && r == ' ':
+			add(text[start:i])
+			start = i + 1
 		}
 	}
-	return out
+	add(text[start:])
+	return lines
 }
 
 // wrapText breaks text at spaces into lines of at most width characters, and within words that are longer; 0: no limit.
