@@ -104,6 +104,15 @@ ARM64_SKIP = InOtherProcess|AgainstSlirp4netns|^TestDiagnose|^TestManagerExplain
 test-arm64: test-deps ## run the unit tests for arm64, in qemu's user mode
 	GOARCH=arm64 CGO_ENABLED=0 go test -exec 'qemu-aarch64-static' -count=1 -skip '$(ARM64_SKIP)' $(ARM64_PKG)
 
+# The number of processors for `make bench-cpus`.
+N ?= $(shell nproc)
+
+.PHONY: bench-cpus
+bench-cpus: test-deps ## throughput and connections of `direct` by number of loops, on N [all] processors; results in bin/bench-cpus
+	@mkdir -p bin/bench-cpus
+	.ci/testenv taskset -c 0-$$(($(N) - 1)) go test -run '^$$' -bench '^BenchmarkLoops$$' -count 5 ./internal/hostfwd/direct | tee bin/bench-cpus/results.txt
+	@go tool test2json <bin/bench-cpus/results.txt >bin/bench-cpus/results.json
+
 # The directory for the newest peers that `make bench` fetches. BENCH_RUNS is the number of measurements.
 PEERS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/slirpctl-bench
 

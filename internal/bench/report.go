@@ -10,6 +10,11 @@ import (
 	"strings"
 )
 
+// unknown says what the figures don't show.
+const unknown = "Not known: how slirpctl compares on four processors and more, where pasta, with its implicit ports, may lead. `direct` runs one loop for\n" +
+	"every four processors, at most four. `make bench-cpus N=8` shows connections and throughput with one to four loops; `bin/bench-cpus/results.json`\n" +
+	"from a larger machine is welcome.\n\n"
+
 //go:embed notes.md
 var notes string
 
@@ -103,6 +108,7 @@ measurements, so that a slow minute of the machine affects both.
 		}
 	}
 	b.WriteString("\nAll contestants run with sandbox and seccomp, if they have them, and an MTU of 65520.\n\n")
+	b.WriteString(unknown)
 }
 
 func writeTargets(b *strings.Builder, verdicts []verdict) {

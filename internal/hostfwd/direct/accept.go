@@ -38,16 +38,15 @@ func (l *loop) addListener(ln *tcpListener) error {
 	return nil
 }
 
-// work accepts. Connections beyond the batch make epoll report the listener again. A batch grows while that
-// happens, so that clients that come one by one cost no second accept each.
+// work accepts. Connections beyond the batch make epoll report the listener again. A batch is as large as what
+// came last, and grows if more come in the next round, so that clients that come one by one cost no second accept each.
 func (a *acceptor) work(l *loop) (cost int, more bool) {
 	ln, q := a.ln, &l.h.quota
-	most := 1
 	if a.round+1 == l.round {
-		most = min(max(2*a.most, 1), acceptBatch)
+		a.most = min(2*a.most, acceptBatch)
 	}
-	a.most = most
-	for range most {
+	a.most = max(a.most, 1)
+	for i := range a.most {
 		if !q.admits(&ln.usage, 2) {
 			l.pause(a, nil)
 			return cost, false
@@ -66,6 +65,7 @@ func (a *acceptor) work(l *loop) (cost int, more bool) {
 			l.pause(a, e)
 			return cost, false
 		default:
+			a.most = i
 			return cost, false
 		}
 	}

@@ -2,6 +2,7 @@ package direct
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -33,31 +34,71 @@ func BenchmarkOpen(b *testing.B) {
 // BenchmarkConnections connects, sends four bytes, reads them back and closes.
 func BenchmarkConnections(b *testing.B) {
 	for name, clients := range map[string]int{"1": 1, "16": 16} {
-		b.Run(name, func(b *testing.B) {
-			ns := newNetns(b)
-			guest := ns.listen(b, "10.0.2.100:0")
-			echo(guest)
-			h := newHandler(b, ns)
-			ln := open(b, h, hostfwd.TCP, guest.Addr())
-			var left atomic.Int64
-			left.Store(int64(b.N))
-			done := make(chan error)
-			b.ResetTimer()
-			for range clients {
-				go func() {
-					var err error
-					for err == nil && left.Add(-1) >= 0 {
-						err = fourBytes(hostAddr(ln))
-					}
-					done <- err
-				}()
+		b.Run(name, func(b *testing.B) { connections(b, clients, 0) })
+	}
+}
+
+// BenchmarkLoops compares numbers of loops: connections of 64 clients, and 8 streams. `make bench-cpus` runs it.
+func BenchmarkLoops(b *testing.B) {
+	for loops := 1; loops <= maxLoops; loops++ {
+		b.Run(fmt.Sprint("connections/", loops), func(b *testing.B) { connections(b, 64, loops) })
+		b.Run(fmt.Sprint("streams/", loops), func(b *testing.B) { streams(b, 8, loops) })
+	}
+}
+
+func connections(b *testing.B, clients, loops int) {
+	ns := newNetns(b)
+	guest := ns.listen(b, "10.0.2.100:0")
+	echo(guest)
+	ln := open(b, newHandler(b, ns, func(c *Config) { c.Loops = loops }), hostfwd.TCP, guest.Addr())
+	concurrently(b, clients, func(left *atomic.Int64) (err error) {
+		for err == nil && left.Add(-1) >= 0 {
+			err = fourBytes(hostAddr(ln))
+		}
+		return err
+	})
+}
+
+// streams sends 128 KiB in each iteration, to the guest, which returns it.
+func streams(b *testing.B, n, loops int) {
+	ns := newNetns(b)
+	guest := ns.listen(b, "10.0.2.100:0")
+	echo(guest)
+	ln := open(b, newHandler(b, ns, func(c *Config) { c.Loops = loops }), hostfwd.TCP, guest.Addr())
+	p := make([]byte, 128<<10)
+	b.SetBytes(int64(len(p)))
+	concurrently(b, n, func(left *atomic.Int64) error {
+		c, err := net.Dial("tcp", hostAddr(ln))
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		buf := make([]byte, len(p))
+		for left.Add(-1) >= 0 {
+			if _, err := c.Write(p); err != nil {
+				return err
 			}
-			for range clients {
-				if err := <-done; err != nil {
-					b.Fatal(err)
-				}
+			if _, err := io.ReadFull(c, buf); err != nil {
+				return err
 			}
-		})
+		}
+		return nil
+	})
+}
+
+// concurrently runs n copies of f, which do b.N iterations together.
+func concurrently(b *testing.B, n int, f func(left *atomic.Int64) error) {
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	done := make(chan error)
+	b.ResetTimer()
+	for range n {
+		go func() { done <- f(&left) }()
+	}
+	for range n {
+		if err := <-done; err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

@@ -12,7 +12,7 @@
 //	                                        ├─ conn: two directions, one thread
 //	guest program <── connect <── pool ─────┘
 //
-// All descriptors are registered with one epoll loop (two on machines with more than four processors)
+// All descriptors are registered with one epoll loop (one for every four processors, at most four)
 // that runs on a thread of its own, with edge-triggered events. A listener costs a table entry and
 // no goroutine, so thousands are cheap. Small pieces are carried by read and write; a bulk
 // transfer is carried by splice(2) through a pipe that belongs to the direction only while it

@@ -40,13 +40,15 @@ type Config struct {
 	Source Source
 	// EndConnections closes a forward's TCP connections along with it.
 	EndConnections bool
+	// Loops is the number of loops, at most 4; 0: one for every four processors.
+	Loops int
 	// Log receives what an operator should know: a namespace that provides no sockets, a full
 	// descriptor table. Nil discards it.
 	Log func(format string, args ...any)
 	// UDPIdle is how long a client's UDP session lasts without a datagram in either direction; 0
 	// means DefaultUDPIdle. It may last up to a quarter longer.
 	UDPIdle time.Duration
-	// UDPSessions is the maximum number of sessions of each loop (there are one or two); the one
+	// UDPSessions is the maximum number of sessions of each loop; the one
 	// idle longest is closed for a new one. 0 means DefaultUDPSessions or a quarter of
 	// RLIMIT_NOFILE, whichever is less.
 	UDPSessions int
@@ -126,18 +128,18 @@ func (h *Handler) Open(ctx context.Context, f hostfwd.Forward) (hostfwd.Listener
 	return h.openTCP(f)
 }
 
-// start starts the loops, once. A second loop pays off only if processors remain beside the
+// start starts the loops, once. Another loop pays off only if processors remain beside the
 // client's and the guest's, which share the work of every byte.
 func (h *Handler) start() error {
 	if h.loops != nil {
 		return nil
 	}
-	n := 1
-	if runtime.NumCPU() > 4 {
-		n = maxLoops
+	n := h.cfg.Loops
+	if n == 0 {
+		n = (runtime.NumCPU() + 3) / 4
 	}
 	var loops []*loop
-	for i := range n {
+	for i := range min(n, maxLoops) {
 		l, err := newLoop(h, i)
 		if err != nil {
 			for _, l := range loops {

@@ -15,7 +15,7 @@ import (
 const backlog = 4096
 
 // maxLoops is the maximum number of loops of a handler.
-const maxLoops = 2
+const maxLoops = 4
 
 // tcpListener is an open TCP forward. Loops accept under the read lock, so that a descriptor
 // is never closed, and its number reused, during an accept.
