@@ -5,6 +5,7 @@ import (
 	"io"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -93,7 +94,7 @@ func showUsage(cmd *cobra.Command) error {
 		heading[name] = group
 	}
 	for line := range strings.Lines(local.FlagUsagesWrapped(width)) {
-		if m := flagLine.FindStringSubmatch(line); m != nil && heading[m[1]] != "" {
+		if m := flagLine().FindStringSubmatch(line); m != nil && heading[m[1]] != "" {
 			title(heading[m[1]])
 		}
 		b.WriteString(line)
@@ -115,4 +116,4 @@ func showUsage(cmd *cobra.Command) error {
 }
 
 // flagLine matches the first line of a flag in a help text.
-var flagLine = regexp.MustCompile(`^ {2}(?:-\w, | {4})--([a-z0-9-]+)`)
+var flagLine = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^ {2}(?:-\w, | {4})--([a-z0-9-]+)`) })

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -25,8 +24,10 @@ func listTable(sts []instance.State, whole bool) *table {
 	return t
 }
 
-// containerID matches the names that container engines make.
-var containerID = regexp.MustCompile(`^[0-9a-f]{64}$`)
+// isContainerID reports whether a name is one that container engines make.
+func isContainerID(name string) bool {
+	return len(name) == 64 && strings.Trim(name, "0123456789abcdef") == ""
+}
 
 const longName = 32
 
@@ -36,7 +37,7 @@ func shortName(name string, whole bool) string {
 	switch {
 	case whole:
 		return name
-	case containerID.MatchString(name):
+	case isContainerID(name):
 		return name[:instance.ShortID]
 	}
 	return cut(name, longName)

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/slirpctl/slirpctl/internal/plaintext"
@@ -40,7 +41,9 @@ type logEntry struct {
 }
 
 // ownLine matches slirpctl's own lines in a text log.
-var ownLine = regexp.MustCompile(`^time="([^"]*)" level=(\w+) msg=("(?:[^"\\]|\\.)*"|\S*)(.*)$`)
+var ownLine = sync.OnceValue(func() *regexp.Regexp { // compiled only where a log is read
+	return regexp.MustCompile(`^time="([^"]*)" level=(\w+) msg=("(?:[^"\\]|\\.)*"|\S*)(.*)$`)
+})
 
 // parseEntry parses a line of a log. What it does not know is a message of slirpctl's.
 func parseEntry(line []byte) logEntry {
@@ -52,7 +55,7 @@ func parseEntry(line []byte) logEntry {
 			e = parsed
 		}
 		e.raw = line
-	} else if m := ownLine.FindStringSubmatch(text); m != nil {
+	} else if m := ownLine().FindStringSubmatch(text); m != nil {
 		e.Time, e.Level = m[1], m[2]
 		if msg, err := strconv.Unquote(m[3]); err == nil {
 			m[3] = msg
