@@ -2,11 +2,15 @@ package main
 
 import (
 	"fmt"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
+
+func init() { helperPrograms["tracer"] = tracer }
 
 // TestAttackEgressKilled: whatever process of slirpctl's ends while the guest floods, nothing passes that could not
 // before; and nothing at all without the supervisor.
@@ -85,4 +89,49 @@ func TestAttackEgressKilledStarting(t *testing.T) {
 			t.Errorf("killed %d times: %s%s", n, r.out, r.err)
 		}
 	})
+}
+
+// TestAttackEgressTraced: root of a namespace that sees slirpctl's processes can neither look into them, nor enter what
+// they are in, nor trace them.
+func TestAttackEgressTraced(t *testing.T) {
+	labs(t, func(t *testing.T, l *lab) {
+		r := l.attackEgress(`
+			holder
+			slirpctl up -d --name x --allow www.example:80 $target >/dev/null
+			field() { slirpctl list --json | jsonget "0.$1"; }
+			for p in $(field supervisorPid) $(field slirp4netnsPid) $(pgrep -f '^slirpctl __gateway'); do
+				inside bash -c "test -d /proc/$p && echo seen
+					readlink /proc/$p/exe /proc/$p/cwd /proc/$p/root /proc/$p/ns/net && echo looked
+					cat /proc/$p/environ /proc/$p/maps && echo looked
+					readlink /proc/$p/fd/* && echo looked
+					echo x >/proc/$p/mem && echo wrote
+					for n in -n -U '-U -n' -m; do nsenter --preserve-credentials -t $p \$n true && echo entered; done
+					tracer $p && echo traced" 2>/dev/null
+			done
+			inside bash -c "tracer \$\$; sleep 1000 & tracer \$! && echo can trace its own; kill \$!"
+			slirpctl exec x -- fetch http://www.example/ | head -1
+			slirpctl down x`)
+		r.only(t, egressAllowed...)
+		if strings.Count(r.out, "seen") != 3 || !strings.Contains(r.out, "can trace its own") || !strings.Contains(r.out, "it works") {
+			t.Errorf("this proves nothing: %s%s", r.out, r.err)
+		}
+		for _, got := range []string{"looked", "wrote", "entered", "traced"} {
+			if strings.Contains(r.out, got) {
+				t.Errorf("%s: %s%s", got, r.out, r.err)
+			}
+		}
+	})
+}
+
+// tracer PID attaches to a process and lets it go.
+func tracer(args []string) int {
+	pid, err := strconv.Atoi(args[0])
+	if err != nil {
+		return failed("tracer: %v", err)
+	}
+	runtime.LockOSThread()
+	if err := unix.PtraceSeize(pid); err != nil {
+		return failed("tracer: %v", err)
+	}
+	return 0
 }
