@@ -25,12 +25,18 @@ func setUser(s *nsexec.Session, root *os.File, spec string, gid int, bounding ui
 	if err != nil {
 		return fault.Errorf(fault.Usage, "NAME or UID, and :GROUP or :GID if needed, as the target knows them", "--user %s: %w", spec, err)
 	}
+	if !validID(found.Uid) || !validID(found.Gid) {
+		return fault.Errorf(fault.Usage, "", "--user %s: it has no valid ids: %d:%d", spec, found.Uid, found.Gid)
+	}
 	s.UID, s.GID, s.Bounding, s.Permitted = found.Uid, found.Gid, bounding, 0
 	if found.Uid == 0 {
 		s.Permitted = bounding
 	}
 	return nil
 }
+
+// validID reports whether an id can be set. -1, also as 4294967295, would leave the present one (setresuid(2)).
+func validID(id int) bool { return id >= 0 && id < 1<<32-1 }
 
 // maxNames is how much is read of a file of names, in bytes.
 const maxNames = 4 << 20

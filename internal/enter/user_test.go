@@ -23,6 +23,7 @@ func TestAttackExecUser(t *testing.T) {
 		"magic link":    func(passwd string) error { return os.Symlink("/proc/self/root"+outside, passwd) },
 		"FIFO":          func(passwd string) error { return unix.Mkfifo(passwd, 0o644) },
 		"directory":     func(passwd string) error { return os.Mkdir(passwd, 0o755) },
+		"the last id":   func(passwd string) error { return os.WriteFile(passwd, []byte("victim:x:4294967295:7::/:\n"), 0o644) },
 		"negative id":   func(passwd string) error { return os.WriteFile(passwd, []byte("victim:x:-1:-1::/:\n"), 0o644) },
 	} {
 		t.Run(what, func(t *testing.T) {
