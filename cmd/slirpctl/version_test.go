@@ -2,6 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"io/fs"
+	"path/filepath"
+	"regexp"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -35,5 +38,24 @@ func TestVersion(t *testing.T) {
 	out, _, _ := said(t, "version", "--format", "json")
 	if err := json.Unmarshal([]byte(out), &v); err != nil || v != thisVersion() {
 		t.Errorf("%q: %v", out, err)
+	}
+}
+
+// TestInstallable: go install refuses a module with a path that Windows reserves, anywhere in it.
+func TestInstallable(t *testing.T) {
+	reserved := regexp.MustCompile(`(?i)^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)|[."*<>?'|:\x60\\]$|["*<>?'|:\x60\\]`)
+	files := 0
+	err := filepath.WalkDir(repoRoot(t), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Name() == ".git" && d.IsDir() {
+			return fs.SkipDir
+		}
+		files++
+		if reserved.MatchString(d.Name()) {
+			t.Errorf("%s: no module may contain this name", path)
+		}
+		return err
+	})
+	if err != nil || files < 500 {
+		t.Errorf("%d files, %v", files, err)
 	}
 }
