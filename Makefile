@@ -176,7 +176,7 @@ lint: lint-deps ## go vet, staticcheck, gofumpt, shellcheck, actionlint
 	$(GOTOOL) staticcheck $(PKG)
 	@unformatted=$$($(GOTOOL) gofumpt -l cmd internal) && \
 	if [ -n "$$unformatted" ]; then echo "not gofumpt'ed (make fmt):"; echo "$$unformatted"; exit 1; fi
-	shellcheck $$(grep -lE '^#!/bin/(ba)?sh' .ci/*) docs/examples/*.sh
+	shellcheck $$(grep -lE '^#!/bin/(ba)?sh' .ci/*) docs/examples/*.sh docs/examples/ci/*.sh
 	$(GOTOOL) actionlint .github/workflows/*.yml docs/examples/ci/github-actions.yml
 
 .PHONY: fmt

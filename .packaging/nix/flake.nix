@@ -16,7 +16,7 @@
           version = self.shortRev or "dev";
           src = ../..;
           # Of the directory that `go mod vendor` makes. A test compares it.
-          vendorHash = "sha256-6S0InA9DiPokFc4uuMq1Qx0tS5gE6ftCo+gLGEbT0HI=";
+          vendorHash = "sha256-wgfz/RUeV7qwKL1XaQbUcPj1uRj8HHkk8dW+LBBc3BA=";
           subPackages = [ "cmd/slirpctl" ];
           env.CGO_ENABLED = 0;
           tags = [ "nethttpomithttp2" ];
