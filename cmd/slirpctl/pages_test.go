@@ -74,3 +74,55 @@ func TestPages(t *testing.T) {
 		}
 	}
 }
+
+// TestPagesAgree: the job on the page is the file that TestExamples runs, and every flag and command that the README, a page,
+// an example or the action gives to slirpctl exists. TestGenerated compares manual pages and completions with the program.
+func TestPagesAgree(t *testing.T) {
+	root := repoRoot(t)
+	page, err1 := os.ReadFile(filepath.Join(root, "docs/ci.md"))
+	job, err2 := os.ReadFile(filepath.Join(root, "docs/examples/ci/job.sh"))
+	if err1 != nil || err2 != nil || !strings.Contains(string(page), "```bash\n"+string(job)+"```\n") {
+		t.Errorf("docs/ci.md does not show docs/examples/ci/job.sh: %v, %v", err1, err2)
+	}
+	files := []string{filepath.Join(root, "README.md"), filepath.Join(root, ".github/actions/setup-slirpctl/action.yml")}
+	for _, pattern := range []string{"docs/*.md", "docs/examples/*", "docs/examples/*/*", ".github/*.md", ".github/*/*.yml"} {
+		found, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%s: %q, %v", pattern, found, err)
+		}
+		files = append(files, found...)
+	}
+	tree, checked := newRootCmd(buildTree(t)), 0
+	call := regexp.MustCompile(`(?m)(?:^|[^\w/.-])slirpctl ([a-z][^` + "`" + `\n|;&()<>]*)`)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // a directory
+		}
+		joined := strings.ReplaceAll(string(text), "\\\n", " ")
+		for _, m := range call.FindAllStringSubmatch(joined, -1) {
+			words := strings.Fields(strings.Split(m[1]+" ", " -- ")[0])
+			cmd, _, err := tree.Find(words[:1])
+			if err != nil || cmd == tree {
+				continue // prose: slirpctl is …
+			}
+			if cmd, _, err = tree.Find(words); err != nil {
+				t.Errorf("%s: slirpctl %s: %v", file, m[1], err)
+				continue
+			}
+			for _, word := range words {
+				name, isFlag := strings.CutPrefix(strings.Trim(word, "[],.:…'\""), "--")
+				if name, _, _ = strings.Cut(name, "="); !isFlag || name == "" || name == "help" {
+					continue
+				}
+				checked++
+				if cmd.Flag(name) == nil && cmd.InheritedFlags().Lookup(name) == nil {
+					t.Errorf("%s: slirpctl %s has no --%s", file, cmd.CommandPath(), name)
+				}
+			}
+		}
+	}
+	if checked < 50 {
+		t.Errorf("only %d flags: this test looks at the wrong thing", checked)
+	}
+}
