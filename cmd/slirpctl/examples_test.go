@@ -33,7 +33,7 @@ func TestExamples(t *testing.T) {
 		{text: "slirpctl list --json", want: []string{"[]"}},
 		{text: "make -s test", want: []string{"hello"}},
 		{text: "make -s serve", want: []string{"…"}},
-		{text: "curl -s --retry 9 --retry-all-errors http://127.0.0.1:8080/", want: []string{"hello"}},
+		{text: "curl -s http://127.0.0.1:8080/", want: []string{"hello"}},
 		{text: "make -s stop"},
 		{text: "slirpctl list --json", want: []string{"[]"}},
 	}

@@ -23,7 +23,7 @@ def slirpctl(command, *args):
 
 def main():
     try:
-        web = slirpctl("up", "--detach", "--json", "-p", "127.0.0.1::8000", "--", *sys.argv[1:])
+        web = slirpctl("up", "--detach", "--json", "-p", "127.0.0.1::8000", "--wait-listen", "8000", "--", *sys.argv[1:])
     except Error as error:
         if error.status == 3:
             print("skipped:", error)

@@ -6,7 +6,8 @@ set -euo pipefail
 name=server-$$
 trap 'slirpctl down --ignore "$name"' EXIT
 
-slirpctl up --detach --json --name "$name" -p 127.0.0.1::8000 --wait-listen 8000 -- busybox httpd -f -p 8000 -h . >up.json
+slirpctl up --detach --json --name "$name" -p 127.0.0.1::8000 --wait-listen 8000 -- \
+	busybox httpd -f -p 8000 -h . >up.json
 port=$(jq '.ports[0].hostPort' up.json)
 
 curl --silent --show-error --fail "http://127.0.0.1:$port/README.md" >page
