@@ -74,7 +74,7 @@ try redis-cli 'redis-cli -h cache.example ping | grep PONG'
 try dig 'dig +short +timeout=20 www.example | grep ^198.18'
 try dig-tcp 'dig +short +tcp +timeout=20 www.example | grep ^198.18'
 try dig-denied 'dig +timeout=20 denied.example >denied; grep NXDOMAIN denied && grep "EDE: 15" denied'
-mkdir -p apt/lists/partial apt/archives/partial apt/preferences.d apt/apt.conf.d apt/trusted.gpg.d; echo 'deb [trusted=yes] http://deb.debian.org/ demo/' >apt/sources.list; : >apt/status
+mkdir -p apt/lists/partial apt/archives/partial apt/preferences.d apt/apt.conf.d apt/trusted.gpg.d; echo 'deb [trusted=yes] http://debs.example/ demo/' >apt/sources.list; : >apt/status
 try apt "apt-get $apt update && cd apt && apt-get $apt download demo && dpkg-deb -I demo_1_all.deb"
 wait
 `
@@ -99,11 +99,11 @@ func TestEgressPrograms(t *testing.T) {
 	r := l.attackEgress(`
 		mkdir -p etc/ssl/certs; cp ca.pem etc/ssl/certs/ca-certificates.crt; cp ca.pem etc/ssl/cert.pem
 		${JAVA%/*}/keytool -importcert -noprompt -keystore trust -storepass changeit -file ca.pem 2>/dev/null
-		echo "cafile=$DIR/ca.pem" >.npmrc
-		echo GONOSUMDB=demo.example >goenv; mkdir -p .config/go; mv goenv .config/go/env
+		printf '%s\n' "cafile=$DIR/ca.pem" registry=https://npm.example/ >.npmrc
+		printf '%s\n' GONOSUMDB=demo.example GOPROXY=https://goproxy.example >goenv; mkdir -p .config/go; mv goenv .config/go/env
 		set -f
-		slirpctl up --allow *.example --deny denied.example --allow registry.npmjs.org --allow pypi.org --allow files.pythonhosted.org --allow proxy.golang.org:443 \
-			--allow github.com:443 --allow deb.debian.org:80 --allow git.example:22 --allow db.example:5432 --allow cache.example:6379 -- \
+		slirpctl up --allow *.example --deny denied.example --allow pypi.org --allow files.pythonhosted.org \
+			--allow github.com:443 --allow git.example:22 --allow db.example:5432 --allow cache.example:6379 -- \
 			env -i PATH="$PATH" HOME="$DIR" DIR="$DIR" JAVA="$JAVA" bash -c "$PROGRAMS"`)
 	for _, name := range wanted {
 		if !strings.Contains(r.out, name+": ok\n") {

@@ -57,7 +57,7 @@ func sites([]string) int {
 	})
 	mux.HandleFunc("ws.example/", webSocket)
 	mux.Handle("github.com/", &cgi.Handler{Path: git, Args: []string{"http-backend"}, Env: []string{"GIT_PROJECT_ROOT=" + dir, "GIT_HTTP_EXPORT_ALL=1", "HOME=" + dir}})
-	mux.Handle("deb.debian.org/", http.FileServer(http.Dir("debs")))
+	mux.Handle("debs.example/", http.FileServer(http.Dir("debs")))
 	pages := packagePages()
 	for _, page := range slices.Sorted(maps.Keys(pages)) {
 		mux.HandleFunc(page, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(pages[page]) })
@@ -82,15 +82,15 @@ func packagePages() map[string][]byte {
 	})
 	mod := "module demo.example/demo\n"
 	return map[string][]byte{
-		"registry.npmjs.org/demo": fmt.Appendf(nil, `{"name":"demo","dist-tags":{"latest":"1.0.0"},"versions":{"1.0.0":{"name":"demo","version":"1.0.0",`+
-			`"dist":{"shasum":"%x","tarball":"https://registry.npmjs.org/demo/-/demo-1.0.0.tgz"}}}}`, sum),
-		"registry.npmjs.org/demo/-/demo-1.0.0.tgz": tarball,
+		"npm.example/demo": fmt.Appendf(nil, `{"name":"demo","dist-tags":{"latest":"1.0.0"},"versions":{"1.0.0":{"name":"demo","version":"1.0.0",`+
+			`"dist":{"shasum":"%x","tarball":"https://npm.example/demo/-/demo-1.0.0.tgz"}}}}`, sum),
+		"npm.example/demo/-/demo-1.0.0.tgz": tarball,
 		"pypi.org/simple/demo/": fmt.Appendf(nil, `<!DOCTYPE html><a href="https://files.pythonhosted.org/demo-1.0-py3-none-any.whl#sha256=%x">demo-1.0-py3-none-any.whl</a>`,
 			sha256.Sum256(wheel)),
 		"files.pythonhosted.org/demo-1.0-py3-none-any.whl":  wheel,
-		"proxy.golang.org/demo.example/demo/@v/v1.0.0.info": []byte(`{"Version":"v1.0.0"}`),
-		"proxy.golang.org/demo.example/demo/@v/v1.0.0.mod":  []byte(mod),
-		"proxy.golang.org/demo.example/demo/@v/v1.0.0.zip": zipped(map[string]string{
+		"goproxy.example/demo.example/demo/@v/v1.0.0.info": []byte(`{"Version":"v1.0.0"}`),
+		"goproxy.example/demo.example/demo/@v/v1.0.0.mod":  []byte(mod),
+		"goproxy.example/demo.example/demo/@v/v1.0.0.zip": zipped(map[string]string{
 			"demo.example/demo@v1.0.0/go.mod": mod, "demo.example/demo@v1.0.0/demo.go": "package demo\n",
 		}),
 	}
