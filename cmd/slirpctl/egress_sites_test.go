@@ -87,7 +87,7 @@ func packagePages() map[string][]byte {
 		"npm.example/demo/-/demo-1.0.0.tgz": tarball,
 		"pypi.org/simple/demo/": fmt.Appendf(nil, `<!DOCTYPE html><a href="https://files.pythonhosted.org/demo-1.0-py3-none-any.whl#sha256=%x">demo-1.0-py3-none-any.whl</a>`,
 			sha256.Sum256(wheel)),
-		"files.pythonhosted.org/demo-1.0-py3-none-any.whl":  wheel,
+		"files.pythonhosted.org/demo-1.0-py3-none-any.whl": wheel,
 		"goproxy.example/demo.example/demo/@v/v1.0.0.info": []byte(`{"Version":"v1.0.0"}`),
 		"goproxy.example/demo.example/demo/@v/v1.0.0.mod":  []byte(mod),
 		"goproxy.example/demo.example/demo/@v/v1.0.0.zip": zipped(map[string]string{
