@@ -202,7 +202,9 @@ func TestFlowsAreBounded(t *testing.T) {
 	if flows, _, _ := x.counts(); flows != mostFlows {
 		t.Fatalf("%d flows", flows)
 	}
-	x.decider, x.guest = d, discard{}
+	x.mu.Lock()
+	x.guest = discard{}
+	x.mu.Unlock()
 	close(d.wait)
 	waitUntil(t, "all are decided", x.settled)
 	// Idle ones make room.
