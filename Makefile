@@ -59,7 +59,7 @@ race: race-deps test-deps build ## run every test under the race detector
 # The real slirp4netns of other Debian releases, kept between runs.
 VERSIONS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/slirpctl-versions
 # The tests that depend on slirp4netns. Scripts that test for a feature don't stop if it is missing.
-VERSION_SCRIPTS = up-pid|up-foreground|netns|command-.*|wrappers|host-loopback|map-users|start-fails|other-userns|addresses|dns|ip|egress
+VERSION_SCRIPTS = up-pid|up-foreground|netns|command-(status|user)|wrappers|host-loopback|map-users|start-fails|other-userns|addresses|dns|egress
 VERSION_TESTS = TestScripts$$/^($(VERSION_SCRIPTS))$$|^TestSlirp|^TestHelperDies|^TestAttackLoopback$$|^TestFewDescriptors|^TestFailedStarts
 
 .PHONY: test-versions
