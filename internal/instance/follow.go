@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/dirwatch"
-
 	"github.com/slirpctl/slirpctl/internal/fault"
 )
 

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -146,30 +145,17 @@ func parseThread(status []byte) (t thread) {
 	if state := procfs.StatusField(status, "State"); len(state) > 0 {
 		t.state = state[0][0]
 	}
-	for _, field := range []string{"SigPnd", "ShdPnd"} {
-		for _, text := range procfs.StatusField(status, field) {
-			set, _ := strconv.ParseUint(text, 16, 64)
-			t.killed = t.killed || set&(1<<(unix.SIGKILL-1)) != 0
-		}
-	}
+	t.killed = procfs.HasSignal(status, "SigPnd", unix.SIGKILL) || procfs.HasSignal(status, "ShdPnd", unix.SIGKILL)
 	return t
 }
 
 // FirstChild returns the child of a process that was started first, 0 if there is none or the kernel does not list
 // children (CONFIG_PROC_CHILDREN).
 func FirstChild(pid int) (first int) {
-	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	var oldest uint64
-	for _, list := range lists {
-		data, _ := os.ReadFile(list)
-		for f := range strings.FieldsSeq(string(data)) {
-			child, err := strconv.Atoi(f)
-			if err != nil {
-				continue
-			}
-			if start, err := StartTime(child); err == nil && (first == 0 || start < oldest) {
-				first, oldest = child, start
-			}
+	for _, child := range procfs.Children(pid) {
+		if start, err := StartTime(child); err == nil && (first == 0 || start < oldest) {
+			first, oldest = child, start
 		}
 	}
 	return first

@@ -2,10 +2,10 @@ package nscommand
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"syscall"
 
+	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
 )
 
@@ -46,11 +46,9 @@ func (k *keptIDs) apply(attr *syscall.SysProcAttr) error {
 
 // mappedIDs returns how many ids from 0 up are mapped.
 func mappedIDs(table []byte) (n int) {
-	for line := range bytes.Lines(table) {
-		var inside, outside, count int
-		if _, err := fmt.Sscan(string(line), &inside, &outside, &count); err == nil {
-			n = max(n, inside+count)
-		}
+	maps, _ := user.ParseIDMap(bytes.NewReader(table))
+	for _, m := range maps {
+		n = max(n, int(m.ID+m.Count))
 	}
 	return n
 }

@@ -113,7 +113,7 @@ func netem(ctx context.Context, env *Env) Result {
 	t, err := env.bestTrial(ctx)
 	switch {
 	case err != nil:
-		return unknown("no namespace could be made to try it in")
+		return unknown(noNamespace)
 	case t.Netem == unix.ENOENT:
 		return failed("sudo modprobe sch_netem", "tc can't add latency or loss inside: the kernel has no netem")
 	case t.Netem != 0 && t.Netem != unix.EINVAL:

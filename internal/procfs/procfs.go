@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // Stat has fields of /proc/PID/stat (proc(5)). Times are in clock ticks of 10 ms.
@@ -61,6 +62,15 @@ func StatusField(status []byte, field string) []string {
 		}
 	}
 	return nil
+}
+
+// HasSignal reports whether a signal is in a set of a status file, such as SigIgn or SigPnd.
+func HasSignal(status []byte, field string, sig syscall.Signal) bool {
+	for _, text := range StatusField(status, field) {
+		set, err := strconv.ParseUint(text, 16, 64)
+		return err == nil && set&(1<<(sig-1)) != 0
+	}
+	return false
 }
 
 // Children returns the children of all threads of a process.

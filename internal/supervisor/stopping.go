@@ -3,12 +3,12 @@ package supervisor
 import (
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/slirpctl/slirpctl/internal/instance"
+	"github.com/slirpctl/slirpctl/internal/procfs"
 )
 
 // stoppingState describes COMMAND, a child of init, which was asked to end.
@@ -19,27 +19,14 @@ func stoppingState(init int, killsAt time.Time) *instance.StoppingState {
 		return st
 	}
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", st.PID))
-	for line := range strings.Lines(string(status)) {
-		field, value, _ := strings.Cut(line, ":")
-		value = strings.TrimSpace(value)
-		switch field {
-		case "Name":
-			st.Name = value
-		case "SigBlk":
-			if hasTERM(value) {
-				st.Reacts = "blocks"
-			}
-		case "SigIgn":
-			if hasTERM(value) {
-				st.Reacts = "ignores"
-			}
-		}
+	if name := procfs.StatusField(status, "Name"); len(name) > 0 {
+		st.Name = strings.Join(name, " ")
+	}
+	switch {
+	case procfs.HasSignal(status, "SigIgn", syscall.SIGTERM):
+		st.Reacts = "ignores"
+	case procfs.HasSignal(status, "SigBlk", syscall.SIGTERM):
+		st.Reacts = "blocks"
 	}
 	return st
-}
-
-// hasTERM reports whether SIGTERM is in a set of signals of /proc/PID/status (proc(5)).
-func hasTERM(hex string) bool {
-	set, err := strconv.ParseUint(hex, 16, 64)
-	return err == nil && set&(1<<(syscall.SIGTERM-1)) != 0
 }
