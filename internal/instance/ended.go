@@ -27,23 +27,13 @@ const (
 
 // Retire is [Instance.Remove] for an instance whose COMMAND has ended with a status: it leaves a record.
 func (i *Instance) Retire(ctx context.Context, st State, status int) error {
-	defer i.close()
-	unlock, err := i.base.lockBase(ctx)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil // the base directory was removed
-	}
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if !i.owns() {
-		return nil // as in Remove
-	}
-	if err := i.record(st, status); err != nil {
-		return errors.Join(fmt.Errorf("keep the log: %w", err), i.base.discard(i.name))
-	}
-	i.base.prune()
-	return nil
+	return i.finish(ctx, func() error {
+		if err := i.record(st, status); err != nil {
+			return errors.Join(fmt.Errorf("keep the log: %w", err), i.base.discard(i.name))
+		}
+		i.base.prune()
+		return nil
+	})
 }
 
 // record moves the logs to the record, which appears complete. BASE/.lock must be held.

@@ -259,6 +259,11 @@ func (i *Instance) close() {
 
 // Remove removes the instance's directory and releases the lock.
 func (i *Instance) Remove(ctx context.Context) error {
+	return i.finish(ctx, func() error { return i.base.discard(i.name) })
+}
+
+// finish calls remove with BASE/.lock held, if the instance's directory is still there, and releases the lock.
+func (i *Instance) finish(ctx context.Context, remove func() error) error {
 	defer i.close()
 	unlock, err := i.base.lockBase(ctx)
 	if errors.Is(err, os.ErrNotExist) {
@@ -271,7 +276,7 @@ func (i *Instance) Remove(ctx context.Context) error {
 	if !i.owns() {
 		return nil // somebody removed it; another supervisor may have created a new one
 	}
-	return i.base.discard(i.name)
+	return remove()
 }
 
 // owns reports whether the directory at the instance's path is still this instance's.
