@@ -43,8 +43,18 @@ type packet struct {
 	fragment bool // one of several, the first too
 }
 
-// parseIP4 reads a frame with an IPv4 packet. It is false where the headers contradict the length.
+func isARP(frame []byte) bool { return isEther(frame, etherARP) }
+
+// isEther reports whether a frame is complete enough to be of a type, and is of it.
+func isEther(frame []byte, typ uint16) bool {
+	return len(frame) >= etherLen && binary.BigEndian.Uint16(frame[12:]) == typ
+}
+
+// parseIP4 reads a frame with an IPv4 packet. It is false for other frames, and where the headers contradict the length.
 func parseIP4(frame []byte) (p packet, ok bool) {
+	if !isEther(frame, etherIP4) {
+		return p, false
+	}
 	b := frame[etherLen:]
 	if len(b) < ip4Min || b[0]>>4 != 4 {
 		return p, false

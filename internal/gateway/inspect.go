@@ -91,15 +91,8 @@ func (x *inspector) close() {
 
 // fromGuest reports whether a frame of the guest's goes on to the gateway.
 func (x *inspector) fromGuest(frame []byte) bool {
-	if len(frame) < etherLen {
-		return false
-	}
-	switch binary.BigEndian.Uint16(frame[12:]) {
-	case etherARP:
+	if isARP(frame) {
 		return true
-	case etherIP4:
-	default:
-		return false
 	}
 	p, ok := parseIP4(frame)
 	if !ok || p.fragment || !x.net.Contains(p.src()) || p.src() == x.gateway || p.src() == x.dns {
@@ -315,19 +308,12 @@ func (x *inspector) forget() {
 // toGuest looks at a frame that the gateway sends to the guest: it counts what a flow of datagrams gets
 // back, and gives it the address that the guest knows.
 func (x *inspector) toGuest(frame []byte) bool {
-	if len(frame) < etherLen {
-		return false
-	}
-	switch binary.BigEndian.Uint16(frame[12:]) {
-	case etherARP:
+	if isARP(frame) {
 		return true
-	case etherIP4:
-	default:
-		return false // the gateway's own IPv6
 	}
 	p, ok := parseIP4(frame)
 	if !ok || p.fragment {
-		return ok
+		return ok // the gateway's own IPv6 is dropped
 	}
 	var key flowKey
 	switch {
