@@ -64,45 +64,17 @@ func showUsage(cmd *cobra.Command) error {
 	if columns := terminalWidth(w); columns >= 60 {
 		width = min(width, columns)
 	}
-	local := pflag.NewFlagSet("", pflag.ContinueOnError)
-	local.SortFlags = false
-	first := map[string]string{} // the heading above a flag
-	add := func(group string, f *pflag.Flag) {
-		if f == nil || f.Hidden || local.Lookup(f.Name) != nil {
-			return
-		}
-		if first[group] == "" {
-			first[group] = f.Name
-		}
-		local.AddFlag(f)
-	}
-	own := cmd.LocalFlags()
-	if own.Lookup("publish") != nil {
-		for _, g := range flagGroups() {
-			for _, name := range strings.Fields(g.flags) {
-				add(g.title, own.Lookup(name))
-			}
-		}
-	}
-	own.VisitAll(func(f *pflag.Flag) {
-		if f.Name != "help" || local.Lookup("publish") == nil {
-			add("Flags", f)
-		}
-	})
-	heading := map[string]string{}
-	for group, name := range first {
-		heading[name] = group
-	}
+	local, headings := groupedFlags(cmd.LocalFlags())
 	for line := range strings.Lines(local.FlagUsagesWrapped(width)) {
-		if m := flagLine().FindStringSubmatch(line); m != nil && heading[m[1]] != "" {
-			title(heading[m[1]])
+		if m := flagLine().FindStringSubmatch(line); m != nil && headings[m[1]] != "" {
+			title(headings[m[1]])
 		}
 		b.WriteString(line)
 	}
 	global := pflag.NewFlagSet("", pflag.ContinueOnError)
 	global.AddFlagSet(cmd.InheritedFlags())
 	if local.Lookup("help") == nil {
-		global.AddFlag(own.Lookup("help"))
+		global.AddFlag(cmd.LocalFlags().Lookup("help"))
 	}
 	if global.HasAvailableFlags() {
 		title("Global flags")
@@ -113,6 +85,37 @@ func showUsage(cmd *cobra.Command) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// groupedFlags returns the flags of a command that its help shows, in their order, and the headings above the first
+// flags of groups. They stay in one set, so that all descriptions begin in the same column.
+func groupedFlags(own *pflag.FlagSet) (shown *pflag.FlagSet, headings map[string]string) {
+	shown, headings = pflag.NewFlagSet("", pflag.ContinueOnError), map[string]string{}
+	shown.SortFlags = false
+	started := map[string]bool{}
+	add := func(group string, f *pflag.Flag) {
+		if f == nil || f.Hidden || shown.Lookup(f.Name) != nil {
+			return
+		}
+		if !started[group] {
+			started[group], headings[f.Name] = true, group
+		}
+		shown.AddFlag(f)
+	}
+	grouped := own.Lookup("publish") != nil
+	if grouped {
+		for _, g := range flagGroups() {
+			for _, name := range strings.Fields(g.flags) {
+				add(g.title, own.Lookup(name))
+			}
+		}
+	}
+	own.VisitAll(func(f *pflag.Flag) {
+		if f.Name != "help" || !grouped {
+			add("Flags", f)
+		}
+	})
+	return shown, headings
 }
 
 // flagLine matches the first line of a flag in a help text.
