@@ -97,6 +97,8 @@ func (l *lab) attackEgress(script string) egressResult {
 	as, words := "root", []string{"unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"}
 	if l.uid != 0 {
 		must(t, os.Chown(dir, l.uid, l.gid), os.Chown(dir+"/host.sh", l.uid, l.gid), os.Chown(dir+"/attack.sh", l.uid, l.gid))
+	}
+	if l.ordinary() {
 		as, words = "user", append(words, "--user", "--map-root-user")
 	}
 	l.copyBinary()

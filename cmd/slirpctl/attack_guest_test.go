@@ -139,7 +139,7 @@ func attackAny([]string) int {
 func inside(t *testing.T, l *lab, pid int, program string, args ...string) *exec.Cmd {
 	t.Helper()
 	nsenter := []string{"--user", "--target", strconv.Itoa(pid)}
-	if l.uid != 0 {
+	if l.ordinary() {
 		nsenter = append(nsenter, "--preserve-credentials")
 	}
 	cmd := exec.Command("nsenter", append(append(nsenter, "--", filepath.Join(programs.path(t), program)), args...)...)

@@ -421,6 +421,9 @@ func waitDone(t testing.TB, cmd *exec.Cmd) {
 	}
 }
 
+// ordinary reports whether slirpctl runs as an ordinary user in l.
+func (l *lab) ordinary() bool { return l.uid != 0 || os.Geteuid() != 0 }
+
 // newUserLab is newLab as an ordinary user: the test environment's if root runs the tests.
 func newUserLab(t testing.TB) *lab {
 	t.Helper()

@@ -134,6 +134,9 @@ func openBroken(t *testing.T) *os.File {
 
 // TestForeignProcess: another user's process can't be a target; the error names the user and a remedy.
 func TestForeignProcess(t *testing.T) {
+	if os.Geteuid() != 0 {
+		lacking(t, "this test needs root, and an ordinary user")
+	}
 	u := newUserLab(t)
 	others := newLab(t).target()
 	for _, args := range [][]string{{strconv.Itoa(others)}, {"-d", strconv.Itoa(others)}, {"--netns", fmt.Sprintf("/proc/%d/ns/net", others)}} {

@@ -122,6 +122,14 @@ func lacking(t testing.TB, format string, args ...any) {
 // Addresses of the network namespace in which root runs tests, besides those of lo.
 const lan, lan6 = "198.51.100.1", "2001:db8:1::1"
 
+// needLAN ends a test where those addresses are missing: an ordinary user who runs tests can't add them.
+func needLAN(t testing.TB) {
+	t.Helper()
+	if os.Getenv(envInside) == "" {
+		lacking(t, "this test needs addresses on this host that only root can add")
+	}
+}
+
 // asEverybody runs f as the current user and, if that is root, as the ordinary user of
 // .ci/testenv as well.
 func asEverybody(t *testing.T, f func(t *testing.T)) {

@@ -34,6 +34,9 @@ func TestHandlers(t *testing.T) {
 		}
 		for name, args := range suites {
 			t.Run(name, func(t *testing.T) {
+				if name == transparent {
+					needLAN(t)
+				}
 				// --allow-host-loopback: otherwise slirp4netns answers no UDP client on 127.0.0.1.
 				w := newWorld(t)
 				g := w.up("g", append(args, "--allow-host-loopback")...)

@@ -17,6 +17,7 @@ import (
 // TestSourceAddress compares the client's address with the documentation.
 func TestTransparent(t *testing.T) {
 	asEverybody(t, func(t *testing.T) {
+		needLAN(t)
 		t.Run("rootlesskit", func(t *testing.T) {
 			g := newWorld(t).up("g", "--port-handler=rootlesskit", "--source-ip-transparent")
 			wantSource(t, "tcp4", lan, g.forward(lan, g.listen("tcp4", "0.0.0.0:0", "whoami"), "tcp").HostPort)
@@ -126,6 +127,7 @@ func kill(t *testing.T, w *world, name string) {
 // of a supervisor that was killed are taken away by the next one.
 func TestTransparentUndone(t *testing.T) {
 	asEverybody(t, func(t *testing.T) {
+		needLAN(t)
 		w := newWorld(t)
 		pid := namespaces(t)
 		look := func(args ...string) string {

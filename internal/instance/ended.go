@@ -29,7 +29,7 @@ const (
 func (i *Instance) Retire(ctx context.Context, st State, status int) error {
 	return i.finish(ctx, func() error {
 		if err := i.record(st, status); err != nil {
-			return errors.Join(fmt.Errorf("keep the log: %w", err), i.base.discard(i.name))
+			return errors.Join(fmt.Errorf("keep the log: %w", err), i.base.discard(i.name, i.dir))
 		}
 		i.base.prune()
 		return nil
@@ -57,7 +57,7 @@ func (i *Instance) record(st State, status int) error {
 		}
 	}
 	// The instance goes first, so that the name never has two states.
-	if err := i.base.discard(i.name); err != nil {
+	if err := i.base.discard(i.name, i.dir); err != nil {
 		return err
 	}
 	if err := os.Mkdir(filepath.Dir(dir), 0o700); err != nil && !errors.Is(err, os.ErrExist) {

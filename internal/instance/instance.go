@@ -186,7 +186,7 @@ func (b Base) sweep(name string) error {
 	if !ours(dir) {
 		return fault.Errorf(0, "choose another --name or --state-dir, or remove it", "%q exists, and is not an instance's directory", dir)
 	}
-	return b.discard(name)
+	return b.discard(name, nil)
 }
 
 // knownFiles are the names of all files in an instance's directory, whoever creates them.
@@ -216,13 +216,20 @@ func ours(dir string) bool {
 }
 
 // discard renames an instance's directory, so that it disappears atomically, then removes it. BASE/.lock must be held.
-func (b Base) discard(name string) error {
+// Through dir, if that is open, it is emptied first, which takes no descriptor: os.RemoveAll takes two.
+func (b Base) discard(name string, dir *os.File) error {
 	gone := filepath.Join(b.dir, fmt.Sprintf(".gone-%s-%d", name, os.Getpid()))
 	if err := os.Rename(filepath.Join(b.dir, name), gone); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			return nil
 		}
 		return fmt.Errorf("remove instance directory: %w", err)
+	}
+	if dir != nil {
+		files, _ := dir.Readdirnames(-1)
+		for _, file := range files {
+			_ = unix.Unlinkat(int(dir.Fd()), file, 0)
+		}
 	}
 	return os.RemoveAll(gone)
 }
@@ -259,7 +266,7 @@ func (i *Instance) close() {
 
 // Remove removes the instance's directory and releases the lock.
 func (i *Instance) Remove(ctx context.Context) error {
-	return i.finish(ctx, func() error { return i.base.discard(i.name) })
+	return i.finish(ctx, func() error { return i.base.discard(i.name, i.dir) })
 }
 
 // finish calls remove with BASE/.lock held, if the instance's directory is still there, and releases the lock.
