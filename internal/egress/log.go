@@ -35,7 +35,7 @@ const (
 	WouldBeDenied = "would be denied"
 )
 
-// NewRecord begins the record of a flow on which v was passed in a mode.
+// NewRecord starts the record of a flow that got verdict v in a mode.
 func NewRecord(mode Mode, f Flow, v Verdict, now time.Time) Record {
 	r := Record{Time: now.UTC().Truncate(time.Millisecond), Verdict: Allowed, Proto: f.Proto.String(), Name: f.Name, Port: f.Port, Reason: v.Reason}
 	if f.Addr.IsValid() {
@@ -95,7 +95,7 @@ type Recorder struct {
 	lost   int // records that denied or passed had no room for
 }
 
-// subject is what ports of a policy are collected for.
+// subject is a target whose ports are collected for a policy.
 type subject struct {
 	proto  Proto
 	name   string

@@ -188,7 +188,7 @@ const icmpEcho, icmpEchoReply = 8, 0
 
 func (x *inspector) icmp(p *packet) bool {
 	if len(p.body) < icmpLen || p.body[0] != icmpEcho {
-		return false // errors and answers about what the guest did not get from anybody
+		return false // errors and replies: nothing reaches the guest that they could answer
 	}
 	id := binary.BigEndian.Uint16(p.body[4:])
 	return x.datagram(p, flowKey{ipICMP, netip.AddrPortFrom(p.src(), id), netip.AddrPortFrom(p.dst(), 0)})

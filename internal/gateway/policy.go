@@ -32,7 +32,7 @@ type Policy struct {
 	// Upstream, if not nil, is the proxy that connections go through, by name. It resolves names, and so decides
 	// which addresses they lead to.
 	Upstream *url.URL
-	// Source is where the host's end of connections comes from; invalid: the kernel's choice.
+	// Source is the source address of the host's connections; if it is invalid, the kernel chooses.
 	Source netip.Addr
 
 	names *names // in Enforce mode those that addresses of fakeNet stand for, else those that answers told
@@ -49,8 +49,8 @@ func NewPolicy(set *egress.Set, mode egress.Mode, n subnet.Network, record func(
 // kernel keeps for readers that are slow is bounded by it.
 const MostConns = 16384
 
-// errDenied is the answer to what no rule allows: the guest gets a reset. errBusy is that to what is to be tried
-// again.
+// errDenied is the error for a connection that no rule allows: the guest gets a reset. errBusy is the error for one that
+// the guest should try again.
 var (
 	errDenied = errors.New("denied")
 	errBusy   = errors.New("too many connections")

@@ -23,7 +23,7 @@ const (
 	HostSide  = "tap0"
 )
 
-// setup is what the process in the namespaces is told.
+// setup is the message to the process in the namespaces.
 type setup struct {
 	DNS netip.Prefix // a second address of gw0
 }
@@ -36,9 +36,8 @@ const (
 	fdCount
 )
 
-// Serve is the life of the process in the namespaces: it opens the sockets and writes the rules once it is
-// told to, on descriptor 3, and then does nothing until the other end is closed. It can't: it has
-// an empty root directory and no descriptor but that one.
+// Serve runs the process in the namespaces. When it is told to, on descriptor 3, it opens the sockets and writes the
+// rules; then it waits until the other end is closed. It has an empty root directory and no other descriptor.
 func Serve() error {
 	const conn = 3
 	unix.CloseOnExec(conn)

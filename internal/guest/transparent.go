@@ -41,8 +41,8 @@ var sourceSysctls = []string{"net/ipv4/tcp_fwmark_accept", "net/ipv4/fwmark_refl
 // socket, so each session has a rule by addresses and ports. Its table is that of the guest address, and gives
 // answers that address as their source. Packets of other connections match none of these rules.
 //
-// This process makes the rules itself, on a socket that the agent has created: it is root, or has made the user
-// namespace that owns the network namespace, and the agent can stay without capabilities.
+// The supervisor sends the requests itself, over a socket that the agent has created. It has the capabilities, as root or
+// as the creator of the user namespace that owns the network namespace, so the agent needs none.
 type Transparency struct {
 	cfg TransparencyConfig
 	old map[string]string // values of sysctls before

@@ -89,8 +89,8 @@ func seccomp(ctx context.Context, env *Env) Result {
 	return ok("the kernel accepted a filter")
 }
 
-// egressRules makes what decides about what leaves a namespace: the nftables rules of a gateway, which take
-// the kernel's nat, redirect and masquerading in a user namespace, its taps, and the system call filter of COMMAND.
+// egressRules tries what egress rules need: nftables with nat, redirect and masquerading in a user namespace, two taps,
+// and the system call filter of COMMAND.
 func egressRules(ctx context.Context, env *Env) Result {
 	t, err := env.bestTrial(ctx)
 	switch {

@@ -80,7 +80,7 @@ func (s *supervisor) confineCommand(cfg *nscommand.Config) error {
 	cfg.LimitSockets = true
 	most := 2 + s.req.Options.Egress.PreserveFDs
 	cfg.KeepFDs = slices.DeleteFunc(slices.Clone(cfg.KeepFDs), func(fd int) bool { return fd > most })
-	// What is there without the variable can be found without it.
+	// COMMAND could find the second one without the variable.
 	for _, dir := range []string{os.Getenv("XDG_RUNTIME_DIR"), fmt.Sprintf("/run/user/%d", os.Geteuid())} {
 		if _, err := os.Stat(dir); err == nil && !slices.Contains(cfg.Hide, dir) {
 			cfg.Hide = append(cfg.Hide, dir)
