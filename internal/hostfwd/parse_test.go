@@ -136,7 +136,7 @@ func TestParseSpecErrors(t *testing.T) {
 			if !errors.As(err, &se) {
 				t.Fatalf("got %+v, %v", got, err)
 			}
-			if part := tt.in[se.Start:se.End]; part != tt.part || !strings.Contains(se.Reason, tt.reason) {
+			if part := se.Part; part != tt.part || !strings.Contains(tt.in, part) || !strings.Contains(se.Reason, tt.reason) {
 				t.Errorf("part %q, want %q; reason %q, want %q", part, tt.part, se.Reason, tt.reason)
 			}
 			if strings.Contains(err.Error(), "\n") {
@@ -182,7 +182,9 @@ func FuzzParseSpec(f *testing.F) {
 			if !errors.As(err, &se) {
 				t.Fatalf("%T", err)
 			}
-			_ = in[se.Start:se.End]
+			if !strings.Contains(in, se.Part) {
+				t.Fatalf("%q has no %q", in, se.Part)
+			}
 			if strings.ContainsAny(err.Error(), "\n\r") {
 				t.Fatalf("not one line: %q", err)
 			}
