@@ -343,8 +343,25 @@ func (r *Rule) covers(proto Proto, port uint16) bool {
 	if proto == ICMP {
 		return true
 	}
+	return r.hasPorts(Ports{port, port})
+}
+
+// coversAll reports whether the rule is about all that other is about, of one target.
+func (r *Rule) coversAll(other *Rule) bool {
+	if r.Proto != other.Proto && r.Proto != AnyProto {
+		return false
+	}
+	for _, p := range other.Ports {
+		if !r.hasPorts(p) {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *Rule) hasPorts(want Ports) bool {
 	for _, p := range r.Ports {
-		if port >= p.First && port <= p.Last {
+		if p.First <= want.First && want.Last <= p.Last {
 			return true
 		}
 	}

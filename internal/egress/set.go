@@ -1,8 +1,11 @@
 package egress
 
 import (
+	"cmp"
 	"fmt"
+	"iter"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -72,15 +75,23 @@ func NewSet(rules ...Rule) (*Set, error) {
 func (s *Set) Rules() []Entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]Entry(nil), s.list...)
+	return slices.Clone(s.list)
 }
 
 // Add adds rules, all or none. A rule that is there already keeps its id.
 func (s *Set) Add(rules ...Rule) ([]Entry, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	have := s.byText()
-	list, last := append([]Entry(nil), s.list...), s.last
+	return s.extend(slices.Clone(s.list), rules)
+}
+
+// extend makes the rules those of list, which it owns, and rules. It returns the entries of rules. The caller holds s.mu.
+func (s *Set) extend(list []Entry, rules []Rule) ([]Entry, error) {
+	have := make(map[string]Entry, len(list))
+	for _, e := range list {
+		have[ruleKey(e.Rule)] = e
+	}
+	last := s.last
 	var added []Entry
 	for _, r := range rules {
 		key := ruleKey(r)
@@ -109,22 +120,13 @@ func NotFound(rule string) error {
 func (s *Set) Remove(ids ...int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	gone := map[int]bool{}
-	for _, id := range ids {
-		gone[id] = true
-	}
-	var list []Entry
-	for _, e := range s.list {
-		if !gone[e.ID] {
-			list = append(list, e)
-			continue
-		}
-		gone[e.ID] = false
-	}
-	for _, id := range ids {
-		if gone[id] {
+	list := slices.Clone(s.list)
+	for _, id := range slices.Compact(slices.Sorted(slices.Values(ids))) {
+		i, found := slices.BinarySearchFunc(list, id, func(e Entry, id int) int { return cmp.Compare(e.ID, id) })
+		if !found {
 			return NotFound(fmt.Sprint(id))
 		}
+		list = slices.Delete(list, i, i+1)
 	}
 	s.replace(list, s.last)
 	return nil
@@ -134,39 +136,12 @@ func (s *Set) Remove(ids ...int) error {
 func (s *Set) Replace(rules ...Rule) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(rules) > MostRules {
-		return errTooMany
-	}
-	have, want := s.byText(), map[string]bool{}
+	want := map[string]bool{}
 	for _, r := range rules {
 		want[ruleKey(r)] = true
 	}
-	var list []Entry
-	for _, e := range s.list {
-		if want[ruleKey(e.Rule)] {
-			list = append(list, e)
-		}
-	}
-	last := s.last
-	for _, r := range rules {
-		key := ruleKey(r)
-		if _, ok := have[key]; !ok {
-			last++
-			e := newEntry(last, r)
-			have[key] = e
-			list = append(list, e)
-		}
-	}
-	s.replace(list, last)
-	return nil
-}
-
-func (s *Set) byText() map[string]Entry {
-	have := make(map[string]Entry, len(s.list))
-	for _, e := range s.list {
-		have[ruleKey(e.Rule)] = e
-	}
-	return have
+	_, err := s.extend(slices.DeleteFunc(slices.Clone(s.list), func(e Entry) bool { return !want[ruleKey(e.Rule)] }), rules)
+	return err
 }
 
 func ruleKey(r Rule) string { return fmt.Sprint(r.Action, " ", r.String(), " ", r.Unchecked) }
@@ -181,14 +156,13 @@ func (s *Set) replace(list []Entry, last int) {
 func (s *Set) Name(name string) Verdict {
 	x := s.now.Load()
 	v := Verdict{Reason: NoRule}
-	x.allow.named(name, func(e *Entry) bool {
-		if d := x.deny.whole(name, e); d != nil {
-			v = Verdict{Rule: d}
-			return true
+	for e := range x.allow.named(name) {
+		d := x.deny.whole(name, e)
+		if d == nil {
+			return Verdict{Allowed: true, Rule: e}
 		}
-		v = Verdict{Allowed: true, Rule: e}
-		return false
-	})
+		v = Verdict{Rule: d}
+	}
 	return v
 }
 
@@ -211,51 +185,35 @@ type Flow struct {
 // not special.
 func (s *Set) Flow(f Flow) Verdict {
 	x := s.now.Load()
-	first := func(t *table, by func(*table, func(*Entry) bool)) (found *Entry) {
-		by(t, func(e *Entry) bool {
-			if e.Rule.covers(f.Proto, f.Port) {
-				found = e
-			}
-			return found == nil
-		})
-		return found
-	}
-	byName := func(t *table, visit func(*Entry) bool) { t.named(f.Name, visit) }
-	byAddr := func(t *table, visit func(*Entry) bool) { t.addressed(f.Addr, visit) }
-	special := f.Addr.IsValid() && (f.Own || Special(f.Addr))
-
-	if f.Name != "" {
-		if d := first(&x.deny, byName); d != nil {
-			return Verdict{Rule: d}
-		}
-	} else if d := first(&x.deny, func(t *table, visit func(*Entry) bool) { each(t.any, visit) }); d != nil {
+	if d := first(x.deny.named(f.Name), f); d != nil {
 		return Verdict{Rule: d}
 	}
-	if f.Addr.IsValid() {
-		if d := first(&x.deny, byAddr); d != nil {
-			return Verdict{Rule: d}
-		}
+	if d := first(x.deny.addressed(f.Addr), f); d != nil {
+		return Verdict{Rule: d}
 	}
-	if f.Name == "" {
-		if a := first(&x.allow, byAddr); a != nil {
-			return Verdict{Allowed: true, Rule: a}
-		}
-		if special {
-			return Verdict{Reason: NoRule}
-		}
-		if a := first(&x.allow, func(t *table, visit func(*Entry) bool) { each(t.any, visit) }); a != nil {
-			return Verdict{Allowed: true, Rule: a}
-		}
+	byAddr := first(x.allow.addressed(f.Addr), f)
+	if f.Name == "" && byAddr != nil {
+		return Verdict{Allowed: true, Rule: byAddr}
+	}
+	special := f.Addr.IsValid() && (f.Own || Special(f.Addr))
+	byName := first(x.allow.named(f.Name), f)
+	switch {
+	case byName == nil, f.Name == "" && special:
 		return Verdict{Reason: NoRule}
+	case special && byAddr == nil:
+		return Verdict{Rule: byName, Reason: SpecialAddr}
 	}
-	a := first(&x.allow, byName)
-	if a == nil {
-		return Verdict{Reason: NoRule}
+	return Verdict{Allowed: true, Rule: byName}
+}
+
+// first returns the first of rules that covers a flow's protocol and port, or nil.
+func first(rules iter.Seq[*Entry], f Flow) *Entry {
+	for e := range rules {
+		if e.Rule.covers(f.Proto, f.Port) {
+			return e
+		}
 	}
-	if special && first(&x.allow, byAddr) == nil {
-		return Verdict{Rule: a, Reason: SpecialAddr}
-	}
-	return Verdict{Allowed: true, Rule: a}
+	return nil
 }
 
 // index is the rules of one moment, laid out for look-ups.
@@ -274,91 +232,71 @@ func newIndex(list []Entry) *index {
 	for _, t := range []*table{&x.allow, &x.deny} {
 		t.names, t.suffixes, t.nets, t.bits = map[string][]*Entry{}, map[string][]*Entry{}, map[netip.Prefix][]*Entry{}, map[bool][]int{}
 	}
-	seen := map[*table]map[[2]int]bool{&x.allow: {}, &x.deny: {}}
 	for i := range list {
 		e := &list[i]
 		t := &x.allow
 		if e.Action == Deny {
 			t = &x.deny
 		}
-		switch {
-		case e.Rule.Any:
+		switch r := &e.Rule; {
+		case r.Any:
 			t.any = append(t.any, e)
-		case e.Rule.Suffix:
-			t.suffixes[e.Rule.Name] = append(t.suffixes[e.Rule.Name], e)
-		case e.Rule.Name != "":
-			t.names[e.Rule.Name] = append(t.names[e.Rule.Name], e)
+		case r.Suffix:
+			t.suffixes[r.Name] = append(t.suffixes[r.Name], e)
+		case r.Name != "":
+			t.names[r.Name] = append(t.names[r.Name], e)
 		default:
-			t.nets[e.Rule.Prefix] = append(t.nets[e.Rule.Prefix], e)
-			is4 := e.Rule.Prefix.Addr().Is4()
-			family := 6
-			if is4 {
-				family = 4
-			}
-			if key := [2]int{family, e.Rule.Prefix.Bits()}; !seen[t][key] {
-				seen[t][key] = true
-				t.bits[is4] = append(t.bits[is4], e.Rule.Prefix.Bits())
+			t.nets[r.Prefix] = append(t.nets[r.Prefix], e)
+			if is4 := r.Prefix.Addr().Is4(); !slices.Contains(t.bits[is4], r.Prefix.Bits()) {
+				t.bits[is4] = append(t.bits[is4], r.Prefix.Bits())
 			}
 		}
 	}
 	return x
 }
 
-// each visits entries until visit returns false, and reports whether it always returned true.
-func each(entries []*Entry, visit func(*Entry) bool) bool {
+// each yields entries, and reports whether all were wanted.
+func each(entries []*Entry, yield func(*Entry) bool) bool {
 	for _, e := range entries {
-		if !visit(e) {
+		if !yield(e) {
 			return false
 		}
 	}
 	return true
 }
 
-// named visits the rules that match a name: its own, those of its suffixes, and *.
-func (t *table) named(name string, visit func(*Entry) bool) bool {
-	if !each(t.names[name], visit) {
-		return false
-	}
-	for rest := name; len(t.suffixes) > 0; {
-		i := strings.IndexByte(rest, '.')
-		if i < 0 {
-			break
+// named yields the rules that match a name: its own, those of its suffixes, and *. Without a name, that is *.
+func (t *table) named(name string) iter.Seq[*Entry] {
+	return func(yield func(*Entry) bool) {
+		if !each(t.names[name], yield) {
+			return
 		}
-		rest = rest[i+1:]
-		if !each(t.suffixes[rest], visit) {
-			return false
+		for _, parent, ok := strings.Cut(name, "."); ok && len(t.suffixes) > 0; _, parent, ok = strings.Cut(parent, ".") {
+			if !each(t.suffixes[parent], yield) {
+				return
+			}
 		}
+		each(t.any, yield)
 	}
-	return each(t.any, visit)
 }
 
-// addressed visits the rules for networks that have an address.
-func (t *table) addressed(a netip.Addr, visit func(*Entry) bool) bool {
-	for _, bits := range t.bits[a.Is4()] {
-		if p, err := a.Prefix(bits); err == nil && !each(t.nets[p], visit) {
-			return false
+// addressed yields the rules for networks that have an address, none for an invalid one.
+func (t *table) addressed(a netip.Addr) iter.Seq[*Entry] {
+	return func(yield func(*Entry) bool) {
+		for _, bits := range t.bits[a.Is4()] {
+			if p, err := a.Prefix(bits); err == nil && !each(t.nets[p], yield) {
+				return
+			}
 		}
 	}
-	return true
 }
 
 // whole returns a rule of t that matches name and covers all that e allows, or nil.
-func (t *table) whole(name string, e *Entry) (found *Entry) {
-	t.named(name, func(d *Entry) bool {
-		if d.Rule.Proto != AnyProto && d.Rule.Proto != e.Rule.Proto {
-			return true
+func (t *table) whole(name string, e *Entry) *Entry {
+	for d := range t.named(name) {
+		if d.Rule.coversAll(&e.Rule) {
+			return d
 		}
-		for _, p := range e.Rule.Ports {
-			covered := false
-			for _, q := range d.Rule.Ports {
-				covered = covered || q.First <= p.First && q.Last >= p.Last
-			}
-			if !covered {
-				return true
-			}
-		}
-		found = d
-		return false
-	})
-	return found
+	}
+	return nil
 }
