@@ -17,12 +17,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
@@ -320,19 +319,9 @@ func (f *Follower) logRefused(p *following, why error) {
 // ephemeral returns the kernel's ephemeral port range. It is read in this process's namespace;
 // the namespace inside starts with the same default.
 func ephemeral() (first, last uint16) {
-	first, last = 32768, 60999
-	data, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
-	if err != nil {
-		return first, last
+	data, _ := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if _, err := fmt.Sscan(string(data), &first, &last); err != nil {
+		return 32768, 60999
 	}
-	f := strings.Fields(string(data))
-	if len(f) != 2 {
-		return first, last
-	}
-	a, aerr := strconv.ParseUint(f[0], 10, 16)
-	b, berr := strconv.ParseUint(f[1], 10, 16)
-	if aerr != nil || berr != nil {
-		return first, last
-	}
-	return uint16(a), uint16(b)
+	return first, last
 }

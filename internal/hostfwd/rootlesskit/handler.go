@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/rootless-containers/rootlesskit/v3/pkg/port/builtin/msg"
 	"github.com/rootless-containers/rootlesskit/v3/pkg/port/builtin/opaque"
@@ -158,6 +159,24 @@ func (h *Handler) startChild(ctx context.Context) error {
 	h.childDone = done
 	h.life++
 	return nil
+}
+
+// waitListening waits until the child half answers on its socket, which takes about a
+// millisecond.
+func (h *Handler) waitListening(ctx context.Context, done <-chan struct{}) error {
+	for {
+		c, err := h.connect(ctx)
+		if err == nil {
+			return c.Close()
+		}
+		select {
+		case <-done:
+			return errors.New("the helper in the namespace has exited")
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
 // MakeDir makes [Config].Dir unless it exists. The child half, which makes its socket there, may have
