@@ -19,6 +19,7 @@
 package slirpapi
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,19 +27,15 @@ import (
 	"io"
 	"net"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
-	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/peercred"
 )
 
 const (
-	// slirp4netns reads up to 4096 bytes and refuses a request that fills them.
-	maxRequest = 4095
 	// 1,100 forwards list as 123 KB; 65,535 of each protocol as 15 MB.
 	maxReply = 64 << 20
 
@@ -51,45 +48,15 @@ type Client struct {
 	Timeout time.Duration // for one request; 0: 10 s. An earlier deadline of the context applies.
 }
 
-// check rejects forwards that slirp4netns must not be sent.
-func check(f hostfwd.Forward) error {
-	bad := func(field string, value any, reason string) error {
-		return fault.Errorf(fault.Usage, "", "%s %v %s", field, value, reason)
-	}
-	g := f.GuestIP
-	switch {
-	case f.Proto != hostfwd.TCP && f.Proto != hostfwd.UDP:
-		return bad("proto", strconv.Quote(string(f.Proto)), "must be tcp or udp")
-	case f.HostIP.IsValid() && !f.HostIP.Is4():
-		return bad("host address", f.HostIP, "must be IPv4")
-	case f.HostPort == 0:
-		return bad("host port", 0, "must be 1 to 65535")
-	case g.IsValid() && !g.Is4():
-		return bad("guest address", g, "must be IPv4")
-	case g.IsUnspecified() || g.IsLoopback() || g.IsMulticast():
-		return bad("guest address", g, "can't be reached by slirp4netns")
-	case f.GuestPort == 0:
-		return bad("guest port", 0, "must be 1 to 65535")
-	}
-	return nil
-}
-
 type request struct {
 	Execute   string `json:"execute"`
 	Arguments any    `json:"arguments,omitempty"`
 }
 
-type removeArguments struct {
-	ID int `json:"id"`
-}
-
-// Add opens f and returns its id. Without a guest address, it leads to the network's address +100. Every
-// field is checked before anything is sent ([fault.Usage]). A [*RefusedError] does not give the
-// reason; [hostfwd.Diagnose] may find it.
+// Add opens f and returns its id. Without a guest address, it leads to the network's address +100. f must be one that
+// a [hostfwd.Manager] with a [Handler] has checked, with a host port and proto tcp or udp: slirp4netns does not check
+// it. A [*RefusedError] does not give the reason; [hostfwd.Diagnose] may find it.
 func (c *Client) Add(ctx context.Context, f hostfwd.Forward) (id int, err error) {
-	if err := check(f); err != nil {
-		return 0, err
-	}
 	reply, err := c.call(ctx, request{"add_hostfwd", wireForward{
 		Proto: f.Proto, HostAddr: f.HostIP, HostPort: float64(f.HostPort), GuestAddr: f.GuestIP, GuestPort: float64(f.GuestPort),
 	}})
@@ -101,10 +68,7 @@ func (c *Client) Add(ctx context.Context, f hostfwd.Forward) (id int, err error)
 
 // Remove closes the forward's listening socket; open connections continue.
 func (c *Client) Remove(ctx context.Context, id int) error {
-	if id < 1 {
-		return fault.Errorf(fault.Usage, "", "id %d must be positive", id)
-	}
-	reply, err := c.call(ctx, request{"remove_hostfwd", removeArguments{id}})
+	reply, err := c.call(ctx, request{"remove_hostfwd", map[string]int{"id": id}})
 	if err != nil {
 		return err
 	}
@@ -137,14 +101,7 @@ func (c *Client) call(ctx context.Context, r request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	if len(msg) > maxRequest {
-		return reply{}, fmt.Errorf("request of %d bytes must be at most %d bytes", len(msg), maxRequest)
-	}
-	timeout := c.Timeout
-	if timeout <= 0 {
-		timeout = defaultTimeout
-	}
-	limited, cancel := context.WithTimeout(ctx, timeout)
+	limited, cancel := context.WithTimeout(ctx, cmp.Or(c.Timeout, defaultTimeout))
 	defer cancel()
 	got, err := c.exchange(limited, msg)
 	switch {

@@ -26,34 +26,44 @@ var noGuest = netip.AddrFrom4([4]byte{0, 0, 0, 1})
 
 // List returns all forwards by id.
 func (f *Foreign) List(ctx context.Context) ([]hostfwd.Status, error) {
-	s, err := f.session(ctx)
+	m, _, err := f.manager(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return s.manager.List(), nil
+	return m.List(), nil
 }
 
 // Add opens all of fs or none; see [hostfwd.Manager.Add].
 func (f *Foreign) Add(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Status, error) {
-	s, err := f.session(ctx)
+	m, known, err := f.manager(ctx)
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.manager.Add(ctx, fs)
-	if err != nil {
-		return nil, err
+	list, err := m.Add(ctx, fs)
+	if err != nil || known {
+		return list, err
 	}
-	return s.translate(ctx, list)
+	now, err := f.Client.List(ctx)
+	guests := map[int]netip.Addr{}
+	for _, st := range now {
+		guests[st.ID] = st.GuestIP
+	}
+	for i, st := range list {
+		if st.GuestIP == noGuest && err == nil {
+			list[i].GuestIP = guests[st.ID]
+		}
+	}
+	return list, err
 }
 
 // Remove removes forwards by id and those that specs match ([hostfwd.Match]), all or none: if
 // one does not exist, none is removed.
 func (f *Foreign) Remove(ctx context.Context, ids []int, specs []hostfwd.Spec) error {
-	s, err := f.session(ctx)
+	m, _, err := f.manager(ctx)
 	if err != nil {
 		return err
 	}
-	list := s.manager.List()
+	list := m.List()
 	for _, spec := range specs {
 		found, err := hostfwd.Match(list, spec)
 		if err != nil {
@@ -61,25 +71,21 @@ func (f *Foreign) Remove(ctx context.Context, ids []int, specs []hostfwd.Spec) e
 		}
 		ids = append(ids[:len(ids):len(ids)], found...)
 	}
-	return s.manager.Remove(ctx, ids)
+	return m.Remove(ctx, ids)
 }
 
 // Set makes the forwards exactly fs; see [hostfwd.Manager.Set]. slirp4netns does not record
 // which host ports were picked, so a forward with any port satisfies port 0. If Set fails,
 // forwards that had to be closed for a moment are reopened with new ids.
 func (f *Foreign) Set(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Status, error) {
-	s, err := f.session(ctx)
+	m, known, err := f.manager(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if !s.network.IsValid() {
+	if !known {
 		return nil, ErrNetworkUnknown
 	}
-	list, err := s.manager.Set(ctx, fs)
-	if err != nil {
-		return nil, err
-	}
-	return s.translate(ctx, list)
+	return m.Set(ctx, fs)
 }
 
 // Warnings returns the [Warnings] about fresh, as far as slirp4netns's options can be read.
@@ -91,18 +97,11 @@ func (f *Foreign) Warnings(ctx context.Context, fresh []hostfwd.Status) []string
 	return Warnings(list, fresh, barsLoopback(commandLine(pid)))
 }
 
-// session is a snapshot of the forwards and a Manager over them, for one change.
-type session struct {
-	client  *Client
-	network netip.Prefix
-	manager *hostfwd.Manager
-	handler *foreignHandler
-}
-
-func (f *Foreign) session(ctx context.Context) (*session, error) {
+// manager returns a Manager over the forwards that there are now, for one change, and whether their network is known.
+func (f *Foreign) manager(ctx context.Context) (m *hostfwd.Manager, known bool, err error) {
 	list, pid, err := f.Client.list(ctx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	var network netip.Prefix
 	guest := noGuest
@@ -111,68 +110,12 @@ func (f *Foreign) session(ctx context.Context) (*session, error) {
 			network, guest = n, g
 		}
 	}
-	h := &foreignHandler{
-		Handler: NewHandler(Config{Path: f.Client.Path, Timeout: f.Client.Timeout, Network: network}),
-		ids:     map[hostSide]int{},
-	}
-	m := hostfwd.NewManager(h, hostfwd.Config{Guest: guest})
+	h := NewHandler(Config{Path: f.Client.Path, Timeout: f.Client.Timeout, Network: network})
 	ls := make([]hostfwd.Listener, len(list))
 	for i, st := range list {
-		ls[i] = &listener{h: h.Handler, f: st.Forward, id: st.ID}
+		ls[i] = &listener{h: h, f: st.Forward, id: st.ID}
 	}
+	m = hostfwd.NewManager(h, hostfwd.Config{Guest: guest, ID: func(l hostfwd.Listener) int { return l.(*listener).id }})
 	m.Adopt(list, ls)
-	return &session{&f.Client, network, m, h}, nil
-}
-
-// translate replaces the ids of forwards that were opened in this session by slirp4netns's.
-func (s *session) translate(ctx context.Context, list []hostfwd.Status) ([]hostfwd.Status, error) {
-	for i, st := range list {
-		if id, ok := s.handler.ids[sideOf(st.Forward)]; ok {
-			list[i].ID = id
-		}
-	}
-	if s.network.IsValid() {
-		return list, nil
-	}
-	now, err := s.client.List(ctx)
-	if err != nil {
-		return list, err
-	}
-	guests := map[int]netip.Addr{}
-	for _, st := range now {
-		guests[st.ID] = st.GuestIP
-	}
-	for i, st := range list {
-		if st.GuestIP == noGuest {
-			list[i].GuestIP = guests[st.ID]
-		}
-	}
-	return list, nil
-}
-
-type hostSide struct {
-	network string
-	ip      netip.Addr
-	port    uint16
-}
-
-func sideOf(f hostfwd.Forward) hostSide { return hostSide{f.Proto.Network(), f.HostIP, f.HostPort} }
-
-// foreignHandler records the ids that slirp4netns gives, and leaves an unknown default
-// guest to slirp4netns.
-type foreignHandler struct {
-	*Handler
-	ids map[hostSide]int // no lock: a session is used by one goroutine
-}
-
-func (h *foreignHandler) Open(ctx context.Context, f hostfwd.Forward) (hostfwd.Listener, error) {
-	if f.GuestIP == noGuest {
-		f.GuestIP = netip.Addr{}
-	}
-	l, err := h.Handler.Open(ctx, f)
-	if err != nil {
-		return nil, err
-	}
-	h.ids[sideOf(l.Forward())] = l.(*listener).id
-	return l, nil
+	return m, network.IsValid(), nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -91,6 +92,9 @@ func (h *Handler) add(ctx context.Context, f hostfwd.Forward) (hostfwd.Listener,
 	var err error
 	sent := f
 	sent.Proto = hostfwd.Proto(f.Proto.Network())
+	if f.GuestIP == noGuest {
+		sent.GuestIP = netip.Addr{}
+	}
 	l.id, err = h.client.Add(ctx, sent)
 	if err != nil {
 		return nil, h.explain(ctx, f, err)
@@ -138,10 +142,7 @@ func (h *Handler) Reset() {
 // slirp4netns has exited already.
 func (h *Handler) Close() error {
 	h.mu.Lock()
-	all := make([]*listener, 0, len(h.open))
-	for l := range h.open {
-		all = append(all, l)
-	}
+	all := slices.Collect(maps.Keys(h.open))
 	h.mu.Unlock()
 	for _, l := range all {
 		if err := l.Close(); err != nil {
@@ -200,8 +201,14 @@ func gone(err error) bool {
 // has all forwards. barsLoopback is --disable-host-loopback.
 func Warnings(list, fresh []hostfwd.Status, barsLoopback bool) []string {
 	var out []string
-	if w := loopbackWarning(fresh); w != "" && barsLoopback {
-		out = append(out, w)
+	for _, st := range fresh {
+		// UDP forwards of slirp4netns then never answer clients on the host's own loopback (upstream issue 316).
+		local := !st.HostIP.IsValid() || st.HostIP.IsUnspecified() || st.HostIP.IsLoopback()
+		if barsLoopback && local && st.Proto.Network() == "udp" {
+			out = append(out, fmt.Sprintf("forward %s will not answer clients on this host's 127.0.0.1 while the namespace may not reach the host's loopback; "+
+				"use --port-handler direct or rootlesskit, or --allow-host-loopback", st.Forward))
+			break
+		}
 	}
 	if w := sameGuestWarning(list, fresh); w != "" {
 		out = append(out, w)
@@ -237,21 +244,6 @@ func sameGuestWarning(list, fresh []hostfwd.Status) string {
 		}
 		return fmt.Sprintf("forward %s leads to the same port inside as forward %d (%s), which slirp4netns confuses: %s; "+
 			"use --port-handler direct or rootlesskit", st.Forward, other.ID, other.Forward, clash)
-	}
-	return ""
-}
-
-// loopbackWarning returns a warning for fresh if slirp4netns runs with --disable-host-loopback:
-// its UDP forwards then never answer clients on the host's own loopback (upstream issue 316).
-// It returns "" if there is nothing to warn about.
-func loopbackWarning(fresh []hostfwd.Status) string {
-	for _, st := range fresh {
-		f := st.Forward
-		local := !f.HostIP.IsValid() || f.HostIP.IsUnspecified() || f.HostIP.IsLoopback()
-		if f.Proto.Network() == "udp" && local {
-			return fmt.Sprintf("forward %s will not answer clients on this host's 127.0.0.1 while the namespace may not reach the host's loopback; "+
-				"use --port-handler direct or rootlesskit, or --allow-host-loopback", f)
-		}
 	}
 	return ""
 }
