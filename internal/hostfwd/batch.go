@@ -11,19 +11,6 @@ import (
 	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
-// job is a forward of a batch while it is being opened.
-type job struct {
-	index int
-	asked Forward
-	e     *entry
-	l     Listener
-}
-
-// picks reports whether j's host port is unknown until it is open.
-func (j *job) picks() bool { return j.asked.HostPort == 0 || j.asked.HostPortEnd != 0 }
-
-func (j *job) fail(err error) *AddError { return &AddError{j.index, j.asked, err} }
-
 // MaxForwards is the maximum number of forwards of a [Manager].
 const MaxForwards = 65536
 
@@ -31,51 +18,51 @@ const MaxForwards = 65536
 var ErrTooMany = fault.New(fault.Usage, fmt.Sprintf("an instance has at most %d forwards", MaxForwards), "")
 
 // plan resolves and checks all of fs, which are added to have existing forwards.
-func (m *Manager) plan(fs []Forward, have int) ([]*job, error) {
+func (m *Manager) plan(fs []Forward, have int) ([]*entry, error) {
 	if room := MaxForwards - have; len(fs) > room {
 		return nil, &AddError{room, fs[room], ErrTooMany}
 	}
-	jobs := make([]*job, len(fs))
+	batch := make([]*entry, len(fs))
 	for i, f := range fs {
-		jobs[i] = &job{index: i, asked: f}
-		e, err := m.resolve(f, m.guest)
-		if err != nil {
-			return nil, jobs[i].fail(err)
+		e := &entry{index: i, asked: f}
+		var err error
+		if e.f, err = m.resolve(f); err != nil {
+			return nil, e.fail(err)
 		}
-		jobs[i].e = e
+		batch[i] = e
 	}
-	return jobs, nil
+	return batch, nil
 }
 
-func (m *Manager) resolve(f Forward, guest netip.Addr) (*entry, error) {
-	e := &entry{f: f, auto: f.HostPort == 0, defGuest: !f.GuestIP.IsValid()}
+// resolve fills in what f leaves to defaults; a host port that is to be picked becomes 0.
+func (m *Manager) resolve(f Forward) (Forward, error) {
 	if !f.Proto.Valid() {
-		return nil, badField("proto", "%q is not one of tcp, udp, tcp4, tcp6, udp4, udp6", string(f.Proto))
+		return f, badField("proto", "%q is not one of tcp, udp, tcp4, tcp6, udp4, udp6", string(f.Proto))
 	}
 	if !f.HostIP.IsValid() {
-		e.f.HostIP = unspecified(f.Proto == TCP6 || f.Proto == UDP6)
+		f.HostIP = unspecified(f.Proto == TCP6 || f.Proto == UDP6)
 	}
-	e.f.HostIP = e.f.HostIP.Unmap()
-	if !f.Proto.fits(e.f.HostIP) {
-		return nil, badField("host address", "%s does not fit %s", e.f.HostIP, f.Proto)
+	f.HostIP = f.HostIP.Unmap()
+	if !f.Proto.fits(f.HostIP) {
+		return f, badField("host address", "%s does not fit %s", f.HostIP, f.Proto)
 	}
-	if e.defGuest {
-		e.f.GuestIP = guest
+	if !f.GuestIP.IsValid() {
+		f.GuestIP = m.guest
 	}
-	e.f.GuestIP = e.f.GuestIP.Unmap()
-	if err := checkGuest(e.f.GuestIP); err != nil {
-		return nil, err
+	f.GuestIP = f.GuestIP.Unmap()
+	if err := checkGuest(f.GuestIP); err != nil {
+		return f, err
 	}
 	if f.GuestPort == 0 {
-		return nil, badField("guest port", "must be 1 to 65535")
+		return f, badField("guest port", "must be 1 to 65535")
 	}
 	if f.HostPortEnd != 0 {
 		if f.HostPort == 0 || f.HostPortEnd < f.HostPort {
-			return nil, badField("host port", "range %d-%d is empty", f.HostPort, f.HostPortEnd)
+			return f, badField("host port", "range %d-%d is empty", f.HostPort, f.HostPortEnd)
 		}
-		e.f.HostPort, e.f.HostPortEnd = 0, 0 // until one is picked
+		f.HostPort, f.HostPortEnd = 0, 0
 	}
-	return e, m.h.Check(e.f)
+	return f, m.h.Check(f)
 }
 
 func checkGuest(a netip.Addr) error {
@@ -88,45 +75,25 @@ func checkGuest(a netip.Addr) error {
 	return nil
 }
 
-// reserve adds the jobs whose host port is known to the table of host ports.
-func (m *Manager) reserve(jobs []*job) error {
-	for i, j := range jobs {
-		if j.e.f.HostPort == 0 {
+// openBatch opens all of batch or none. Given host ports are reserved first; then these forwards are opened, and those
+// with any free port last, so that no port is picked that the batch needs.
+func (m *Manager) openBatch(ctx context.Context, batch []*entry) error {
+	for i, e := range batch {
+		if e.f.HostPort == 0 {
 			continue
 		}
-		if err := m.taken.take(j.e); err != nil {
-			m.release(jobs[:i])
-			return j.fail(err)
+		if err := m.taken.take(e); err != nil {
+			return m.takeBack(batch[:i], e.fail(err))
 		}
 	}
-	return nil
-}
-
-func (m *Manager) release(jobs []*job) {
-	for _, j := range jobs {
-		m.taken.free(j.e)
-	}
-}
-
-// openAll opens all reserved jobs or none; on failure it also drops the reservations. Jobs with
-// a given host port go first and those with any free port last, so that no port is picked that
-// the batch needs.
-func (m *Manager) openAll(ctx context.Context, jobs []*job) error {
-	var opened []*job
-	fail := func(j *job, err error) error {
-		err = j.fail(takeBack(opened, err))
-		m.release(jobs)
-		return err
-	}
-	var ranges, free [][]*job
-	for rest := jobs; len(rest) > 0; {
+	var ranges, free [][]*entry
+	for rest := batch; len(rest) > 0; {
 		n := groupLen(rest)
 		switch group := rest[:n]; {
 		case !group[0].picks():
-			if err := m.openOne(ctx, group[0]); err != nil {
-				return fail(group[0], err)
+			if err := m.open(ctx, group[0]); err != nil {
+				return m.takeBack(batch, group[0].fail(err))
 			}
-			opened = append(opened, group[0])
 		case group[0].asked.HostPortEnd != 0:
 			ranges = append(ranges, group)
 		default:
@@ -135,83 +102,76 @@ func (m *Manager) openAll(ctx context.Context, jobs []*job) error {
 		rest = rest[n:]
 	}
 	for _, group := range slices.Concat(ranges, free) {
-		if j, err := m.openGroup(ctx, group); err != nil {
-			return fail(j, err)
+		if e, err := m.openGroup(ctx, group); err != nil {
+			return m.takeBack(batch, e.fail(err))
 		}
-		opened = append(opened, group...)
 	}
 	return nil
 }
 
-func (m *Manager) openOne(ctx context.Context, j *job) error {
-	l, err := m.open(ctx, j.e.f)
-	if err != nil {
-		return err
+// takeBack closes those of a batch that are open, last first, and releases the host ports of new ones. It returns cause
+// with any further errors. After a close that timed out, it does not wait for the others to time out as well.
+func (m *Manager) takeBack(batch []*entry, cause error) error {
+	timedOut, left := false, 0
+	for _, e := range slices.Backward(batch) {
+		if timedOut && e.l != nil {
+			left++
+		} else if err := closeEntry(e); err != nil {
+			cause = fmt.Errorf("%w (and %s could not be taken back: %w)", cause, e.f, err)
+			timedOut = errors.Is(err, context.DeadlineExceeded)
+		}
+		switch {
+		case e.id == 0:
+			e.l = nil
+			m.taken.free(e)
+		case e.l == nil:
+			e.failed = cause.Error()
+		}
 	}
-	j.l = l
-	return nil
-}
-
-// takeBack closes what was opened, last first, and returns cause with any further errors. After
-// a close that timed out, it does not wait for the others to time out as well.
-func takeBack(opened []*job, cause error) error {
-	for i, j := range slices.Backward(opened) {
-		err := j.l.Close()
-		j.l = nil
-		if err != nil {
-			cause = fmt.Errorf("%w (and %s could not be taken back: %w)", cause, j.e.f, err)
-		}
-		if errors.Is(err, context.DeadlineExceeded) && i > 0 {
-			for _, rest := range opened[:i] {
-				rest.l = nil
-			}
-			return fmt.Errorf("%w (and %d others)", cause, i)
-		}
+	if left > 0 {
+		cause = fmt.Errorf("%w (and %d others)", cause, left)
 	}
 	return cause
 }
 
-// groupLen counts the jobs, from the first, that must pick the same host port; it is 1 if the
+// groupLen counts the entries, from the first, that should pick the same host port; it is 1 if the
 // port is given.
-func groupLen(jobs []*job) int {
-	a := jobs[0].asked
-	if !jobs[0].picks() {
+func groupLen(batch []*entry) int {
+	a := batch[0].asked
+	if !batch[0].picks() {
 		return 1
 	}
-	for n := 1; n < len(jobs); n++ {
-		b := jobs[n].asked
-		if b.Proto = a.Proto; a != b {
-			return n
+	seen := []Proto{a.Proto}
+	for n, e := range batch[1:] {
+		b := e.asked
+		if b.Proto = a.Proto; a != b || slices.Contains(seen, e.asked.Proto) {
+			return n + 1
 		}
-		for _, j := range jobs[:n] {
-			if j.asked.Proto == jobs[n].asked.Proto {
-				return n
-			}
-		}
+		seen = append(seen, e.asked.Proto)
 	}
-	return len(jobs)
+	return len(batch)
 }
 
 // sameNumberTries is how often a port that is free for the first protocol may turn out to be
 // taken for another. With half of the ports taken, all attempts fail once in 2^16.
 const sameNumberTries = 16
 
-// openGroup opens jobs that should pick the same host port, or else each on its own.
-func (m *Manager) openGroup(ctx context.Context, group []*job) (*job, error) {
-	j, err := m.pick(ctx, group)
+// openGroup opens entries that should pick the same host port, or else each on its own. If one fails, it is returned.
+func (m *Manager) openGroup(ctx context.Context, group []*entry) (failed *entry, err error) {
+	failed, err = m.pick(ctx, group)
 	if err == nil || len(group) == 1 || !errors.Is(err, syscall.EADDRINUSE) {
-		return j, err
+		return failed, err
 	}
 	for i := range group {
-		if j, err := m.pick(ctx, group[i:i+1]); err != nil {
-			return j, takeBack(group[:i], err)
+		if failed, err = m.pick(ctx, group[i:i+1]); err != nil {
+			return failed, err
 		}
 	}
 	return nil, nil
 }
 
 // pick opens all of group on one host port, or none, and then returns the one that failed.
-func (m *Manager) pick(ctx context.Context, group []*job) (failed *job, err error) {
+func (m *Manager) pick(ctx context.Context, group []*entry) (failed *entry, err error) {
 	asked := group[0].asked
 	if asked.HostPortEnd == 0 {
 		for range sameNumberTries {
@@ -238,74 +198,67 @@ func (m *Manager) pick(ctx context.Context, group []*job) (failed *job, err erro
 }
 
 // busy reports, by a quick check, whether a host port is taken for any of group.
-func (m *Manager) busy(group []*job, port uint16) bool {
-	for _, j := range group {
-		f := j.e.f
+func (m *Manager) busy(group []*entry, port uint16) bool {
+	return slices.ContainsFunc(group, func(e *entry) bool {
+		f := e.f
 		f.HostPort = port
-		if m.taken.conflict(f) != nil || m.hostTaken(f) {
-			return true
-		}
-	}
-	return false
+		return m.taken.conflict(f) != nil || m.hostTaken(f)
+	})
 }
 
 // openSame opens the first of group on port (0: the handler picks one) and the others on the
 // same port. If one fails, it is returned, and none is open.
-func (m *Manager) openSame(ctx context.Context, group []*job, port uint16) (*job, error) {
-	for i, j := range group {
-		j.e.f.HostPort = port
-		err := m.openTaken(ctx, j)
+func (m *Manager) openSame(ctx context.Context, group []*entry, port uint16) (*entry, error) {
+	for i, e := range group {
+		e.f.HostPort = port
+		err := m.openTaken(ctx, e)
 		if err == nil {
-			port = j.e.f.HostPort
+			port = e.f.HostPort
 			continue
 		}
-		err = takeBack(group[:i], err)
+		err = m.takeBack(group[:i+1], err)
 		for _, o := range group[:i+1] {
-			m.taken.free(o.e)
-			o.e.f.HostPort = 0
+			o.f.HostPort = 0
 		}
-		return j, err
+		return e, err
 	}
 	return nil, nil
 }
 
-// openTaken opens j and adds it to the table of host ports.
-func (m *Manager) openTaken(ctx context.Context, j *job) error {
-	if j.e.f.HostPort != 0 {
-		if err := m.taken.take(j.e); err != nil {
+// openTaken opens e and adds it to the table of host ports.
+func (m *Manager) openTaken(ctx context.Context, e *entry) error {
+	if e.f.HostPort != 0 {
+		if err := m.taken.take(e); err != nil {
 			return err
 		}
-		return m.openOne(ctx, j)
+		return m.open(ctx, e)
 	}
-	if err := m.openOne(ctx, j); err != nil {
+	if err := m.open(ctx, e); err != nil {
 		return err
 	}
-	j.e.f.HostPort = j.l.Forward().HostPort
-	if err := m.taken.take(j.e); err != nil {
-		return takeBack([]*job{j}, err)
-	}
-	return nil
+	e.f.HostPort = e.l.Forward().HostPort
+	return m.taken.take(e)
 }
 
-// enter gives the opened jobs their ids.
-func (m *Manager) enter(jobs []*job) []*entry {
-	es := make([]*entry, len(jobs))
-	for i, j := range jobs {
-		if j.e.id == 0 {
-			m.lastID++
-			j.e.id = m.lastID
+// enter gives the new ones of the opened entries their ids.
+func (m *Manager) enter(opened []*entry) {
+	for _, e := range opened {
+		if e.id != 0 {
+			continue
 		}
-		j.e.l, j.e.failed = j.l, ""
-		m.byID[j.e.id] = j.e
-		es[i] = j.e
+		m.lastID++
+		e.id = m.lastID
+		if m.cfg.ID != nil {
+			e.id = m.cfg.ID(e.l)
+		}
+		m.byID[e.id] = e
 	}
-	return es
 }
 
-func statuses(jobs []*job) []Status {
-	list := make([]Status, len(jobs))
-	for i, j := range jobs {
-		list[i] = j.e.status()
+func statuses(es []*entry) []Status {
+	list := make([]Status, len(es))
+	for i, e := range es {
+		list[i] = e.status()
 	}
 	return list
 }

@@ -22,170 +22,125 @@ func (m *Manager) Set(ctx context.Context, fs []Forward) ([]Status, error) {
 		return nil, err
 	}
 	defer m.unlock()
-	jobs, err := m.plan(fs, 0)
+	batch, err := m.plan(fs, 0)
 	if err != nil {
 		return nil, err
 	}
-	stay, old := m.match(jobs)
-	if err := checkConflicts(jobs); err != nil {
-		return nil, err
-	}
-
-	// Colliding jobs must wait until old forwards have released their ports. A job that revives
-	// a forward that is down has its port already.
-	var free, revived, colliding []*job
-	leaving, isOld := map[*entry]bool{}, map[*entry]bool{}
-	for _, e := range old {
-		isOld[e] = true
-	}
-	for _, j := range jobs {
-		if stay[j] {
-			if j.e.l == nil {
-				revived = append(revived, j)
-			}
+	old := m.match(batch)
+	wanted := hostPorts{}
+	for i, e := range batch {
+		if e.f.HostPort == 0 {
 			continue
 		}
-		rivals := m.rivals(j, isOld)
-		for _, e := range rivals {
-			leaving[e] = true
+		if err := wanted.take(e); err != nil {
+			return nil, &AddError{i, fs[i], err}
+		}
+	}
+
+	// New forwards that collide must wait until old ones have released their ports.
+	var fresh, colliding []*entry
+	replaced := map[*entry]bool{}
+	for _, e := range batch {
+		if e.id != 0 {
+			continue
+		}
+		rivals := m.rivals(e, old)
+		for _, r := range rivals {
+			replaced[r] = true
 		}
 		if len(rivals) > 0 {
-			colliding = append(colliding, j)
+			colliding = append(colliding, e)
 		} else {
-			free = append(free, j)
+			fresh = append(fresh, e)
 		}
 	}
-	if err := m.openNew(ctx, free, revived); err != nil {
+	opened := fresh
+	if err := m.openBatch(ctx, fresh); err != nil {
 		return nil, err
 	}
-	first := slices.Concat(free, revived)
-	replaced := byID(leaving)
-	if err := m.swap(ctx, replaced, colliding); err != nil {
-		err = takeBack(first, err)
-		m.release(free)
-		m.commit(replaced, nil) // some may be down
+	for i, e := range batch {
+		if e.id == 0 || e.l != nil {
+			continue
+		}
+		if err := m.open(ctx, e); err != nil {
+			return nil, m.takeBack(opened, &AddError{i, fs[i], err})
+		}
+		opened = append(opened, e)
+	}
+	leaving := slices.SortedFunc(maps.Keys(replaced), byID)
+	if err := m.swap(ctx, leaving, colliding); err != nil {
+		err = m.takeBack(opened, err)
+		m.commit(leaving, nil) // some may be down
 		return nil, err
 	}
-	for _, e := range replaced {
+	for i, e := range batch {
+		e.asked = fs[i]
+	}
+	for _, e := range leaving {
 		delete(m.byID, e.id)
+		delete(old, e)
 	}
-	changed := m.enter(slices.Concat(first, colliding))
-	for _, j := range jobs {
-		if stay[j] {
-			j.e.auto, j.e.defGuest = j.asked.HostPort == 0, !j.asked.GuestIP.IsValid()
-		}
-	}
-	gone, err := m.drop(slices.DeleteFunc(old, func(e *entry) bool { return leaving[e] }))
-	m.commit(changed, slices.Concat(replaced, gone))
-	return statuses(jobs), err
+	changed := slices.Concat(opened, colliding)
+	m.enter(changed)
+	gone, err := m.drop(slices.SortedFunc(maps.Keys(old), byID))
+	m.commit(changed, slices.Concat(leaving, gone))
+	return statuses(batch), err
 }
 
-// match finds the forwards that remain and makes them the entries of their jobs. old has the
-// others, by id.
-func (m *Manager) match(jobs []*job) (stay map[*job]bool, old []*entry) {
+// match replaces the elements of batch for which there is a forward by that one, and returns the other forwards.
+func (m *Manager) match(batch []*entry) (old map[*entry]bool) {
+	old = map[*entry]bool{}
 	same := map[Forward]*entry{}
 	alike := map[Forward][]*entry{} // ignoring the host port, which is 0 here
-	all := m.sorted()
-	for _, e := range all {
+	for _, e := range slices.SortedFunc(maps.Values(m.byID), func(a, b *entry) int { return cmp.Compare(a.f.HostPort, b.f.HostPort) }) {
+		old[e] = true
 		same[e.f] = e
 		k := e.f
 		k.HostPort = 0
 		alike[k] = append(alike[k], e)
 	}
-	for _, es := range alike {
-		slices.SortFunc(es, func(a, b *entry) int { return cmp.Compare(a.f.HostPort, b.f.HostPort) })
-	}
-	stay, used := map[*job]bool{}, map[*entry]bool{}
-	keep := func(j *job, e *entry) {
-		if e != nil && !used[e] {
-			j.e, stay[j], used[e] = e, true, true
+	for i, e := range batch {
+		if s := same[e.f]; old[s] {
+			batch[i] = s
+			delete(old, s)
 		}
 	}
-	for _, j := range jobs {
-		keep(j, same[j.e.f])
-	}
-	for _, j := range jobs {
-		if stay[j] || !j.picks() {
+	for i, e := range batch {
+		if e.id != 0 || !e.picks() {
 			continue
 		}
-		for _, e := range alike[j.e.f] {
-			if !used[e] && j.satisfiedBy(e) {
-				keep(j, e)
-				break
-			}
+		if n := slices.IndexFunc(alike[e.f], func(a *entry) bool { return old[a] && e.satisfiedBy(a) }); n >= 0 {
+			batch[i] = alike[e.f][n]
+			delete(old, batch[i])
 		}
 	}
-	for _, e := range all {
-		if !used[e] {
-			old = append(old, e)
-		}
-	}
-	return stay, old
+	return old
 }
 
-// satisfiedBy reports whether e, which equals j except for the host port, has a port that j may pick.
-func (j *job) satisfiedBy(e *entry) bool {
-	if j.asked.HostPort == 0 {
-		return e.auto
+// satisfiedBy reports whether other, which equals e except for the host port, has a port that e may pick.
+func (e *entry) satisfiedBy(other *entry) bool {
+	if e.asked.HostPort == 0 {
+		return other.asked.HostPort == 0
 	}
-	return j.asked.HostPort <= e.f.HostPort && e.f.HostPort <= j.asked.HostPortEnd
+	return e.asked.HostPort <= other.f.HostPort && other.f.HostPort <= e.asked.HostPortEnd
 }
 
-// checkConflicts rejects jobs that want the same host port.
-func checkConflicts(jobs []*job) error {
-	b := hostPorts{}
-	for _, j := range jobs {
-		if j.e.f.HostPort == 0 {
-			continue
-		}
-		if err := b.take(j.e); err != nil {
-			return j.fail(err)
-		}
-	}
-	return nil
-}
-
-// rivals returns the entries that have j's host port; for a range, the old entries that have a port of it.
-func (m *Manager) rivals(j *job, old map[*entry]bool) []*entry {
-	if !j.picks() {
-		return slices.Collect(m.taken.rivals(j.e.f))
-	}
-	var rivals []*entry
-	for port := int(j.asked.HostPort); port <= int(j.asked.HostPortEnd); port++ {
-		f := j.e.f
+// rivals returns the old entries that have e's host port or, for a range, a port of it.
+func (m *Manager) rivals(e *entry, old map[*entry]bool) (rivals []*entry) {
+	f := e.f
+	for port := int(e.asked.HostPort); port <= int(max(e.asked.HostPort, e.asked.HostPortEnd)); port++ {
 		f.HostPort = uint16(port)
-		for e := range m.taken.rivals(f) {
-			if old[e] {
-				rivals = append(rivals, e)
+		for r := range m.taken.rivals(f) {
+			if old[r] {
+				rivals = append(rivals, r)
 			}
 		}
 	}
 	return rivals
 }
 
-// openNew opens new jobs and those that revive an entry, all or none.
-func (m *Manager) openNew(ctx context.Context, fresh, revived []*job) error {
-	if err := m.reserve(fresh); err != nil {
-		return err
-	}
-	if err := m.openAll(ctx, fresh); err != nil {
-		return err
-	}
-	for i, j := range revived {
-		if err := m.openOne(ctx, j); err != nil {
-			err = takeBack(slices.Concat(fresh, revived[:i]), err)
-			m.release(fresh)
-			return j.fail(err)
-		}
-	}
-	return nil
-}
-
-// swap closes old and opens jobs instead. If that fails, it reopens old.
-func (m *Manager) swap(ctx context.Context, old []*entry, jobs []*job) error {
-	if len(jobs) == 0 {
-		return nil
-	}
+// swap closes old and opens batch instead. If that fails, it reopens old.
+func (m *Manager) swap(ctx context.Context, old, batch []*entry) error {
 	for i, e := range old {
 		if err := closeEntry(e); err != nil {
 			err = fmt.Errorf("close forward %d (%s): %w", e.id, e.f, err)
@@ -195,10 +150,7 @@ func (m *Manager) swap(ctx context.Context, old []*entry, jobs []*job) error {
 	for _, e := range old {
 		m.taken.free(e)
 	}
-	err := m.reserve(jobs)
-	if err == nil {
-		err = m.openAll(ctx, jobs)
-	}
+	err := m.openBatch(ctx, batch)
 	if err == nil {
 		return nil
 	}
@@ -229,7 +181,7 @@ func (m *Manager) Reload(ctx context.Context, guest netip.Addr) error {
 	after := make([]Forward, len(es))
 	for i, e := range es {
 		before[i], after[i] = e.f, e.f
-		if e.defGuest {
+		if !e.asked.GuestIP.IsValid() {
 			after[i].GuestIP = guest
 		}
 		if err := m.h.Check(after[i]); err != nil {
@@ -240,21 +192,16 @@ func (m *Manager) Reload(ctx context.Context, guest netip.Addr) error {
 		err := closeEntry(e)
 		if err == nil {
 			e.f = after[i]
-			if err = m.openEntry(ctx, e); err == nil {
-				continue
-			}
-			e.f = before[i]
+			err = m.open(ctx, e)
 		}
-		err = &AddError{i, after[i], err}
-		for k, done := range es[:i] {
-			if cerr := closeEntry(done); cerr != nil {
-				err = fmt.Errorf("%w (and %s could not be taken back: %w)", err, done.f, cerr)
-				if errors.Is(cerr, context.DeadlineExceeded) {
-					break // the others would time out too
-				}
-				continue
+		if err == nil {
+			continue
+		}
+		err = m.takeBack(es[:i], &AddError{i, after[i], err})
+		for k, done := range es[:i+1] {
+			if done.l == nil {
+				done.f = before[k]
 			}
-			done.f = before[k]
 		}
 		err = joinErr(err, m.revive(ctx, es[:i+1]))
 		m.commit(es[:i+1], nil)
@@ -318,9 +265,6 @@ func (m *Manager) Revive(ctx context.Context) error {
 	}
 	defer m.unlock()
 	es := slices.DeleteFunc(m.sorted(), func(e *entry) bool { return e.l != nil })
-	if len(es) == 0 {
-		return nil
-	}
 	err := m.openDown(ctx, es)
 	m.commit(es, nil)
 	return err
@@ -332,7 +276,7 @@ func (m *Manager) openDown(ctx context.Context, es []*entry) error {
 	var why []error
 	for _, e := range es {
 		if e.l == nil {
-			if err := m.openEntry(ctx, e); err != nil {
+			if err := m.open(ctx, e); err != nil {
 				down, why = append(down, e.status()), append(why, err)
 			}
 		}
@@ -340,33 +284,26 @@ func (m *Manager) openDown(ctx context.Context, es []*entry) error {
 	return downError(down, why)
 }
 
-func (m *Manager) openEntry(ctx context.Context, e *entry) error {
-	l, err := m.open(ctx, e.f)
-	if err != nil {
-		e.failed = err.Error()
+// open opens e and closes it again if ctx has ended meanwhile, because its caller has given up.
+func (m *Manager) open(ctx context.Context, e *entry) (err error) {
+	defer func() {
+		e.failed = ""
+		if err != nil {
+			e.failed = err.Error()
+		}
+	}()
+	if err := ctx.Err(); err != nil {
 		return err
 	}
-	e.l, e.failed = l, ""
-	return nil
-}
-
-// open opens a forward and closes it again if ctx has ended meanwhile, because its caller has given up.
-func (m *Manager) open(ctx context.Context, f Forward) (Listener, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	l, err := m.h.Open(ctx, f)
+	l, err := m.h.Open(ctx, e.f)
 	if err != nil {
-		return nil, Explain(f, err)
+		return Explain(e.f, err)
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, errors.Join(err, l.Close())
+		return errors.Join(err, l.Close())
 	}
-	return l, nil
-}
-
-func byID(set map[*entry]bool) []*entry {
-	return slices.SortedFunc(maps.Keys(set), func(a, b *entry) int { return cmp.Compare(a.id, b.id) })
+	e.l = l
+	return nil
 }
 
 func joinErr(err, further error) error {

@@ -2,8 +2,8 @@ package hostfwd
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
-	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -11,57 +11,42 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// holder is the socket that occupies a host port.
-type holder struct {
-	by   Process
-	kind holding
-}
-
 // holding is how a socket occupies a port.
-type holding string
+type holding int
 
 const (
-	holdsOpen  holding = "" // listens, or is bound only
-	holdsConn  holding = "connection"
-	holdsEnded holding = "ended connection" // in TIME_WAIT: no process owns it any more
+	holdsOpen  holding = iota // listens, or is bound only
+	holdsConn                 // has a connection
+	holdsEnded                // in TIME_WAIT: no process owns it any more
 )
 
-// holderOf finds the socket that occupies f's host port, as far as the caller may see; a listener
+// holderOf finds the process whose socket occupies f's host port, as far as the caller may see, and how; a listener
 // is preferred to a connection. With anyAddr it matches a socket on any address. ok reports
 // whether there is such a socket.
-func holderOf(f Forward, anyAddr bool) (h holder, ok bool) {
+func holderOf(f Forward, anyAddr bool) (by Process, kind holding, ok bool) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
-		return holder{}, false
+		return by, kind, false
 	}
 	d := NewSockDiag(fd)
 	defer d.Close()
 	sockets, _ := d.ask(nil, f.Proto.Network(), anyState, f.HostPort)
-	inodes := map[holding]map[string]bool{}
+	// For sockets that are only bound, Linux ignores the port filter.
+	sockets = slices.DeleteFunc(sockets, func(s Socket) bool { return s.Local.Port() != f.HostPort || !anyAddr && !s.blocks(f) })
+	if len(sockets) == 0 {
+		return by, kind, false
+	}
+	kind = slices.MinFunc(sockets, func(a, b Socket) int { return cmp.Compare(a.holding(), b.holding()) }).holding()
+	links := map[string]bool{}
 	for _, s := range sockets {
-		if s.Local.Port() != f.HostPort { // for sockets that are only bound, Linux ignores the port filter
-			continue
+		if s.holding() == kind {
+			links[fmt.Sprintf("socket:[%d]", s.inode)] = true
 		}
-		if !anyAddr && !s.blocks(f) {
-			continue
-		}
-		k := s.holding()
-		if inodes[k] == nil {
-			inodes[k] = map[string]bool{}
-		}
-		inodes[k][fmt.Sprintf("socket:[%d]", s.inode)] = true
 	}
-	for _, k := range []holding{holdsOpen, holdsConn, holdsEnded} {
-		if inodes[k] == nil {
-			continue
-		}
-		h.kind = k
-		if k != holdsEnded {
-			h.by = socketOwner(inodes[k])
-		}
-		return h, true
+	if kind != holdsEnded {
+		by = socketOwner(links)
 	}
-	return holder{}, false
+	return by, kind, true
 }
 
 func (s Socket) holding() holding {
@@ -76,28 +61,21 @@ func (s Socket) holding() holding {
 
 // blocks reports whether s, which has f's host port, keeps f from binding to it.
 func (s Socket) blocks(f Forward) bool {
-	have, want := s.Local.Addr().WithZone(""), f.HostIP.WithZone("")
-	switch {
-	case have == want, f.dualStack():
-		return true
-	case have == netip.IPv6Unspecified() && !s.V6Only:
-		return true
+	have := Forward{Proto: TCP, HostIP: s.Local.Addr().WithZone("")}
+	if s.V6Only {
+		have.Proto = TCP6
 	}
-	return have.Is4() == want.Is4() && (have.IsUnspecified() || want.IsUnspecified())
+	f.HostIP = f.HostIP.WithZone("")
+	return have.clashes(f)
 }
 
 // socketOwner returns the process with the lowest PID that has one of the sockets open. sockets
 // are link texts of /proc/PID/fd/N.
 func socketOwner(sockets map[string]bool) Process {
-	proc, err := os.Open("/proc")
-	if err != nil {
-		return Process{}
-	}
-	defer proc.Close()
-	names, _ := proc.Readdirnames(-1)
+	entries, _ := os.ReadDir("/proc")
 	var pids []int
-	for _, n := range names {
-		if pid, err := strconv.Atoi(n); err == nil {
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
 			pids = append(pids, pid)
 		}
 	}

@@ -15,6 +15,8 @@ import (
 type Config struct {
 	// Guest is the destination of forwards without a guest address.
 	Guest netip.Addr
+	// ID, if not nil, returns the id of a new forward that listens; otherwise they are counted from 1.
+	ID func(Listener) int
 	// OnChange, if not nil, is called after each change of what List returns, from the
 	// goroutine that made it and before its method returns. It must not change the Manager.
 	OnChange func()
@@ -22,7 +24,7 @@ type Config struct {
 
 // Manager keeps track of a [Handler]'s forwards, their host ports and ids. Its methods may be
 // called concurrently; changes are made one at a time, and List never shows a partial one. Ids
-// start at 1 and are not reused.
+// are not reused.
 type Manager struct {
 	h   Handler
 	cfg Config
@@ -61,11 +63,8 @@ func (m *Manager) Guest() netip.Addr {
 // List returns all forwards by id, including those that have failed.
 func (m *Manager) List() []Status {
 	m.mu.Lock()
-	list := make([]Status, 0, len(m.shown))
-	for _, s := range m.shown {
-		list = append(list, s)
-	}
-	m.mu.Unlock()
+	defer m.mu.Unlock()
+	list := slices.AppendSeq(make([]Status, 0, len(m.shown)), maps.Values(m.shown))
 	slices.SortFunc(list, func(a, b Status) int { return cmp.Compare(a.ID, b.ID) })
 	return list
 }
@@ -79,18 +78,16 @@ func (m *Manager) Add(ctx context.Context, fs []Forward) ([]Status, error) {
 		return nil, err
 	}
 	defer m.unlock()
-	jobs, err := m.plan(fs, len(m.byID))
+	batch, err := m.plan(fs, len(m.byID))
 	if err != nil {
 		return nil, err
 	}
-	if err := m.reserve(jobs); err != nil {
+	if err := m.openBatch(ctx, batch); err != nil {
 		return nil, err
 	}
-	if err := m.openAll(ctx, jobs); err != nil {
-		return nil, err
-	}
-	m.commit(m.enter(jobs), nil)
-	return statuses(jobs), nil
+	m.enter(batch)
+	m.commit(batch, nil)
+	return statuses(batch), nil
 }
 
 // Adopt adds forwards that listen already, with their ids; ls[i] closes list[i]. The Manager must
@@ -101,9 +98,9 @@ func (m *Manager) Adopt(list []Status, ls []Listener) {
 	defer m.unlock()
 	es := make([]*entry, len(list))
 	for i, s := range list {
-		es[i] = &entry{id: s.ID, f: s.Forward, auto: true, defGuest: s.GuestIP == m.guest, l: ls[i]}
+		es[i] = &entry{id: s.ID, asked: s.Forward, f: s.Forward, l: ls[i]}
+		es[i].asked.HostPort = 0
 		m.byID[s.ID] = es[i]
-		m.lastID = max(m.lastID, s.ID)
 		_ = m.taken.take(es[i]) // they listen already, so ignore conflicts
 	}
 	m.commit(es, nil)
@@ -183,9 +180,9 @@ func (m *Manager) commit(changed, gone []*entry) {
 }
 
 // sorted returns all entries by id.
-func (m *Manager) sorted() []*entry {
-	return slices.SortedFunc(maps.Values(m.byID), func(a, b *entry) int { return cmp.Compare(a.id, b.id) })
-}
+func (m *Manager) sorted() []*entry { return slices.SortedFunc(maps.Values(m.byID), byID) }
+
+func byID(a, b *entry) int { return cmp.Compare(a.id, b.id) }
 
 // drop closes entries and forgets those that closed without error, which it returns.
 func (m *Manager) drop(es []*entry) (gone []*entry, err error) {

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
@@ -29,8 +31,8 @@ func Explain(f Forward, err error) error {
 			if why := Diagnose(f); why != nil {
 				return why
 			}
-			if h, ok := holderOf(f, true); ok && e == syscall.EADDRINUSE {
-				return portInUse(f, h.by, h.kind) // the handler needs more than this address
+			if by, kind, ok := holderOf(f, true); ok && e == syscall.EADDRINUSE {
+				return portInUse(f, by, kind) // the handler needs more than this address
 			}
 		}
 	}
@@ -46,26 +48,29 @@ func FreePort(f Forward) (uint16, error) {
 
 // portTaken reports whether another socket has f's host port, without looking for its owner.
 func portTaken(f Forward) bool {
-	_, err := bind(f.Proto.Network(), netip.AddrPortFrom(f.HostIP, f.HostPort), !f.dualStack())
+	fd, _, err := Bind(f, 0)
+	if err == nil {
+		unix.Close(fd)
+	}
 	return errors.Is(err, syscall.EADDRINUSE)
 }
 
 func trialBind(f Forward) (port uint16, err error) {
-	host := f.HostIP
-	if !host.IsValid() {
-		host = unspecified(f.Proto == TCP6 || f.Proto == UDP6)
+	if !f.HostIP.IsValid() {
+		f.HostIP = unspecified(f.Proto == TCP6 || f.Proto == UDP6)
 	}
-	f.HostIP = host.Unmap()
-	port, err = bind(f.Proto.Network(), netip.AddrPortFrom(f.HostIP, f.HostPort), !f.dualStack())
+	f.HostIP = f.HostIP.Unmap()
+	fd, port, err := Bind(f, 0)
 	switch {
 	case err == nil:
+		unix.Close(fd)
 		return port, nil
 	case errors.Is(err, syscall.EADDRINUSE):
 		if f.HostPort == 0 {
 			return 0, fmt.Errorf("no free port on %s: %w", bracketed(f.HostIP), err)
 		}
-		h, _ := holderOf(f, false)
-		return 0, portInUse(f, h.by, h.kind)
+		by, kind, _ := holderOf(f, false)
+		return 0, portInUse(f, by, kind)
 	case errors.Is(err, syscall.EACCES):
 		return 0, PrivilegedPort(f, UnprivilegedPortStart())
 	case errors.Is(err, syscall.EAFNOSUPPORT), errors.Is(err, syscall.EADDRNOTAVAIL) && f.HostIP.Is6() && !hostHasIPv6():
@@ -82,64 +87,60 @@ func (f Forward) dualStack() bool { return f.HostIP == netip.IPv6Unspecified() &
 
 var errNoInterface = errors.New("no such interface")
 
-// bind binds a socket as a listener would, and closes it.
-func bind(network string, at netip.AddrPort, v6only bool) (port uint16, err error) {
-	typ := syscall.SOCK_STREAM
-	if network == "udp" {
-		typ = syscall.SOCK_DGRAM
+// Bind returns a new socket that is bound to f's host address and port as for listening, and the port, which was picked
+// if f has none. HostIP must be set. flags, besides SOCK_CLOEXEC, are those of socket(2). The errors wrap the system's.
+func Bind(f Forward, flags int) (_ int, port uint16, err error) {
+	tcp, family := f.Proto.Network() == "tcp", unix.AF_INET
+	typ := unix.SOCK_DGRAM
+	if tcp {
+		typ = unix.SOCK_STREAM
 	}
-	family := syscall.AF_INET
-	if at.Addr().Is6() {
-		family = syscall.AF_INET6
-	}
-	var sa syscall.Sockaddr = &syscall.SockaddrInet4{Port: int(at.Port()), Addr: as4(at.Addr())}
-	if family == syscall.AF_INET6 {
-		zone, err := zoneID(at.Addr().Zone())
+	var at unix.Sockaddr
+	if f.HostIP.Is4() {
+		at = &unix.SockaddrInet4{Port: int(f.HostPort), Addr: f.HostIP.As4()}
+	} else {
+		zone, err := zoneID(f.HostIP.Zone())
 		if err != nil {
-			return 0, err
+			return -1, 0, err
 		}
-		sa = &syscall.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16(), ZoneId: zone}
+		family, at = unix.AF_INET6, &unix.SockaddrInet6{Port: int(f.HostPort), Addr: f.HostIP.As16(), ZoneId: zone}
 	}
-	fd, err := syscall.Socket(family, typ|syscall.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(family, typ|flags|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return 0, os.NewSyscallError("socket", err)
+		return -1, 0, os.NewSyscallError("socket", err)
 	}
-	defer syscall.Close(fd)
-	if network == "tcp" { // as every listener does, so that TIME_WAIT doesn't keep the port
-		if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
-			return 0, os.NewSyscallError("setsockopt", err)
+	defer func() {
+		if err != nil {
+			unix.Close(fd)
+		}
+	}()
+	if tcp {
+		// Connections in TIME_WAIT don't block the port; another listener still does. For UDP the option would let a
+		// second socket bind the port.
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			return -1, 0, os.NewSyscallError("setsockopt", err)
 		}
 	}
-	if family == syscall.AF_INET6 {
-		only := 0
-		if v6only {
-			only = 1
+	if family == unix.AF_INET6 {
+		only := 1
+		if f.dualStack() {
+			only = 0
 		}
-		if err := syscall.SetsockoptInt(fd, syscall.IPPROTO_IPV6, syscall.IPV6_V6ONLY, only); err != nil {
-			return 0, os.NewSyscallError("setsockopt", err)
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only); err != nil {
+			return -1, 0, os.NewSyscallError("setsockopt", err)
 		}
 	}
-	if err := syscall.Bind(fd, sa); err != nil {
-		return 0, os.NewSyscallError("bind", err)
+	if err := unix.Bind(fd, at); err != nil {
+		return -1, 0, os.NewSyscallError("bind", err)
 	}
-	bound, err := syscall.Getsockname(fd)
+	bound, err := unix.Getsockname(fd)
 	if err != nil {
-		return 0, os.NewSyscallError("getsockname", err)
+		return -1, 0, os.NewSyscallError("getsockname", err)
 	}
-	switch bound := bound.(type) {
-	case *syscall.SockaddrInet4:
-		return uint16(bound.Port), nil
-	case *syscall.SockaddrInet6:
-		return uint16(bound.Port), nil
+	if four, ok := bound.(*unix.SockaddrInet4); ok {
+		return fd, uint16(four.Port), nil
 	}
-	return 0, fmt.Errorf("getsockname: unexpected %T", bound)
-}
-
-func as4(a netip.Addr) (b [4]byte) {
-	if a.Is4() {
-		b = a.As4()
-	}
-	return b
+	return fd, uint16(bound.(*unix.SockaddrInet6).Port), nil
 }
 
 func zoneID(zone string) (uint32, error) {

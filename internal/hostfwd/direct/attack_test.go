@@ -252,9 +252,9 @@ func TestSlowSockets(t *testing.T) {
 	flooded, other := open(t, h, hostfwd.UDP, datagrams.LocalAddr()), open(t, h, hostfwd.TCP, guest.Addr())
 	<-slow.asked
 	eventually(t, "the other pool is full", func() bool {
-		h.tcp4.mu.Lock()
-		defer h.tcp4.mu.Unlock()
-		return !h.tcp4.filling && len(h.tcp4.free) > 0
+		h.tcp.v4.mu.Lock()
+		defer h.tcp.v4.mu.Unlock()
+		return !h.tcp.v4.filling && len(h.tcp.v4.free) > 0
 	})
 	h.quota.most.Store(h.quota.used.Load() + 16)
 	for i := 0; said.count("had to make room") == 0; i++ {
@@ -264,9 +264,9 @@ func TestSlowSockets(t *testing.T) {
 	}
 	close(slow.release)
 	eventually(t, "the sockets have come", func() bool {
-		h.udp4.mu.Lock()
-		defer h.udp4.mu.Unlock()
-		return !h.udp4.filling
+		h.udp.v4.mu.Lock()
+		defer h.udp.v4.mu.Unlock()
+		return !h.udp.v4.filling
 	})
 	if free := h.quota.free(); free < spare {
 		t.Errorf("%d descriptors are free, and nothing for the other forward", free)

@@ -22,9 +22,9 @@ func TestOutOfDescriptors(t *testing.T) {
 	first := dial(t, ln)
 	say(t, first, "before")
 	eventually(t, "the pool is full", func() bool {
-		h.tcp4.mu.Lock()
-		defer h.tcp4.mu.Unlock()
-		return !h.tcp4.filling && len(h.tcp4.free) > 0
+		h.tcp.v4.mu.Lock()
+		defer h.tcp.v4.mu.Unlock()
+		return !h.tcp.v4.filling && len(h.tcp.v4.free) > 0
 	})
 
 	// Created before, connected when no descriptor is left.

@@ -3,10 +3,14 @@ package direct
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
@@ -75,7 +79,7 @@ type Handler struct {
 	listeners map[int32]*tcpListener
 	lastID    int32
 
-	tcp4, tcp6, udp4, udp6 *pool
+	tcp, udp pools
 }
 
 var _ hostfwd.Handler = (*Handler)(nil)
@@ -96,8 +100,7 @@ func New(cfg Config) *Handler {
 	}
 	h := &Handler{cfg: cfg, listeners: make(map[int32]*tcpListener)}
 	h.dialCtx, h.hangUp = context.WithCancel(context.Background())
-	h.tcp4, h.tcp6 = newTCPPool(h, false), newTCPPool(h, true)
-	h.udp4, h.udp6 = newUDPPool(h, false), newUDPPool(h, true)
+	h.tcp, h.udp = newPools(h, unix.SOCK_STREAM), newPools(h, unix.SOCK_DGRAM)
 	return h
 }
 
@@ -167,15 +170,12 @@ func (h *Handler) Close() error {
 	}
 	h.closed = true
 	h.mu.RLock()
-	open := make([]*tcpListener, 0, len(h.listeners))
-	for _, l := range h.listeners {
-		open = append(open, l)
-	}
+	open := slices.Collect(maps.Values(h.listeners))
 	h.mu.RUnlock()
 	for _, l := range open {
 		_ = l.Close()
 	}
-	for _, p := range []*pool{h.tcp4, h.tcp6, h.udp4, h.udp6} {
+	for _, p := range []*pool{h.tcp.v4, h.tcp.v6, h.udp.v4, h.udp.v6} {
 		p.close()
 	}
 	h.hangUp()

@@ -36,7 +36,7 @@ type tcpListener struct {
 }
 
 func (h *Handler) openTCP(f hostfwd.Forward) (hostfwd.Listener, error) {
-	fd, err := listen(&f, unix.SOCK_STREAM)
+	fd, err := listen(&f)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func (h *Handler) openTCP(f hostfwd.Forward) (hostfwd.Listener, error) {
 		}
 	}
 	if h.cfg.Dial == nil {
-		h.tcpPool(f.GuestIP).warm()
+		h.tcp.of(f.GuestIP).warm()
 	}
 	return ln, nil
 }
@@ -122,51 +122,17 @@ func (ln *tcpListener) accept(from *sockaddr) (int, unix.Errno) {
 }
 
 // listen opens the host side of f and sets its port.
-func listen(f *hostfwd.Forward, typ int) (_ int, err error) {
-	family := unix.AF_INET
-	if f.HostIP.Is6() {
-		family = unix.AF_INET6
-	}
-	at := netip.AddrPortFrom(f.HostIP, f.HostPort)
-	fd, err := unix.Socket(family, typ|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("listen on %s %s: socket: %w", f.Proto, at, err)
-	}
-	defer func() {
-		if err != nil {
+func listen(f *hostfwd.Forward) (int, error) {
+	fd, port, err := hostfwd.Bind(*f, unix.SOCK_NONBLOCK)
+	if err == nil && f.Proto.Network() == "tcp" {
+		tuneTCP(fd)
+		if err = unix.Listen(fd, backlog); err != nil {
 			closeFD(fd)
 		}
-	}()
-	if family == unix.AF_INET6 {
-		v6only := 0
-		if f.Proto == hostfwd.TCP6 || f.Proto == hostfwd.UDP6 || !f.HostIP.IsUnspecified() {
-			v6only = 1
-		}
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, v6only); err != nil {
-			return -1, fmt.Errorf("listen on %s %s: %w", f.Proto, at, err)
-		}
 	}
-	if typ == unix.SOCK_STREAM {
-		// Connections in TIME_WAIT don't block the port; another listener still does.
-		// For UDP the option would let a second socket bind the port.
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
-		tuneTCP(fd)
+	if err != nil {
+		return -1, fmt.Errorf("listen on %s %s: %w", f.Proto, netip.AddrPortFrom(f.HostIP, f.HostPort), err)
 	}
-	sa := newSockaddr(f.HostIP, f.HostPort)
-	if e := bind(fd, &sa); e != 0 {
-		return -1, fmt.Errorf("listen on %s %s: bind: %w", f.Proto, at, e)
-	}
-	if typ == unix.SOCK_STREAM {
-		if err := unix.Listen(fd, backlog); err != nil {
-			return -1, fmt.Errorf("listen on %s %s: %w", f.Proto, at, err)
-		}
-	}
-	if f.HostPort == 0 {
-		got, e := getsockname(fd)
-		if e != 0 {
-			return -1, fmt.Errorf("listen on %s %s: getsockname: %w", f.Proto, at, e)
-		}
-		f.HostPort = got.port()
-	}
+	f.HostPort = port
 	return fd, nil
 }

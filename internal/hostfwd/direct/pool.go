@@ -21,7 +21,6 @@ const (
 type pool struct {
 	h           *Handler
 	family, typ int
-	tune        func(fds []int)
 
 	mu      sync.Mutex
 	free    []int
@@ -34,45 +33,22 @@ type pool struct {
 	done    sync.WaitGroup
 }
 
-func newTCPPool(h *Handler, v6 bool) *pool {
-	tune := func(fds []int) {
-		bbr := true // the same for all
-		for _, fd := range fds {
-			tuneTCP(fd)
-			bbr = bbr && useReno(fd) != "" // the guest is always on this host
-		}
+// pools are the sockets of one type.
+type pools struct{ v4, v6 *pool }
+
+func newPools(h *Handler, typ int) pools {
+	return pools{
+		v4: &pool{h: h, family: unix.AF_INET, typ: typ, want: poolStart},
+		v6: &pool{h: h, family: unix.AF_INET6, typ: typ, want: poolStart},
 	}
-	return &pool{h: h, family: family(v6), typ: unix.SOCK_STREAM, tune: tune, want: poolStart}
 }
 
-func newUDPPool(h *Handler, v6 bool) *pool {
-	tune := func(fds []int) {
-		for _, fd := range fds {
-			tuneUDP(fd)
-		}
-	}
-	return &pool{h: h, family: family(v6), typ: unix.SOCK_DGRAM, tune: tune, want: poolStart}
-}
-
-func family(v6 bool) int {
-	if v6 {
-		return unix.AF_INET6
-	}
-	return unix.AF_INET
-}
-
-func (h *Handler) tcpPool(guest netip.Addr) *pool {
+// of returns the sockets that can connect to guest.
+func (p pools) of(guest netip.Addr) *pool {
 	if guest.Is4() {
-		return h.tcp4
+		return p.v4
 	}
-	return h.tcp6
-}
-
-func (h *Handler) udpPool(guest netip.Addr) *pool {
-	if guest.Is4() {
-		return h.udp4
-	}
-	return h.udp6
+	return p.v6
 }
 
 // errEmpty says that a refill is running and l will be woken.
@@ -146,6 +122,18 @@ func (p *pool) fill() {
 	})
 }
 
+func (p *pool) tune(fds []int) {
+	bbr := true // the same for all
+	for _, fd := range fds {
+		if p.typ == unix.SOCK_DGRAM {
+			tuneUDP(fd)
+			continue
+		}
+		tuneTCP(fd)
+		bbr = bbr && useReno(fd) != "" // the guest is always on this host
+	}
+}
+
 // ask requests up to n sockets; when descriptors are scarce, on either side, as many as are
 // available.
 func (p *pool) ask(ctx context.Context, n int) ([]int, error) {
@@ -163,12 +151,7 @@ func (p *pool) ask(ctx context.Context, n int) ([]int, error) {
 
 // shortage reports whether err may go away when other descriptors are closed.
 func shortage(err error) bool {
-	for _, e := range []unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)
 }
 
 func (p *pool) close() {

@@ -2,9 +2,7 @@ package direct
 
 import (
 	"encoding/binary"
-	"net"
 	"net/netip"
-	"strconv"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +15,7 @@ type sockaddr struct {
 	n   uint32
 }
 
+// newSockaddr returns an address, which has no zone.
 func newSockaddr(ip netip.Addr, port uint16) sockaddr {
 	var a sockaddr
 	if ip.Is4() {
@@ -28,7 +27,6 @@ func newSockaddr(ip netip.Addr, port uint16) sockaddr {
 		binary.NativeEndian.PutUint16(a.raw[:], unix.AF_INET6)
 		b := ip.As16()
 		copy(a.raw[8:], b[:])
-		binary.NativeEndian.PutUint32(a.raw[24:], scope(ip.Zone()))
 		a.n = unix.SizeofSockaddrInet6
 	}
 	binary.BigEndian.PutUint16(a.raw[2:], port)
@@ -46,18 +44,6 @@ func (a *sockaddr) ip() netip.Addr {
 }
 
 func (a *sockaddr) addrPort() netip.AddrPort { return netip.AddrPortFrom(a.ip(), a.port()) }
-
-// scope returns the interface index of an IPv6 zone, which is a name or a number.
-func scope(zone string) uint32 {
-	if zone == "" {
-		return 0
-	}
-	if ifi, err := net.InterfaceByName(zone); err == nil {
-		return uint32(ifi.Index)
-	}
-	n, _ := strconv.ParseUint(zone, 10, 32)
-	return uint32(n)
-}
 
 func bind(fd int, a *sockaddr) unix.Errno {
 	_, _, e := unix.RawSyscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&a.raw)), uintptr(a.n))

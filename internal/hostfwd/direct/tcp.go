@@ -88,7 +88,7 @@ const tcpEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&
 
 // dial connects to the guest. again means that no socket was ready at an earlier attempt.
 func (c *conn) dial(l *loop, again bool) {
-	fd, err := l.h.tcpPool(c.ln.fwd.GuestIP).get(l, again)
+	fd, err := l.h.tcp.of(c.ln.fwd.GuestIP).get(l, again)
 	if err == errEmpty {
 		l.starved = append(l.starved, c)
 		return

@@ -69,7 +69,7 @@ type udpState struct {
 func (u *udpState) init() { u.listeners = make(map[*udpListener]struct{}) }
 
 func (h *Handler) openUDP(f hostfwd.Forward) (hostfwd.Listener, error) {
-	fd, err := listen(&f, unix.SOCK_DGRAM)
+	fd, err := listen(&f)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +104,7 @@ func (h *Handler) openUDP(f hostfwd.Forward) (hostfwd.Listener, error) {
 		return nil, err
 	}
 	if h.cfg.Dial == nil {
-		h.udpPool(f.GuestIP).warm()
+		h.udp.of(f.GuestIP).warm()
 	}
 	return u, nil
 }
@@ -243,7 +243,7 @@ func (u *udpState) most() *udpListener {
 
 // dial gets a socket for s. again means that none was ready at an earlier attempt.
 func (s *session) dial(l *loop, again bool) {
-	fd, err := l.h.udpPool(s.ln.fwd.GuestIP).get(l, again)
+	fd, err := l.h.udp.of(s.ln.fwd.GuestIP).get(l, again)
 	if err == errEmpty {
 		l.udp.waiting = append(l.udp.waiting, s)
 		return
