@@ -36,6 +36,9 @@ mount --bind etc /etc
 dnsd 127.0.0.1:53 listening &
 unshare --net bash -c 'touch unshared; waitfor ip link set v1 up
 	ip addr add 192.0.2.53/24 dev v1; ip addr add 192.0.2.66/24 dev v1; ip link set lo up
+	if [ -n "${ROUTES:-}" ]; then
+		ip addr add fd00::53/64 dev v1 nodad; ip route add local 0.0.0.0/0 dev lo; ip -6 route add local ::/0 dev lo
+	fi
 	witness v1 seen.v1 &
 	for port in 53 443 853; do socat TCP4-LISTEN:$port,bind=192.0.2.66,fork,reuseaddr SYSTEM:"echo evil" & done
 	socat UDP4-RECVFROM:53,bind=192.0.2.66,fork SYSTEM:"echo evil" &
@@ -45,6 +48,9 @@ waitfor test -e unshared
 ip link add v0 type veth peer name v1 netns $neighbour
 ip addr add 192.0.2.1/24 dev v0
 ip link set v0 up
+if [ -n "${ROUTES:-}" ]; then # every address is the neighbour
+	ip addr add fd00::1/64 dev v0 nodad; ip route add default via 192.0.2.53; ip -6 route add default via fd00::53
+fi
 witness lo seen.lo &
 waitfor test -s port
 waitfor test -s listening

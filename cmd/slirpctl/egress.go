@@ -317,11 +317,11 @@ instance was started: by name where a name was asked for.`,
 				return err
 			}
 			defer cancel()
-			rules, err := c.EgressPolicy(ctx, generalize)
+			rules, complete, err := c.EgressPolicy(ctx, generalize)
 			if err != nil {
 				return err
 			}
-			return egress.WritePolicy(a.out, rules)
+			return egress.WritePolicy(a.out, rules, complete)
 		},
 	}
 	cmd.Flags().BoolVar(&generalize, "generalize", false, "allow *.PARENT where several names have the same parent")

@@ -84,16 +84,9 @@ func byteText(n int64) string {
 	return fmt.Sprintf("%.1f%s", f, unit)
 }
 
-// mostNoted bounds the denials that are told apart at the end of COMMAND.
-const mostNoted = 20
-
 // noteDenials says on stderr what was denied, how often, and which rule would allow it.
-func (a *app) noteDenials(list []egress.Denial) {
-	for i, d := range list {
-		if i == mostNoted {
-			a.note("egress: %d others were denied", len(list)-i)
-			return
-		}
+func (a *app) noteDenials(first []egress.Denial, more int) {
+	for _, d := range first {
 		times := ""
 		if d.Times > 1 {
 			times = fmt.Sprintf(", %d times", d.Times)
@@ -103,5 +96,8 @@ func (a *app) noteDenials(list []egress.Denial) {
 			what = "allow it with --allow '" + d.Allow + "'"
 		}
 		a.note("egress: denied %s%s: %s", d.Target, times, what)
+	}
+	if more > 0 {
+		a.note("egress: denied others %d times", more)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
@@ -126,7 +127,7 @@ func fetch(args []string) int {
 }
 
 // dnsd ADDR FILE is a name server that answers every question for an A record with 192.0.2.53,
-// and others with no data. It writes its address to FILE once it listens.
+// or what the name says (see dnsAnswer), and others with no data. It writes its address to FILE once it listens.
 func dnsd(args []string) int {
 	conn, err := net.ListenPacket("udp", args[0])
 	if err != nil {
@@ -147,14 +148,26 @@ func dnsd(args []string) int {
 	}
 }
 
-// dnsAnswer answers one question, see RFC 1035, section 4.
+// dnsAnswer answers one question, see RFC 1035, section 4. A name leads to 192.0.2.53, or to the addresses that its
+// labels are, each as x and hexadecimal digits.
 func dnsAnswer(query []byte) []byte {
 	if len(query) < 12 {
 		return nil
 	}
+	var addrs []netip.Addr
 	end := 12
 	for end < len(query) && query[end] != 0 {
+		label := query[end+1 : min(len(query), end+1+int(query[end]))]
+		if digits, ok := strings.CutPrefix(string(label), "x"); ok {
+			b, _ := hex.DecodeString(digits)
+			if a, ok := netip.AddrFromSlice(b); ok {
+				addrs = append(addrs, a)
+			}
+		}
 		end += int(query[end]) + 1
+	}
+	if len(addrs) == 0 {
+		addrs = []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, 53})}
 	}
 	end += 5 // the root label, type, class
 	if end > len(query) {
@@ -163,9 +176,14 @@ func dnsAnswer(query []byte) []byte {
 	answer := append([]byte(nil), query[:end]...)
 	answer[2], answer[3] = 0x81, 0x80 // a response, recursion available
 	copy(answer[4:12], []byte{0, 1, 0, 0, 0, 0, 0, 0})
-	if typ := binary.BigEndian.Uint16(query[end-4:]); typ == 1 {
-		answer[7] = 1
-		answer = append(answer, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 53)
+	const typeA, typeAAAA = 1, 28
+	typ := binary.BigEndian.Uint16(query[end-4:])
+	for _, a := range addrs {
+		if typ == typeA && a.Is4() || typ == typeAAAA && a.Is6() {
+			answer[7]++
+			answer = append(answer, 0xc0, 12, 0, byte(typ), 0, 1, 0, 0, 0, 60, 0, byte(a.BitLen()/8))
+			answer = append(answer, a.AsSlice()...)
+		}
 	}
 	return answer
 }

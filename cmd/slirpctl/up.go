@@ -249,13 +249,14 @@ func runForeground(ctx context.Context, a *app, req supervisor.Request, exit *os
 	inherited := inheritedFDs()
 	closeOnExec(inherited)
 	var denied []egress.Denial
+	var more int
 	status, err := supervisor.Run(ctx, req, supervisor.Env{
-		Denied: func(list []egress.Denial) { denied = list },
+		Denied: func(first []egress.Denial, others int) { denied, more = first, others },
 		Log:    a.log, LogLevel: a.fileLevel(), LogJSON: a.cfg.LogFormat == "json", Stdio: [3]*os.File{a.in, fileOf(a.out), fileOf(a.err)}, KeepFDs: inherited,
 		ExitFD: exit, Ready: onReady, Terminal: inForeground,
 	})
 	if len(req.Command) > 0 {
-		a.noteDenials(denied)
+		a.noteDenials(denied, more)
 		if err == nil && len(denied) > 0 && req.Options.Egress.FailOnDeny {
 			status = nscommand.StatusFailed
 		}

@@ -20,7 +20,7 @@ type Egress interface {
 	// Check decides about a flow that is none.
 	Check(f egress.Flow) egress.Verdict
 	// Policy returns the rules that would have allowed what has passed; see [egress.Recorder.Policy].
-	Policy(generalize bool) []egress.Rule
+	Policy(generalize bool) (rules []egress.Rule, complete bool)
 }
 
 // errNoEgress: the instance was started without egress rules.
@@ -50,6 +50,12 @@ func fromRules(in []egress.Rule) []rule {
 		out[i] = rule{r.Action, r.String()}
 	}
 	return out
+}
+
+// policy is the rules that would have allowed what has passed.
+type policy struct {
+	Rules    []rule `json:"rules"`
+	Complete bool   `json:"complete"`
 }
 
 // Verdict is the answer to a check.
@@ -90,7 +96,10 @@ func addEgressRoutes(handle func(string, route), b Backend) {
 		}
 		return Verdict(e.Check(f)), nil
 	})))
-	handle("POST "+path+"/policy", with(taking(func(e Egress, generalize bool) (any, error) { return fromRules(e.Policy(generalize)), nil })))
+	handle("POST "+path+"/policy", with(taking(func(e Egress, generalize bool) (any, error) {
+		rules, complete := e.Policy(generalize)
+		return policy{fromRules(rules), complete}, nil
+	})))
 }
 
 // taking passes the request's body on to f.
@@ -129,11 +138,12 @@ func (c *Client) CheckEgress(ctx context.Context, target string) (Verdict, error
 	return get[Verdict](ctx, c, "POST", "/egress/check", target)
 }
 
-// EgressPolicy returns the rules that would have allowed what has passed.
-func (c *Client) EgressPolicy(ctx context.Context, generalize bool) ([]egress.Rule, error) {
-	out, err := get[[]rule](ctx, c, "POST", "/egress/policy", generalize)
+// EgressPolicy returns the rules that would have allowed what has passed; see [egress.Recorder.Policy].
+func (c *Client) EgressPolicy(ctx context.Context, generalize bool) (rules []egress.Rule, complete bool, err error) {
+	p, err := get[policy](ctx, c, "POST", "/egress/policy", generalize)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return toRules(out)
+	rules, err = toRules(p.Rules)
+	return rules, p.Complete, err
 }

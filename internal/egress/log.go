@@ -91,8 +91,9 @@ type Recorder struct {
 	out    io.Writer
 	denied map[string]*Denial
 	order  []string // of denied
+	more   int      // denials that it had no room for
 	passed map[subject]map[uint16]bool
-	lost   int // records that denied or passed had no room for
+	room   int // ports of targets that passed may still take
 }
 
 // subject is a target whose ports are collected for a policy.
@@ -103,12 +104,15 @@ type subject struct {
 	addr   netip.Addr
 }
 
-// mostSubjects bounds what a Recorder remembers.
-const mostSubjects = 10_000
+// Bounds of what a Recorder remembers.
+const (
+	mostDenials = 20     // as many as are told apart at the end of COMMAND
+	mostPassed  = 10_000 // ports of targets
+)
 
 // NewRecorder returns a Recorder that writes to out.
 func NewRecorder(out io.Writer) *Recorder {
-	return &Recorder{out: out, denied: map[string]*Denial{}, passed: map[subject]map[uint16]bool{}}
+	return &Recorder{out: out, denied: map[string]*Denial{}, passed: map[subject]map[uint16]bool{}, room: mostPassed}
 }
 
 // Write writes a record. One that can't be written is lost: what it is about goes on.
@@ -136,12 +140,15 @@ func (w *Recorder) deny(r *Record) {
 	d := w.denied[text]
 	switch {
 	case d != nil:
-	case len(w.denied) >= mostSubjects:
-		w.lost++
+	case len(w.denied) >= mostDenials:
+		w.more++
 		return
 	default:
 		d = &Denial{Target: text, Reason: r.Reason}
-		if r.Rule != "" && r.Reason == "" {
+		switch {
+		case r.Reason == SpecialAddr:
+			d.Reason = r.IP + ": " + r.Reason
+		case r.Rule != "" && r.Reason == "":
 			d.Reason = "the rule " + r.Rule
 		}
 		if r.Reason == NoRule {
@@ -161,15 +168,18 @@ func (w *Recorder) pass(r *Record) {
 		s.addr = netip.Addr{}
 	}
 	ports := w.passed[s]
-	if ports == nil {
-		if len(w.passed) >= mostSubjects {
-			w.lost++
-			return
-		}
+	switch {
+	case ports[r.Port]:
+		return
+	case w.room <= 0:
+		w.room = -1
+		return
+	case ports == nil:
 		ports = map[uint16]bool{}
 		w.passed[s] = ports
 	}
 	ports[r.Port] = true
+	w.room--
 }
 
 // Denial is something that was denied.
@@ -180,20 +190,20 @@ type Denial struct {
 	Allow  string // the rule that would allow it; "" where a rule alone would not
 }
 
-// Denials returns what was denied, in the order in which it was first.
-func (w *Recorder) Denials() []Denial {
+// Denials returns what was denied first, in that order, and how often anything else was.
+func (w *Recorder) Denials() (list []Denial, more int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	list := make([]Denial, len(w.order))
-	for i, text := range w.order {
-		list[i] = *w.denied[text]
+	for _, text := range w.order {
+		list = append(list, *w.denied[text])
 	}
-	return list
+	return list, w.more
 }
 
 // Policy returns the fewest rules that would have allowed what has passed: by name where there was one.
-// With generalize, names of which several have the same parent become a rule for all below that.
-func (w *Recorder) Policy(generalize bool) []Rule {
+// With generalize, names of which several have the same parent become a rule for all below that. They are not
+// complete if more has passed than a Recorder remembers.
+func (w *Recorder) Policy(generalize bool) (rules []Rule, complete bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	ports := map[subject]map[uint16]bool{}
@@ -225,7 +235,6 @@ func (w *Recorder) Policy(generalize bool) []Rule {
 			add(subject{proto: s.proto, name: s.name}, seen)
 		}
 	}
-	var rules []Rule
 	for s, seen := range ports {
 		r := Rule{Action: Allow, Proto: s.proto, Name: s.name, Suffix: s.suffix, Ports: everyPort}
 		if s.name == "" {
@@ -241,5 +250,5 @@ func (w *Recorder) Policy(generalize bool) []Rule {
 		rules = append(rules, r)
 	}
 	slices.SortFunc(rules, func(a, b Rule) int { return cmp.Compare(a.String(), b.String()) })
-	return rules
+	return rules, w.room >= 0
 }

@@ -25,8 +25,13 @@ type Policy struct {
 // maxPolicyFiles bounds the files of one policy.
 const maxPolicyFiles = 64
 
-// WritePolicy writes a policy file, as YAML.
-func WritePolicy(w io.Writer, rules []Rule) error {
+// WritePolicy writes a policy file, as YAML, which says so if the rules are not complete.
+func WritePolicy(w io.Writer, rules []Rule, complete bool) error {
+	if !complete {
+		if _, err := fmt.Fprintf(w, "# Not complete: more has passed than the first %d targets and ports.\n", mostPassed); err != nil {
+			return err
+		}
+	}
 	file := struct {
 		Egress Mode
 		Allow  []string `yaml:",omitempty"`

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -134,6 +135,53 @@ func TestDatagramsRewritten(t *testing.T) {
 	}
 }
 
+// TestICMPErrors: an error has the addresses that the guest knows, in what it quotes too. One about no flow is dropped.
+func TestICMPErrors(t *testing.T) {
+	const real, fake = "203.0.113.5", "198.18.0.1"
+	for _, b := range []build{
+		{proto: ipUDP, dst: fake, ports: [2]uint16{1000, 443}, data: "hello"},
+		{proto: ipICMP, dst: fake, ports: [2]uint16{77}, data: "ping!"},
+	} {
+		x, d, _, gate := testInspector(t)
+		d.real = netip.MustParseAddr(real)
+		x.fromGuest(b.frame())
+		sent := gate.next(t)
+		for from, seen := range map[string]string{real: fake, "192.0.0.2": tGateway, "203.0.113.6": tGateway} {
+			message := sent.unreachable(icmpHost)
+			p, _ := parseIP4(message)
+			p.rewrite(false, netip.MustParseAddr(from))
+			for name, edit := range map[string]func(m []byte){
+				"redirect":     func(m []byte) { m[etherLen+ip4Min] = 5 },
+				"another port": func(m []byte) { m[etherLen+ip4Min+icmpLen+ip4Min+1]++; m[etherLen+ip4Min+icmpLen+ip4Min+5]++ },
+				"another host": func(m []byte) { m[etherLen+ip4Min+icmpLen+19]++ },
+				"TCP":          func(m []byte) { m[etherLen+ip4Min+icmpLen+9] = ipTCP },
+				"IPv6":         func(m []byte) { m[etherLen+ip4Min+icmpLen] = 0x65 },
+				"no header":    func(m []byte) { m[etherLen+ip4Min+icmpLen] = 0x44 },
+				"cut":          func(m []byte) { m[etherLen+3]-- },
+			} {
+				bad := bytes.Clone(message)
+				edit(bad)
+				if x.toGuest(bad) {
+					t.Errorf("%s passes", name)
+				}
+			}
+			if !x.toGuest(message) {
+				t.Fatalf("from %s: it is dropped", from)
+			}
+			p = checkSums(t, message)
+			q, ok := p.quoted()
+			if !ok || p.src().String() != seen || p.dst().String() != tGuest || bytes.Contains(message, d.real.AsSlice()) {
+				t.Errorf("from %s: %x", from, message)
+			}
+			// Quoted is what the guest has sent.
+			was, _ := parseIP4(b.frame())
+			if !bytes.Equal(q.ip, was.ip) || !bytes.Equal(q.body, was.body[:8]) {
+				t.Errorf("quoted %x %x, was %x %x", q.ip, q.body, was.ip, was.body)
+			}
+		}
+	}
+}
+
 // Two names of one address: the end of one flow leaves the other its answers.
 func TestDatagramsOfTwoNames(t *testing.T) {
 	x, d, _, gate := testInspector(t)
@@ -193,19 +241,17 @@ func TestFlowsAreBounded(t *testing.T) {
 		b := datagram
 		b.dst, b.ports[0] = fmt.Sprintf("192.0.2.%d", i%250), uint16(i)
 		x.fromGuest(b.frame())
+		if i%mostAsked == 0 {
+			waitUntil(t, "all are decided", x.settled)
+		}
 	}
-	d.wait = make(chan struct{})
-	d.refuse = true
+	x.guest, d.refuse = discard{}, true
 	for i := range mostFlows + 100 {
 		send(i)
 	}
 	if flows, _, _ := x.counts(); flows != mostFlows {
 		t.Fatalf("%d flows", flows)
 	}
-	x.mu.Lock()
-	x.guest = discard{}
-	x.mu.Unlock()
-	close(d.wait)
 	waitUntil(t, "all are decided", x.settled)
 	// Idle ones make room.
 	x.mu.Lock()

@@ -197,6 +197,26 @@ func (p *packet) unreachable(code uint8) []byte {
 	frame, _, body := p.answer(ipICMP, icmpLen+len(quoted))
 	body[0], body[1] = 3, code
 	copy(body[icmpLen:], quoted)
-	binary.BigEndian.PutUint16(body[2:], fold(sum(body, 0)))
+	setICMPSum(body)
 	return frame
+}
+
+// quoted returns the packet that an ICMP error is about, of whose body at least 8 bytes are there (RFC 792). It is false
+// for other messages.
+func (p *packet) quoted() (q packet, ok bool) {
+	const unreachable, exceeded, badHeader = 3, 11, 12
+	if len(p.body) < icmpLen+ip4Min || p.body[0] != unreachable && p.body[0] != exceeded && p.body[0] != badHeader {
+		return q, false
+	}
+	b := p.body[icmpLen:]
+	header := int(b[0]&15) * 4
+	if b[0]>>4 != 4 || header < ip4Min || len(b) < header+8 {
+		return q, false
+	}
+	return packet{ip: b[:header], body: b[header:], proto: b[9]}, true
+}
+
+func setICMPSum(body []byte) {
+	body[2], body[3] = 0, 0
+	binary.BigEndian.PutUint16(body[2:], fold(sum(body, 0)))
 }

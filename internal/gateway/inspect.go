@@ -42,8 +42,10 @@ type datagrams struct {
 // Bounds of the inspector's tables.
 const (
 	mostDials   = 1024             // connections that are being made at once; a SYN beyond waits for its retransmission
+	mostAsked   = 256              // flows of datagrams that are being decided about at once
 	mostFlows   = 8192             // flows of datagrams
 	mostWaiting = 8                // frames of a flow that is not decided yet
+	mostHeld    = 4 << 20          // bytes of frames that wait for a decision
 	flowIdle    = 60 * time.Second // how long a flow of datagrams lives without one
 )
 
@@ -61,6 +63,8 @@ type inspector struct {
 	flows   map[flowKey]*datagrams
 	back    map[flowKey]*datagrams
 	seen    map[flowKey]netip.Addr // the address that the guest knows, by what comes back
+	held    int                    // bytes of the frames that wait
+	asked   int                    // flows of datagrams that are being decided about
 	swept   time.Time
 	closed  bool
 }
@@ -129,10 +133,20 @@ func (x *inspector) tcp(p *packet) bool {
 	if x.closed || x.dialing[key] || len(x.dialing) >= mostDials {
 		return false
 	}
-	x.dialing[key] = true
-	syn := append([]byte(nil), p.frame...)
-	go x.connect(key, syn)
+	if syn := x.hold(p); syn != nil {
+		x.dialing[key] = true
+		go x.connect(key, syn)
+	}
 	return false
+}
+
+// hold returns a copy of a frame that is to wait, or nil: as on a wire, it is lost. The caller holds x.mu.
+func (x *inspector) hold(p *packet) []byte {
+	if x.held+len(p.frame) > mostHeld {
+		return nil
+	}
+	x.held += len(p.frame)
+	return append([]byte(nil), p.frame...)
 }
 
 // connect has the host connected to, and lets the guest's SYN go on.
@@ -140,6 +154,7 @@ func (x *inspector) connect(key flowKey, syn []byte) {
 	c, err := x.decider.connect(key.to)
 	x.mu.Lock()
 	delete(x.dialing, key)
+	x.held -= len(syn)
 	closed := x.closed
 	if err == nil {
 		c.expire = time.AfterFunc(connectWait, func() { x.take(key).abandon() })
@@ -201,17 +216,20 @@ func (x *inspector) datagram(p *packet, key flowKey) bool {
 	d := x.flows[key]
 	if d == nil {
 		x.sweep()
-		if x.closed || len(x.flows) >= mostFlows {
+		if x.closed || len(x.flows) >= mostFlows || x.asked >= mostAsked {
 			return false
 		}
 		d = &datagrams{}
 		x.flows[key] = d
+		x.asked++
 		go x.decide(key, d)
 	}
 	d.last = time.Now()
 	if !d.decided {
 		if len(d.waiting) < mostWaiting {
-			d.waiting = append(d.waiting, append([]byte(nil), p.frame...))
+			if frame := x.hold(p); frame != nil {
+				d.waiting = append(d.waiting, frame)
+			}
 		}
 		return false
 	}
@@ -223,6 +241,12 @@ func (x *inspector) decide(key flowKey, d *datagrams) {
 	flow := x.decider.datagrams(key.proto == ipICMP, key.to)
 	x.mu.Lock()
 	d.decided, d.flow = true, flow
+	x.asked--
+	waiting := d.waiting
+	d.waiting = nil
+	for _, frame := range waiting {
+		x.held -= len(frame)
+	}
 	if x.flows[key] != d { // forgotten meanwhile
 		x.mu.Unlock()
 		if flow != nil {
@@ -234,12 +258,11 @@ func (x *inspector) decide(key flowKey, d *datagrams) {
 		x.back[key.back(flow.real)], x.seen[key.back(flow.real)] = d, key.to.Addr()
 	}
 	var on [][]byte
-	for _, frame := range d.waiting {
+	for _, frame := range waiting {
 		if p, ok := parseIP4(frame); ok && x.pass(&p, key, d) {
 			on = append(on, frame)
 		}
 	}
-	d.waiting = nil
 	x.mu.Unlock()
 	for _, frame := range on {
 		x.write(x.gate, frame)
@@ -306,7 +329,7 @@ func (x *inspector) forget() {
 }
 
 // toGuest looks at a frame that the gateway sends to the guest: it counts what a flow of datagrams gets
-// back, and gives it the address that the guest knows.
+// back, and gives it the address that the guest knows. ICMP errors pass if they are about such a flow.
 func (x *inspector) toGuest(frame []byte) bool {
 	if isARP(frame) {
 		return true
@@ -322,6 +345,8 @@ func (x *inspector) toGuest(frame []byte) bool {
 		key = flowKey{ipUDP, netip.AddrPortFrom(p.src(), sport), netip.AddrPortFrom(p.dst(), dport)}
 	case p.proto == ipICMP && len(p.body) >= icmpLen && p.body[0] == icmpEchoReply:
 		key = flowKey{ipICMP, netip.AddrPortFrom(p.src(), 0), netip.AddrPortFrom(p.dst(), binary.BigEndian.Uint16(p.body[4:]))}
+	case p.proto == ipICMP:
+		return x.icmpError(&p)
 	default:
 		return true
 	}
@@ -336,5 +361,36 @@ func (x *inspector) toGuest(frame []byte) bool {
 	if seen := x.seen[key]; seen != p.src() {
 		p.rewrite(false, seen)
 	}
+	return true
+}
+
+// icmpError gives an error about a flow of datagrams, and the packet that it quotes, the address that the guest knows.
+func (x *inspector) icmpError(p *packet) bool {
+	q, ok := p.quoted()
+	if !ok {
+		return false
+	}
+	key := flowKey{proto: q.proto}
+	switch sport, dport := q.ports(); {
+	case q.proto == ipUDP:
+		key.from, key.to = netip.AddrPortFrom(q.dst(), dport), netip.AddrPortFrom(q.src(), sport)
+	case q.proto == ipICMP && q.body[0] == icmpEcho:
+		key.from, key.to = netip.AddrPortFrom(q.dst(), 0), netip.AddrPortFrom(q.src(), binary.BigEndian.Uint16(q.body[4:]))
+	default:
+		return false
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	seen, ok := x.seen[key]
+	if !ok {
+		return false
+	}
+	from := x.gateway // of whoever else has sent it, the guest knows nothing
+	if p.src() == q.dst() {
+		from = seen
+	}
+	q.rewrite(true, seen)
+	p.rewrite(false, from)
+	setICMPSum(p.body)
 	return true
 }

@@ -8,12 +8,15 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/egress"
 	"github.com/slirpctl/slirpctl/internal/subnet"
@@ -38,16 +41,32 @@ type Policy struct {
 	names *names // in Enforce mode those that addresses of fakeNet stand for, else those that answers told
 	own   ownAddrs
 	conns atomic.Int64
+	most  int64        // of conns
+	heads atomic.Int64 // bytes
 }
 
 // NewPolicy returns a policy; the other fields are to be set before it is used.
 func NewPolicy(set *egress.Set, mode egress.Mode, n subnet.Network, record func(egress.Record)) *Policy {
-	return &Policy{Set: set, Mode: mode, Network: n, Record: record, names: newNames()}
+	var files unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) != nil {
+		files.Cur = 1024
+	}
+	return &Policy{Set: set, Mode: mode, Network: n, Record: record, names: newNames(), most: connLimit(files.Cur)}
 }
 
-// MostConns bounds the connections of a gateway at once; a SYN beyond waits for its retransmission. What the
-// kernel keeps for readers that are slow is bounded by it.
-const MostConns = 16384
+// Bounds of a gateway's connections, of all together. A SYN beyond waits for its retransmission.
+const (
+	mostConns = 16384
+	// fdsOfConn is how many descriptors one takes: two sockets, and two pipes to splice through. As much as a third of
+	// that is left to everything else.
+	fdsOfConn = 6
+	mostHeads = 8 << 20 // bytes of what guests sent first, while it is looked at
+)
+
+// connLimit is how many connections a process with so many descriptors may have.
+func connLimit(descriptors uint64) int64 {
+	return int64(min(mostConns, descriptors/(fdsOfConn+fdsOfConn/3)))
+}
 
 // errDenied is the error for a connection that no rule allows: the guest gets a reset. errBusy is the error for one that
 // the guest should try again.
@@ -55,6 +74,15 @@ var (
 	errDenied = errors.New("denied")
 	errBusy   = errors.New("too many connections")
 )
+
+// addrDenied is errDenied for an address that a name leads to.
+type addrDenied struct {
+	egress.Flow
+	egress.Verdict
+}
+
+func (*addrDenied) Error() string { return errDenied.Error() }
+func (*addrDenied) Unwrap() error { return errDenied }
 
 // flow names what a connection or datagram of the guest's goes to. refused is why it goes nowhere, whatever the
 // rules say.
@@ -66,8 +94,8 @@ func (p *Policy) flow(proto egress.Proto, to netip.AddrPort) (f egress.Flow, ref
 		if !p.Loopback {
 			return f, "it is the host's loopback, which only --allow-host-loopback opens"
 		}
-	case a.IsLoopback(), a.IsUnspecified(), a.IsMulticast(), p.Network.CIDR().Contains(a), HostNetwork().CIDR().Contains(a):
-		return f, "nobody has this address"
+	case p.nobodys(a):
+		return f, nobodys
 	case p.Mode == egress.Enforce && fakeNet.Contains(a):
 		f.Name, f.Addr = p.names.name(a), netip.Addr{}
 		if f.Name == "" {
@@ -77,6 +105,13 @@ func (p *Policy) flow(proto egress.Proto, to netip.AddrPort) (f egress.Flow, ref
 		f.Name = p.names.name(a)
 	}
 	return f, ""
+}
+
+const nobodys = "nobody has this address"
+
+// nobodys reports whether an address means something else in the gateway than on the host.
+func (p *Policy) nobodys(a netip.Addr) bool {
+	return a.IsLoopback() || a.IsUnspecified() || a.IsMulticast() || p.Network.CIDR().Contains(a) || HostNetwork().CIDR().Contains(a)
 }
 
 // Decide says whether a flow may pass.
@@ -129,16 +164,20 @@ func (p *Policy) connect(to netip.AddrPort) (*Conn, error) {
 		p.Record(rec)
 		return nil, errDenied
 	}
-	if p.conns.Add(1) > MostConns {
+	if p.conns.Add(1) > p.most {
 		p.conns.Add(-1)
 		return nil, errBusy
 	}
 	c, err := p.dial(f)
 	if err != nil {
 		p.conns.Add(-1)
+		if slices.ContainsFunc([]error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM}, func(e error) bool { return errors.Is(err, e) }) {
+			return nil, errBusy
+		}
 		rec.Reason = dialError(err)
-		if errors.Is(err, errDenied) {
-			rec.Verdict, rec.Reason = egress.Denied, egress.SpecialAddr
+		var denied *addrDenied
+		if errors.As(err, &denied) {
+			rec = egress.NewRecord(p.Mode, denied.Flow, denied.Verdict, rec.Time)
 		}
 		rec.End(0, 0, time.Now())
 		p.Record(rec)
@@ -161,7 +200,7 @@ func (p *Policy) connect(to netip.AddrPort) (*Conn, error) {
 			rec.IP = f.Addr.String()
 		}
 		if v.Rule != nil && !v.Rule.Rule.Unchecked {
-			conn.Check = checkFor(f.Name, f.Port)
+			conn.Check = p.passHead(checkFor(f.Name, f.Port))
 		}
 	}
 	conn.Allowed = func() bool { return p.Mode == egress.Log || p.Decide(f).Allowed }
@@ -203,8 +242,8 @@ func (p *Policy) dial(f egress.Flow) (*net.TCPConn, error) {
 			}
 			g := f
 			g.Addr = ap.Addr().Unmap()
-			if !p.Decide(g).Allowed {
-				return errDenied
+			if v := p.Decide(g); !v.Allowed {
+				return &addrDenied{g, v}
 			}
 			return nil
 		}
@@ -232,12 +271,13 @@ func (p *Policy) datagrams(icmp bool, to netip.AddrPort) *datagramFlow {
 	case to.Addr() == p.Network.Gateway():
 		real = HostNetwork().Gateway()
 	case passes && !real.IsValid():
-		real, passes = p.resolve(f)
-		if !passes {
-			rec.Verdict, rec.Reason = egress.Denied, egress.SpecialAddr
-		} else if real.IsValid() {
+		var denied *addrDenied
+		switch real, denied = p.resolve(f); {
+		case denied != nil:
+			rec = egress.NewRecord(p.Mode, denied.Flow, denied.Verdict, rec.Time)
+		case real.IsValid():
 			rec.IP = real.String()
-		} else {
+		default:
 			rec.Reason = "the name has no IPv4 address"
 		}
 	}
@@ -248,22 +288,29 @@ func (p *Policy) datagrams(icmp bool, to netip.AddrPort) *datagramFlow {
 	return &datagramFlow{real: real, record: p.Record, rec: rec}
 }
 
-// resolve returns an IPv4 address of a name that the rules allow, for slirp4netns to carry datagrams
-// there; invalid if the name has none.
-func (p *Policy) resolve(f egress.Flow) (a netip.Addr, allowed bool) {
+// resolve returns an IPv4 address of a name that the rules allow, for slirp4netns to carry datagrams there. It is
+// invalid if the name has none; denied is the first that it has then.
+func (p *Policy) resolve(f egress.Flow) (a netip.Addr, denied *addrDenied) {
 	ctx, cancel := context.WithTimeout(context.Background(), dnsTimeout)
 	defer cancel()
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip4", f.Name+".")
 	if err != nil {
-		return a, true
+		return a, nil
 	}
 	for _, a := range addrs {
 		f.Addr = a.Unmap()
-		if p.Decide(f).Allowed && !f.Addr.IsLoopback() {
-			return f.Addr, true
+		v := p.Decide(f)
+		if v.Allowed && p.nobodys(f.Addr) {
+			v = egress.Verdict{Reason: nobodys}
+		}
+		if v.Allowed {
+			return f.Addr, nil
+		}
+		if denied == nil {
+			denied = &addrDenied{f, v}
 		}
 	}
-	return a, false
+	return a, denied
 }
 
 // datagramFlow is an allowed flow of UDP or ICMP: it counts, and its record is written when it ends.
@@ -319,6 +366,9 @@ func checkFor(name string, port uint16) func(io.Reader) ([]byte, error) {
 	return func(guest io.Reader) ([]byte, error) {
 		r := &recorder{r: guest}
 		got, err := find(r)
+		if errors.Is(err, errManyHeads) {
+			return nil, err
+		}
 		if err != nil {
 			return nil, fmt.Errorf("no %s where %s was asked for", what, name)
 		}
@@ -327,4 +377,39 @@ func checkFor(name string, port uint16) func(io.Reader) ([]byte, error) {
 		}
 		return r.data, nil
 	}
+}
+
+var errManyHeads = errors.New("too many connections wait for their first bytes")
+
+// passHead returns what passes on what check has read, if it finds nothing wrong.
+func (p *Policy) passHead(check func(io.Reader) ([]byte, error)) func(io.Reader, io.Writer) (int64, error) {
+	if check == nil {
+		return nil
+	}
+	return func(guest io.Reader, host io.Writer) (int64, error) {
+		m := &metered{r: guest, total: &p.heads}
+		defer func() { p.heads.Add(-m.n) }()
+		head, err := check(m)
+		if err != nil {
+			return 0, err
+		}
+		n, _ := host.Write(head) // that it has failed shows in the other direction, too, and is no denial
+		return int64(n), nil
+	}
+}
+
+// metered counts what is read through it in total, which it bounds.
+type metered struct {
+	r     io.Reader
+	n     int64
+	total *atomic.Int64
+}
+
+func (m *metered) Read(b []byte) (int, error) {
+	n, err := m.r.Read(b)
+	m.n += int64(n)
+	if m.total.Add(int64(n)) > mostHeads {
+		return 0, errManyHeads
+	}
+	return n, err
 }

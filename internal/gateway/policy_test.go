@@ -133,12 +133,22 @@ func TestRebinding(t *testing.T) {
 			if c, err := p.connect(name(p)); !errors.Is(err, errDenied) {
 				t.Errorf("%s, %q: %v, %v", addr, rules, c, err)
 			}
-			if r := rec.last(); r.Verdict != egress.Denied || r.Reason != egress.SpecialAddr || r.Name != "www.example" {
+			ip := netip.MustParseAddr(addr).Unmap()
+			if r := rec.last(); r.Verdict != egress.Denied || r.Reason != egress.SpecialAddr || r.Name != "www.example" || r.IP != ip.String() {
 				t.Errorf("%s: recorded %+v", addr, r)
 			}
-			udp, _ := testPolicy(t, egress.Enforce, "www.example:"+port+"/udp", "www.example/icmp")
-			if udp.datagrams(false, name(udp)) != nil || udp.datagrams(true, netip.AddrPortFrom(udp.names.addr("www.example"), 0)) != nil {
-				t.Errorf("%s: datagrams pass", addr)
+			udp, rec := testPolicy(t, egress.Enforce, "www.example:"+port+"/udp", "www.example/icmp")
+			for _, icmp := range []bool{false, true} {
+				to := name(udp)
+				if icmp {
+					to = netip.AddrPortFrom(to.Addr(), 0)
+				}
+				if udp.datagrams(icmp, to) != nil {
+					t.Errorf("%s: datagrams pass", addr)
+				}
+				if r := rec.last(); netip.MustParseAddr(addr).Is4() && (r.Verdict != egress.Denied || r.Reason != egress.SpecialAddr || r.IP != ip.String()) {
+					t.Errorf("%s: recorded %+v", addr, r)
+				}
 			}
 		}
 	}
@@ -161,10 +171,21 @@ func TestRebinding(t *testing.T) {
 	}
 	c.Host.Close()
 	// One that is denied as an address stays so.
-	p, _ = testPolicy(t, egress.Enforce, "www.example:"+port, "127.0.0.0/8:"+port, "!127.0.0.1")
+	p, rec := testPolicy(t, egress.Enforce, "www.example:"+port, "127.0.0.0/8:"+port, "!127.0.0.1")
 	resolve(t, "127.0.0.1")
 	if _, err := p.connect(name(p)); !errors.Is(err, errDenied) {
 		t.Error(err)
+	}
+	if r := rec.last(); r.Verdict != egress.Denied || r.Rule != "deny 127.0.0.1" || r.Reason != "" {
+		t.Errorf("recorded %+v", r)
+	}
+	// What means something else in the gateway gets no datagrams there, whatever is allowed.
+	for _, addr := range []string{"127.0.0.1", "192.0.0.2", "192.0.0.3", "10.0.2.2", "10.0.2.3", "224.0.0.1", "0.0.0.0"} {
+		resolve(t, addr)
+		p, rec := testPolicy(t, egress.Enforce, "*:*/udp", "0.0.0.0/0:*/udp")
+		if p.datagrams(false, name(p)) != nil || rec.last().Verdict != egress.Denied || rec.last().Reason != nobodys {
+			t.Errorf("%s: recorded %+v", addr, rec.last())
+		}
 	}
 }
 
@@ -223,17 +244,17 @@ func TestConnectionsAreBounded(t *testing.T) {
 	s := newService(t)
 	p, _ := testPolicy(t, egress.Enforce, "127.0.0.0/8:*", "10.0.2.2:*")
 	p.Loopback = true
-	p.conns.Store(MostConns)
+	p.conns.Store(p.most)
 	to := netip.AddrPortFrom(subnet.Default().Gateway(), s.port)
 	if _, err := p.connect(to); !errors.Is(err, errBusy) {
 		t.Fatal(err)
 	}
-	p.conns.Store(MostConns - 1)
+	p.conns.Store(p.most - 1)
 	c, err := p.connect(to)
 	must(t, err)
 	c.Host.Close()
 	c.Done(0, 0, nil)
-	if n := p.conns.Load(); n != MostConns-1 {
+	if n := p.conns.Load(); n != p.most-1 {
 		t.Errorf("%d are counted", n)
 	}
 }
@@ -321,7 +342,7 @@ func TestRelayRulesChanged(t *testing.T) {
 func TestRelayCheck(t *testing.T) {
 	s := newService(t)
 	for _, name := range []string{"www.example", "evil.example"} {
-		r, guest, rec := joinTo(t, s, func(_ *Policy, c *Conn) { c.Check = checkFor("www.example", 443) })
+		r, guest, rec := joinTo(t, s, func(p *Policy, c *Conn) { c.Check = p.passHead(checkFor("www.example", 443)) })
 		hello := clientHello(t, name)
 		_, _ = guest.Write(hello)
 		_ = guest.CloseWrite()
@@ -339,7 +360,7 @@ func TestRelayCheck(t *testing.T) {
 	}
 	s.mu.Unlock()
 	// A check that never ends goes with the relay.
-	r, guest, _ := joinTo(t, s, func(_ *Policy, c *Conn) { c.Check = checkFor("www.example", 443) })
+	r, guest, _ := joinTo(t, s, func(p *Policy, c *Conn) { c.Check = p.passHead(checkFor("www.example", 443)) })
 	_, _ = guest.Write(bytes.Repeat([]byte{22}, 1))
 	r.mu.Lock()
 	for j := range r.open {

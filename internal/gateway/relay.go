@@ -19,9 +19,8 @@ const connectWait = 10 * time.Second
 // Conn is a connection to the host that was made for the guest.
 type Conn struct {
 	Host *net.TCPConn
-	// Check, if not nil, is given the guest's end to look at what it sends first, and returns what it has
-	// read. With an error the connection is reset.
-	Check func(guest io.Reader) (head []byte, err error)
+	// Check, if not nil, looks at what the guest sends first, and passes it on. With an error the connection is reset.
+	Check func(guest io.Reader, host io.Writer) (passed int64, err error)
 	// Allowed is asked again when the rules have changed.
 	Allowed func() bool
 	// Done is called once when it is over, with the bytes that came in and went out.
@@ -111,14 +110,8 @@ func (j *joint) carry() (in, out int64, err error) {
 		in = n
 		j.end(j.guest, cerr)
 	})
-	var head []byte
 	if j.Check != nil {
-		head, err = j.Check(j.guest)
-	}
-	if err == nil && len(head) > 0 {
-		var n int
-		n, err = j.Host.Write(head)
-		out = int64(n)
+		out, err = j.Check(j.guest, j.Host)
 	}
 	if err == nil {
 		var n int64

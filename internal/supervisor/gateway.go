@@ -96,7 +96,8 @@ func (s *supervisor) recordEgress() {
 		return
 	}
 	var b bytes.Buffer
-	err := egress.WritePolicy(&b, s.recorder.Policy(false))
+	rules, complete := s.recorder.Policy(false)
+	err := egress.WritePolicy(&b, rules, complete)
 	if err == nil {
 		err = os.WriteFile(path, b.Bytes(), 0o666)
 	}
@@ -157,5 +158,8 @@ func (e egressRules) changed() {
 	e.s.log.Infof("egress rules changed: there are %d", len(e.Rules()))
 }
 
-func (e egressRules) Check(f egress.Flow) egress.Verdict   { return e.s.egress.Decide(f) }
-func (e egressRules) Policy(generalize bool) []egress.Rule { return e.s.recorder.Policy(generalize) }
+func (e egressRules) Check(f egress.Flow) egress.Verdict { return e.s.egress.Decide(f) }
+
+func (e egressRules) Policy(generalize bool) ([]egress.Rule, bool) {
+	return e.s.recorder.Policy(generalize)
+}

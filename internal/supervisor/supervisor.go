@@ -85,7 +85,7 @@ type Env struct {
 	// Ready is called once, when the network is ready. If it returns an error, everything is undone.
 	Ready func(instance.State) error
 	// Denied, if not nil, is called at the end with what the egress rules denied.
-	Denied func([]egress.Denial)
+	Denied func(first []egress.Denial, more int)
 	// Terminal reports whether the terminal sends keyboard signals to COMMAND directly; nil: no.
 	Terminal func() bool
 }
