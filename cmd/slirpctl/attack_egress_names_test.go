@@ -34,7 +34,7 @@ func TestAttackEgressRebinding(t *testing.T) {
 		const script = `
 			fetchall() {
 				for n; do
-					fetch http://$n/ 2>&1 | sed -n '1s/.*\(it works\|refused\|reset\|no such host\|invalid\|unreachable\|no route\).*/\1/p' | sed "s/^/$n: /" &
+					timeout %s fetch http://$n/ 2>&1 | sed -n '1s/.*\(it works\|refused\|reset\|no such host\|invalid\|unreachable\|no route\).*/\1/p' | sed "s/^/$n: /" &
 					echo x >/dev/udp/$n/80 || :
 				done 2>/dev/null
 				wait
@@ -46,7 +46,7 @@ func TestAttackEgressRebinding(t *testing.T) {
 			echo == log
 			slirpctl egress log x --json
 			slirpctl down x`
-		r := l.attackEgress(fmt.Sprintf(script, "--allow *.example:80 --allow *.example:80/udp", strings.Join(append(names, mixed...), " ")))
+		r := l.attackEgress(fmt.Sprintf(script, "60", "--allow *.example:80 --allow *.example:80/udp", strings.Join(append(names, mixed...), " ")))
 		out, log, _ := strings.Cut(r.out, "== log")
 		for i, name := range names {
 			addr := netip.MustParseAddr(bad[i]).Unmap()
@@ -76,7 +76,7 @@ func TestAttackEgressRebinding(t *testing.T) {
 			t.Logf("%s%s", r.out, r.err)
 		}
 		// With rules for the addresses it is another thing: else this would prove nothing.
-		r = l.attackEgress(fmt.Sprintf(script, "--allow *.example:80 --allow 0.0.0.0/0 --allow ::/0", strings.Join(names, " ")))
+		r = l.attackEgress(fmt.Sprintf(script, "3", "--allow *.example:80 --allow 0.0.0.0/0 --allow ::/0", strings.Join(names, " ")))
 		r.has(t, "lo tcp 127.0.0.1:80", "lo tcp 192.0.2.1:80", "v1 tcp 169.254.169.254:80", "v1 tcp 100.64.0.1:80", "v1 tcp 10.1.2.3:80",
 			"lo ipv6 6 ::1:80", "v1 ipv6 6 64:ff9b::7f00:1:80", "v1 ipv6 6 2002:7f00:1:::80", "v1 ipv6 6 fc00::1:80")
 	})
