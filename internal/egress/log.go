@@ -213,13 +213,11 @@ func (w *Recorder) Policy(generalize bool) (rules []Rule, complete bool) {
 		}
 		maps.Copy(ports[s], seen)
 	}
-	names := map[string]map[string]bool{} // by their parent
+	counted, siblings := map[string]bool{}, map[string]int{} // names, and how many there are by their parent
 	for s := range w.passed {
-		if _, parent, _ := strings.Cut(s.name, "."); strings.Contains(parent, ".") {
-			if names[parent] == nil {
-				names[parent] = map[string]bool{}
-			}
-			names[parent][s.name] = true
+		if _, parent, _ := strings.Cut(s.name, "."); strings.Contains(parent, ".") && !counted[s.name] {
+			counted[s.name] = true
+			siblings[parent]++
 		}
 	}
 	for s, seen := range w.passed {
@@ -229,7 +227,7 @@ func (w *Recorder) Policy(generalize bool) (rules []Rule, complete bool) {
 		if s.name == "" {
 			continue
 		}
-		if _, parent, _ := strings.Cut(s.name, "."); generalize && len(names[parent]) > 1 {
+		if _, parent, _ := strings.Cut(s.name, "."); generalize && siblings[parent] > 1 {
 			add(subject{proto: s.proto, name: parent, suffix: true}, seen)
 		} else {
 			add(subject{proto: s.proto, name: s.name}, seen)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -25,7 +26,7 @@ type Policy struct {
 // maxPolicyFiles bounds the files of one policy.
 const maxPolicyFiles = 64
 
-// WritePolicy writes a policy file, as YAML, which says so if the rules are not complete.
+// WritePolicy writes a policy file of allow rules, as YAML, which says so if they are not complete.
 func WritePolicy(w io.Writer, rules []Rule, complete bool) error {
 	if !complete {
 		if _, err := fmt.Fprintf(w, "# Not complete: more has passed than the first %d targets and ports.\n", mostPassed); err != nil {
@@ -35,14 +36,9 @@ func WritePolicy(w io.Writer, rules []Rule, complete bool) error {
 	file := struct {
 		Egress Mode
 		Allow  []string `yaml:",omitempty"`
-		Deny   []string `yaml:",omitempty"`
 	}{Egress: Enforce}
 	for _, r := range rules {
-		if r.Action == Deny {
-			file.Deny = append(file.Deny, r.String())
-		} else {
-			file.Allow = append(file.Allow, r.String())
-		}
+		file.Allow = append(file.Allow, r.String())
 	}
 	enc := yaml.NewEncoder(w)
 	enc.SetIndent(2)
@@ -103,11 +99,7 @@ func (r *policyReader) read(path string) error {
 
 func (r *policyReader) add(path string, tree map[string]any, fail func(error, string, ...any) error) error {
 	for key := range tree {
-		known := false
-		for _, k := range policyKeys {
-			known = known || k == key
-		}
-		if !known {
+		if !slices.Contains(policyKeys, key) {
 			return fail(nil, "unknown key %q: the keys are %s", key, strings.Join(policyKeys, ", "))
 		}
 	}

@@ -250,10 +250,11 @@ func (s *nameServer) forward(h dnsmessage.Header, q dnsmessage.Question, name st
 		if err != nil {
 			return reply(h, &q, dnsmessage.RCodeFormatError, nil, 0)
 		}
-		b := dnsmessage.NewBuilder(nil, dnsmessage.Header{ID: id, RecursionDesired: true})
-		_ = b.StartQuestions()
-		_ = b.Question(dnsmessage.Question{Name: plain, Type: q.Type, Class: q.Class})
-		if query, err = b.Finish(); err != nil {
+		m := dnsmessage.Message{
+			Header:    dnsmessage.Header{ID: id, RecursionDesired: true},
+			Questions: []dnsmessage.Question{{Name: plain, Type: q.Type, Class: q.Class}},
+		}
+		if query, err = m.Pack(); err != nil {
 			return reply(h, &q, dnsmessage.RCodeServerFailure, nil, 0)
 		}
 	}
@@ -287,26 +288,25 @@ func (s *nameServer) learn(answer []byte) {
 
 // reply builds an answer. ede is an Extended DNS Error's code, 0 for none.
 func reply(h dnsmessage.Header, q *dnsmessage.Question, code dnsmessage.RCode, addrs []netip.Addr, ede uint16) []byte {
-	b := dnsmessage.NewBuilder(nil, dnsmessage.Header{
+	m := dnsmessage.Message{Header: dnsmessage.Header{
 		ID: h.ID, Response: true, OpCode: h.OpCode, RecursionDesired: h.RecursionDesired, RecursionAvailable: true, RCode: code,
-	})
+	}}
 	if q != nil {
-		_ = b.StartQuestions()
-		_ = b.Question(*q)
-		_ = b.StartAnswers()
-		for _, a := range addrs {
-			_ = b.AResource(dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: dnsTTL}, dnsmessage.AResource{A: a.As4()})
-		}
+		m.Questions = []dnsmessage.Question{*q}
+	}
+	for _, a := range addrs {
+		m.Answers = append(m.Answers, dnsmessage.Resource{
+			Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: dnsTTL}, Body: &dnsmessage.AResource{A: a.As4()},
+		})
 	}
 	if ede != 0 {
-		_ = b.StartAdditionals()
-		var rh dnsmessage.ResourceHeader
-		if rh.SetEDNS0(dnsUDPSize, code, false) == nil {
-			data := binary.BigEndian.AppendUint16(nil, ede)
-			_ = b.OPTResource(rh, dnsmessage.OPTResource{Options: []dnsmessage.Option{{Code: optionEDE, Data: append(data, "slirpctl: no egress rule allows this name"...)}}})
-		}
+		opt := dnsmessage.Resource{Body: &dnsmessage.OPTResource{Options: []dnsmessage.Option{{
+			Code: optionEDE, Data: append(binary.BigEndian.AppendUint16(nil, ede), "slirpctl: no egress rule allows this name"...),
+		}}}}
+		_ = opt.Header.SetEDNS0(dnsUDPSize, code, false)
+		m.Additionals = []dnsmessage.Resource{opt}
 	}
-	out, err := b.Finish()
+	out, err := m.Pack()
 	if err != nil {
 		return nil
 	}

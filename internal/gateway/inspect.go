@@ -33,6 +33,7 @@ type decider interface {
 
 // datagrams is the state of a flow of UDP or ICMP.
 type datagrams struct {
+	key     flowKey
 	flow    *datagramFlow // nil: denied, or not decided yet
 	decided bool
 	waiting [][]byte // frames, until it is
@@ -61,8 +62,7 @@ type inspector struct {
 	dialing map[flowKey]bool
 	ready   map[flowKey]*Conn // connected, not yet accepted
 	flows   map[flowKey]*datagrams
-	back    map[flowKey]*datagrams
-	seen    map[flowKey]netip.Addr // the address that the guest knows, by what comes back
+	back    map[flowKey]*datagrams // by what comes back
 	held    int                    // bytes of the frames that wait
 	asked   int                    // flows of datagrams that are being decided about
 	swept   time.Time
@@ -73,7 +73,7 @@ func newInspector(n subnet.Network, d decider, guest, gate io.Writer) *inspector
 	return &inspector{
 		net: n.CIDR(), gateway: n.Gateway(), dns: n.DNS(), guest: guest, gate: gate, decider: d,
 		dialing: map[flowKey]bool{}, ready: map[flowKey]*Conn{},
-		flows: map[flowKey]*datagrams{}, back: map[flowKey]*datagrams{}, seen: map[flowKey]netip.Addr{},
+		flows: map[flowKey]*datagrams{}, back: map[flowKey]*datagrams{},
 	}
 }
 
@@ -219,10 +219,10 @@ func (x *inspector) datagram(p *packet, key flowKey) bool {
 		if x.closed || len(x.flows) >= mostFlows || x.asked >= mostAsked {
 			return false
 		}
-		d = &datagrams{}
+		d = &datagrams{key: key}
 		x.flows[key] = d
 		x.asked++
-		go x.decide(key, d)
+		go x.decide(d)
 	}
 	d.last = time.Now()
 	if !d.decided {
@@ -233,12 +233,12 @@ func (x *inspector) datagram(p *packet, key flowKey) bool {
 		}
 		return false
 	}
-	return x.pass(p, key, d)
+	return x.pass(p, d)
 }
 
 // decide asks for a flow, and lets what has waited go on.
-func (x *inspector) decide(key flowKey, d *datagrams) {
-	flow := x.decider.datagrams(key.proto == ipICMP, key.to)
+func (x *inspector) decide(d *datagrams) {
+	flow := x.decider.datagrams(d.key.proto == ipICMP, d.key.to)
 	x.mu.Lock()
 	d.decided, d.flow = true, flow
 	x.asked--
@@ -247,7 +247,7 @@ func (x *inspector) decide(key flowKey, d *datagrams) {
 	for _, frame := range waiting {
 		x.held -= len(frame)
 	}
-	if x.flows[key] != d { // forgotten meanwhile
+	if x.flows[d.key] != d { // forgotten meanwhile
 		x.mu.Unlock()
 		if flow != nil {
 			flow.close()
@@ -255,11 +255,11 @@ func (x *inspector) decide(key flowKey, d *datagrams) {
 		return
 	}
 	if flow != nil {
-		x.back[key.back(flow.real)], x.seen[key.back(flow.real)] = d, key.to.Addr()
+		x.back[d.key.back(flow.real)] = d
 	}
 	var on [][]byte
 	for _, frame := range waiting {
-		if p, ok := parseIP4(frame); ok && x.pass(&p, key, d) {
+		if p, ok := parseIP4(frame); ok && x.pass(&p, d) {
 			on = append(on, frame)
 		}
 	}
@@ -270,15 +270,16 @@ func (x *inspector) decide(key flowKey, d *datagrams) {
 }
 
 // pass reports whether a datagram goes on, with the address that it goes to. The caller holds x.mu.
-func (x *inspector) pass(p *packet, key flowKey, d *datagrams) bool {
+func (x *inspector) pass(p *packet, d *datagrams) bool {
+	to := d.key.to.Addr()
 	if d.flow == nil {
-		if a := key.to.Addr(); !a.IsMulticast() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		if !to.IsMulticast() && to != netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
 			x.write(x.guest, p.unreachable(icmpProhibited))
 		}
 		return false
 	}
-	d.flow.out.Add(int64(len(p.body) - headerLen(key.proto)))
-	if d.flow.real != key.to.Addr() {
+	d.flow.out.Add(int64(len(p.body) - headerLen(d.key.proto)))
+	if d.flow.real != to {
 		p.rewrite(true, d.flow.real)
 	}
 	return true
@@ -298,23 +299,22 @@ func (x *inspector) sweep() {
 		return
 	}
 	x.swept = now
-	for key, d := range x.flows {
+	for _, d := range x.flows {
 		if now.Sub(d.last) > flowIdle {
-			x.end(key, d)
+			x.end(d)
 		}
 	}
 }
 
 // end forgets a flow. The caller holds x.mu.
-func (x *inspector) end(key flowKey, d *datagrams) {
-	delete(x.flows, key)
+func (x *inspector) end(d *datagrams) {
+	delete(x.flows, d.key)
 	if d.flow == nil {
 		return
 	}
 	// Two names may lead to one address: what comes back is the later flow's.
-	if back := key.back(d.flow.real); x.back[back] == d {
+	if back := d.key.back(d.flow.real); x.back[back] == d {
 		delete(x.back, back)
-		delete(x.seen, back)
 	}
 	d.flow.close()
 }
@@ -323,8 +323,8 @@ func (x *inspector) end(key flowKey, d *datagrams) {
 func (x *inspector) forget() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for key, d := range x.flows {
-		x.end(key, d)
+	for _, d := range x.flows {
+		x.end(d)
 	}
 }
 
@@ -358,7 +358,7 @@ func (x *inspector) toGuest(frame []byte) bool {
 	}
 	d.last = time.Now()
 	d.flow.in.Add(int64(len(p.body) - headerLen(p.proto)))
-	if seen := x.seen[key]; seen != p.src() {
+	if seen := d.key.to.Addr(); seen != p.src() {
 		p.rewrite(false, seen)
 	}
 	return true
@@ -381,10 +381,11 @@ func (x *inspector) icmpError(p *packet) bool {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	seen, ok := x.seen[key]
-	if !ok {
+	d := x.back[key]
+	if d == nil {
 		return false
 	}
+	seen := d.key.to.Addr()
 	from := x.gateway // of whoever else has sent it, the guest knows nothing
 	if p.src() == q.dst() {
 		from = seen

@@ -353,7 +353,7 @@ func (o *ownAddrs) has(a netip.Addr) bool {
 // checkFor returns what makes sure that a connection to the port of a name is about that name: the
 // server name of TLS on 443, the host of HTTP on 80; nil for other ports.
 func checkFor(name string, port uint16) func(io.Reader) ([]byte, error) {
-	var find func(io.Reader) (string, error)
+	var find func(*recorder) (string, error)
 	var what string
 	switch port {
 	case 443:

@@ -43,13 +43,9 @@ func (*recorder) SetWriteDeadline(time.Time) error { return nil }
 var errFound = errors.New("found")
 
 // serverName reads a ClientHello and returns its server name; a hello without one is an error.
-func serverName(r io.Reader) (name string, err error) {
-	rec, ok := r.(*recorder)
-	if !ok {
-		rec = &recorder{r: r}
-	}
+func serverName(r *recorder) (name string, err error) {
 	found := false
-	err = tls.Server(rec, &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	err = tls.Server(r, &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		name, found = hello.ServerName, true
 		return nil, errFound
 	}}).Handshake()
@@ -64,16 +60,12 @@ func serverName(r io.Reader) (name string, err error) {
 
 // requestHost reads the head of an HTTP/1 request and returns its host, without a port. A head that two
 // programs may read differently (RFC 9112, 3.2) is an error.
-func requestHost(r io.Reader) (string, error) {
-	rec, ok := r.(*recorder)
-	if !ok {
-		rec = &recorder{r: r}
-	}
-	req, err := http.ReadRequest(bufio.NewReader(rec))
+func requestHost(r *recorder) (string, error) {
+	req, err := http.ReadRequest(bufio.NewReader(r))
 	if err != nil {
 		return "", err
 	}
-	lines := hostLines(rec.data)
+	lines := hostLines(r.data)
 	if len(lines) != 1 || !strings.EqualFold(lines[0], req.Host) {
 		return "", errors.New("the request has no host, or several")
 	}
@@ -87,11 +79,10 @@ func requestHost(r io.Reader) (string, error) {
 // hostLines returns the hosts that the head of a request names to the most lenient reader: in any line that
 // could be a Host header.
 func hostLines(head []byte) (hosts []string) {
-	for {
-		line, rest, _ := bytes.Cut(head, []byte("\n"))
-		line = bytes.TrimSuffix(line, []byte("\r"))
+	for line := range bytes.Lines(head) {
+		line = bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
 		if len(line) == 0 {
-			return hosts
+			break
 		}
 		for part := range strings.FieldsFuncSeq(string(line), func(c rune) bool { return c == '\r' || c == 0 }) {
 			name, value, _ := strings.Cut(part, ":")
@@ -99,6 +90,6 @@ func hostLines(head []byte) (hosts []string) {
 				hosts = append(hosts, strings.TrimSpace(value))
 			}
 		}
-		head = rest
 	}
+	return hosts
 }
