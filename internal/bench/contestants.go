@@ -71,15 +71,17 @@ func startLoopback(w *world, c *contestant, port int) (*forwarder, error) {
 	return &forwarder{c: c, to: loopback(port), guest: g, stop: g.stop}, nil
 }
 
-func startPasta(w *world, c *contestant, port int) (*forwarder, error) {
-	inside := strconv.Itoa(port)
-	spec := "127.0.0.1/" + inside
-	wrap := append([]string{c.path}, pastaFlags...)
-	g, err := w.startGuest(port, append(wrap, "-t", spec, "-u", spec, "--")...)
-	if err != nil {
-		return nil, err
+func startPasta(flags ...string) func(*world, *contestant, int) (*forwarder, error) {
+	return func(w *world, c *contestant, port int) (*forwarder, error) {
+		inside := strconv.Itoa(port)
+		spec := "127.0.0.1/" + inside
+		wrap := append(append([]string{c.path}, pastaFlags...), flags...)
+		g, err := w.startGuest(port, append(wrap, "-t", spec, "-u", spec, "--")...)
+		if err != nil {
+			return nil, err
+		}
+		return &forwarder{c: c, to: loopback(port), guest: g, roots: []int{g.cmd.Process.Pid}, counted: "pasta", stop: g.stop}, nil
 	}
-	return &forwarder{c: c, to: loopback(port), guest: g, roots: []int{g.cmd.Process.Pid}, counted: "pasta", stop: g.stop}, nil
 }
 
 func startRootlesskit(w *world, c *contestant, port int) (*forwarder, error) {

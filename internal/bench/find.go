@@ -38,8 +38,12 @@ func (b *bench) findContestants(peers string) error {
 		c.path, c.Version = slirp, b.res.Slirp
 		add(c)
 	}
+	b.addEmpty()
 	b.addPeer(peers, "rootlesskit", "RootlessKit", startRootlesskit)
-	b.addPeer(peers, "pasta", "pasta", startPasta)
+	b.addPeer(peers, "pasta", "pasta", startPasta())
+	for program, name := range map[string]string{"srt": "sandbox-runtime", "fence": "fence"} {
+		add(b.newest(peers, program, name, nil))
+	}
 	podman := contestant{ID: "podman", Name: "Podman", Missing: "not measured: its rootlessport is RootlessKit's builtin driver, which takes part itself"}
 	if path, err := exec.LookPath("podman"); err == nil {
 		podman.Version = w.versionLine(path, "--version")
@@ -48,29 +52,34 @@ func (b *bench) findContestants(peers string) error {
 	return nil
 }
 
-// addPeer adds a peer twice: the newest from peers, and the system's.
-func (b *bench) addPeer(peers, program, name string, start func(*world, *contestant, int) (*forwarder, error)) {
-	w := b.w
-	newest := contestant{ID: program, Name: name, start: start, Missing: "no newer one than the system's was fetched"}
-	if peers != "" {
-		if path, err := filepath.EvalSymlinks(filepath.Join(peers, program)); err == nil {
-			newest.Missing = ""
-			tree := filepath.Join(peers, "..", program+"-root") // the libraries it needs
-			if _, err = os.Stat(tree); err == nil {
-				err = exec.Command("cp", "-r", tree, w.tmp).Run()
-			} else {
-				err = nil
-			}
-			if err == nil {
-				newest.path, err = w.copyProgram(path)
-			}
-			if err != nil {
-				newest.Missing = err.Error()
-			} else if newest.Version = w.versionLine(newest.path, "--version"); newest.Version == "" {
-				newest.Missing = path + " does not run"
-			}
+// newest returns the newest version of a peer, which was fetched to the directory peers.
+func (b *bench) newest(peers, program, name string, start func(*world, *contestant, int) (*forwarder, error)) contestant {
+	c := contestant{ID: program, Name: name, start: start, Missing: "not fetched"}
+	path, err := filepath.EvalSymlinks(filepath.Join(peers, program))
+	if peers == "" || err != nil {
+		return c
+	}
+	tree := filepath.Join(peers, "..", program+"-root") // the libraries it needs
+	if _, err := os.Stat(tree); err == nil {
+		if err := exec.Command("cp", "-r", tree, b.w.tmp).Run(); err != nil {
+			c.Missing = fmt.Sprintf("copy %s: %v", tree, err)
+			return c
 		}
 	}
+	c.Missing = ""
+	if c.path, err = b.w.copyProgram(path); err != nil {
+		c.Missing = err.Error()
+	} else if c.Version = b.w.versionLine(c.path, "--version"); c.Version == "" {
+		c.Missing = path + " does not run"
+	}
+	c.Version = strings.TrimPrefix(strings.TrimPrefix(c.Version, program+" "), "version ")
+	return c
+}
+
+// addPeer adds a peer twice: the newest, and the system's.
+func (b *bench) addPeer(peers, program, name string, start func(*world, *contestant, int) (*forwarder, error)) {
+	w := b.w
+	newest := b.newest(peers, program, name, start)
 	system := contestant{ID: program + "-debian", Name: name + " of the system", start: start}
 	if path, err := exec.LookPath(program); err == nil {
 		system.path, system.Version = path, w.versionLine(path, "--version")
@@ -85,10 +94,8 @@ func (b *bench) addPeer(peers, program, name string, start func(*world, *contest
 			newest.Missing = err.Error()
 		}
 	}
-	for _, c := range []*contestant{&newest, &system} {
-		c.Version = strings.TrimPrefix(strings.TrimPrefix(c.Version, program+" "), "version ")
-		b.res.Contestants = append(b.res.Contestants, c)
-	}
+	system.Version = strings.TrimPrefix(strings.TrimPrefix(system.Version, program+" "), "version ")
+	b.res.Contestants = append(b.res.Contestants, &newest, &system)
 }
 
 // packageOf returns the version of the package that a program comes from.

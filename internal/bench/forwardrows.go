@@ -2,7 +2,10 @@ package main
 
 import (
 	"math"
+	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // forwardRows measures the traffic of forwards: all contestants run the whole time, idle while
@@ -55,6 +58,26 @@ func (b *bench) forwardRows() {
 		}
 		return map[string]float64{"rtt-50": p50 - base50, "rtt-99": p99 - base99}, err
 	})
+	pinned := []int{os.Getpid()}
+	for _, f := range up {
+		pinned = append(append(pinned, f.pids()...), f.guest.pid)
+	}
+	if err := pin(pinned, unix.CPUSet{1}); err != nil {
+		b.failed("round trips, one processor: %v", err)
+	} else {
+		var base float64
+		b.interleave("round trips, one processor", b.w.runs, order, []string{"rtt-one"}, func(id string) (map[string]float64, error) {
+			p50, _, err := roundTrips(up[id].to, 4000)
+			if id == "loopback" {
+				base = p50
+				return nil, err
+			}
+			return map[string]float64{"rtt-one": p50 - base}, err
+		})
+	}
+	if err := pin(pinned, allProcessors); err != nil {
+		b.failed("after the round trips: %v", err)
+	}
 	b.interleave("UDP", b.w.runs, order, []string{"udp"}, func(id string) (map[string]float64, error) {
 		v, err := udpRate(up[id].to, up[id].to)
 		return map[string]float64{"udp": v / 1000}, err

@@ -34,6 +34,10 @@ var metrics = []metric{
 	},
 	{ID: "rtt-99", Title: "Added to a 1-byte round trip, 99th percentile", Unit: "µs", How: "The same for the slowest hundredth."},
 	{
+		ID: "rtt-one", Title: "Added to a 1-byte round trip, all on one processor, median", Unit: "µs",
+		How: "As above, with client, forwarder and server held on one processor, so that no processor has to be woken.",
+	},
+	{
 		ID: "udp", Title: "UDP into the namespace, 1,400 bytes, under 1 % loss", Unit: "1,000/s", Higher: true, Limit: "loopback",
 		How: "The highest rate found by doubling and halving, each try 0.2 s. Sender and receiver use neither GSO nor GRO.",
 	},
@@ -45,7 +49,7 @@ var metrics = []metric{
 		ID: "up-detached", Title: "up -d PID, until it returns", Unit: "ms",
 		How: "On a namespace that is there; bare slirp4netns until its ready descriptor says so. Each value is the median of five.",
 	},
-	{ID: "version", Title: "version", Unit: "ms", How: "The whole process; each value is the median of twenty."},
+	{ID: "version", Title: "version", Unit: "ms", Limit: "empty", How: "The whole process; each value is the median of twenty."},
 	{ID: "size", Title: "Size of the binary", Unit: "MB", How: "Of the stripped binary; 1 MB is 1,000,000 bytes."},
 	{
 		ID: "memory", Title: "Memory of one of 50 instances with 20 forwards", Unit: "MiB",
@@ -65,7 +69,7 @@ var metrics = []metric{
 		How: "The same without slirp4netns, which wakes about once a second by itself.",
 	},
 	{ID: "add-1000", Title: "1,000 forwards added by one command", Unit: "ms", How: "slirpctl forward add with one range; rootlessctl add-ports with 1,000 specs. The whole process."},
-	{ID: "list-1000", Title: "1,000 forwards listed", Unit: "ms", How: "slirpctl forward list; rootlessctl list-ports."},
+	{ID: "list-1000", Title: "1,000 forwards listed", Unit: "ms", How: "slirpctl forward list --format, a line each; rootlessctl list-ports."},
 	{ID: "remove-1000", Title: "1,000 forwards removed by one command", Unit: "ms", How: "slirpctl forward remove; rootlessctl remove-ports."},
 	{
 		ID: "forwards-10000", Title: "10,000 forwards on one instance: last thousand over first", Unit: "×",

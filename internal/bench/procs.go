@@ -1,12 +1,15 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/procfs"
 )
@@ -51,6 +54,29 @@ func cpuSeconds(pids []int) float64 {
 		}
 	}
 	return float64(ticks) / userHZ
+}
+
+// allProcessors are those that the benchmark was started with.
+var allProcessors = func() (set unix.CPUSet) {
+	_ = unix.SchedGetaffinity(0, &set)
+	return set
+}()
+
+// pin makes all threads of processes run on cpus.
+func pin(pids []int, cpus unix.CPUSet) error {
+	for _, pid := range pids {
+		tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+		if err != nil {
+			return err
+		}
+		for _, task := range tasks {
+			tid, _ := strconv.Atoi(task.Name())
+			if err := unix.SchedSetaffinity(tid, &cpus); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("pin thread %d of process %d: %w", tid, pid, err)
+			}
+		}
+	}
+	return nil
 }
 
 // programOf returns the name of a process's program (proc(5): comm).

@@ -28,7 +28,7 @@ var groups = []groupOf{
 	{"throughput", "Throughput of a forward", []string{"tcp-in", "tcp-out"}},
 	{"cpu", "Processor time of a forward", []string{"cpu-in", "cpu-out"}},
 	{"connections", "New connections", []string{"conn-1", "conn-16"}},
-	{"latency", "Latency", []string{"rtt-50", "rtt-99"}},
+	{"latency", "Latency", []string{"rtt-50", "rtt-99", "rtt-one"}},
 	{"udp", "UDP", []string{"udp"}},
 	{"start", "Starting", []string{"up-true", "up-detached", "version", "size"}},
 	{"memory", "Memory and idling", []string{"memory", "memory-supervisor", "idle-cpu", "idle-wakeups", "idle-own"}},

@@ -3,7 +3,9 @@ package main
 import (
 	_ "embed"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"syscall"
@@ -55,14 +57,34 @@ func (b *bench) startRows() error {
 		v, err := each(5, func() (float64, error) { return b.detached(id) })
 		return map[string]float64{"up-detached": v}, err
 	})
-	b.interleave("version", w.runs, b.available("slirpctl"), []string{"version"}, func(string) (map[string]float64, error) {
-		v, err := each(20, func() (float64, error) { return w.timed(w.slirpctl, "version") })
+	b.interleave("version", w.runs, b.available("slirpctl", "empty"), []string{"version"}, func(id string) (map[string]float64, error) {
+		v, err := each(20, func() (float64, error) { return w.timed(b.res.contestant(id).path, "version") })
 		return map[string]float64{"version": v}, err
 	})
 	if fi, err := os.Stat(w.slirpctl); err == nil {
 		b.res.add("size", "slirpctl", float64(fi.Size())/1e6)
 	}
 	return nil
+}
+
+// addEmpty adds a Go program that does nothing, which shows what part of a start is the machine's and Go's.
+func (b *bench) addEmpty() {
+	c := &contestant{ID: "empty", Name: "a Go program that does nothing", path: filepath.Join(b.w.tmp, "bin", "empty")}
+	source := filepath.Join(b.w.tmp, "empty.go")
+	err := os.WriteFile(source, []byte("package main\n\nfunc main() {}\n"), 0o600)
+	if err == nil {
+		var out []byte
+		if out, err = exec.Command("go", "build", "-o", c.path, source).CombinedOutput(); err != nil {
+			err = fmt.Errorf("%w: %s", err, out)
+		}
+	}
+	if err == nil {
+		err = b.w.own()
+	}
+	if err != nil {
+		c.Missing = err.Error()
+	}
+	b.res.Contestants = append(b.res.Contestants, c)
 }
 
 // detached measures a start on an existing namespace.
