@@ -104,7 +104,7 @@ func (g *Gateway) makeNamespaces() error {
 	child := os.NewFile(uintptr(pair[1]), "gateway")
 	defer child.Close()
 	cmd := nsexec.Cmd{
-		NewUser: true, NewNet: true, Map: mapOne,
+		NewUser: true, NewNet: true, Map: nsexec.MapToRoot,
 		Confine: &nsexec.Confine{Caps: 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_BIND_SERVICE},
 	}
 	if err := g.hold(cmd, child); err != nil {
@@ -134,18 +134,6 @@ func (g *Gateway) hold(cmd nsexec.Cmd, conn *os.File) (err error) {
 		_, _ = holder.Wait()
 		close(held)
 	}()
-	return nil
-}
-
-// mapOne maps the caller's ids to root.
-func mapOne(pid int) error {
-	for _, w := range []struct{ file, text string }{
-		{"setgroups", "deny"}, {"uid_map", fmt.Sprintf("0 %d 1", os.Geteuid())}, {"gid_map", fmt.Sprintf("0 %d 1", os.Getegid())},
-	} {
-		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, w.file), []byte(w.text), 0); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 

@@ -183,7 +183,7 @@ func (a *Agent) call(ctx context.Context, req request) (fds []int, err error) {
 	if err != nil {
 		return nil, a.failed(req, err)
 	}
-	fds = rights(oob[:oobn])
+	fds = nsexec.Rights(oob[:oobn])
 	if flags&unix.MSG_CTRUNC != 0 && len(fds) == 0 {
 		return nil, fmt.Errorf("%s: %w", req.Op, unix.EMFILE) // not one descriptor could be received
 	}
@@ -212,20 +212,6 @@ func (a *Agent) failed(req request, err error) error {
 		err = ErrEnded
 	}
 	return fmt.Errorf("%s: %w", req.Op, err)
-}
-
-func rights(oob []byte) []int {
-	msgs, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil
-	}
-	var fds []int
-	for _, m := range msgs {
-		if got, err := unix.ParseUnixRights(&m); err == nil {
-			fds = append(fds, got...)
-		}
-	}
-	return fds
 }
 
 func closeAll(fds []int) {

@@ -19,6 +19,7 @@ import (
 	mobyuser "github.com/moby/sys/user"
 
 	"github.com/slirpctl/slirpctl/internal/fault"
+	"github.com/slirpctl/slirpctl/internal/nsexec"
 )
 
 // mapError returns the error for ids of the new user namespace that could not be mapped, with the checks that find the
@@ -35,7 +36,7 @@ func mapError(what string, err error) error {
 func writeMaps(ctx context.Context, pid int, ranges bool) error {
 	uid, gid := os.Geteuid(), os.Getegid()
 	if !ranges {
-		if err := MapToRoot(pid); err != nil {
+		if err := nsexec.MapToRoot(pid); err != nil {
 			return mapError("map the caller to root", err)
 		}
 		return nil
@@ -54,23 +55,6 @@ func writeMaps(ctx context.Context, pid int, ranges bool) error {
 			err = m.run(ctx, pid, args)
 		}
 		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func procFile(pid int, name string) string { return fmt.Sprintf("/proc/%d/%s", pid, name) }
-
-// MapToRoot maps the caller's ids to 0 in the user namespace of a process.
-func MapToRoot(pid int) error {
-	for _, w := range []struct{ file, text string }{
-		// An unprivileged write to gid_map requires that setgroups is denied.
-		{"setgroups", "deny"},
-		{"uid_map", fmt.Sprintf("0 %d 1", os.Geteuid())},
-		{"gid_map", fmt.Sprintf("0 %d 1", os.Getegid())},
-	} {
-		if err := os.WriteFile(procFile(pid, w.file), []byte(w.text), 0); err != nil {
 			return err
 		}
 	}
@@ -115,7 +99,7 @@ func (m idMap) write(pid int, args []string) error {
 	for line := range slices.Chunk(args, 3) {
 		fmt.Fprintln(&text, strings.Join(line, " "))
 	}
-	if err := os.WriteFile(procFile(pid, m.file), []byte(text.String()), 0); err != nil {
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, m.file), []byte(text.String()), 0); err != nil {
 		return mapError("write "+m.file, err)
 	}
 	return nil

@@ -106,13 +106,8 @@ const cwd = ^uintptr(99)
 //go:nosplit
 func child(p *plan) {
 	enter(p)
-	if p.sysctl != nil {
-		p.sysctl.set(p)
-		p.end()
-	}
-	if p.tap != nil {
-		p.tap.make(p)
-		p.end()
+	if p.opening != nil {
+		p.opening.handOver(p)
 	}
 	become(p)
 	files(p)
@@ -137,15 +132,12 @@ func (p *plan) restore() {
 	p.try5(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&p.oldMask)), 0, 8, 0)
 }
 
-// end reports a failure, or the result of [sysctl.set], and exits.
+// end reports a failure and exits.
 //
 //go:norace
 //go:nosplit
 func (p *plan) end() {
 	p.send(p.report, uint32(p.failed), uint32(p.errno))
-	if p.sysctl != nil {
-		p.try(unix.SYS_WRITE, uintptr(p.report), uintptr(unsafe.Pointer(&p.sysctl.old[0])), p.sysctl.n)
-	}
 	exit(127)
 }
 

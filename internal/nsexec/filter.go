@@ -29,6 +29,21 @@ var refused = []uint32{
 // Offsets in struct seccomp_data (seccomp(2)); dataArg0 is the low half of the argument on a little-endian CPU.
 const dataNr, dataArch, dataArg0 = 0, 4, 16
 
+const (
+	load   = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
+	equal  = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
+	above  = unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K
+	set    = unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K
+	answer = unix.BPF_RET | unix.BPF_K
+	x32    = 0x40000000 // __X32_SYSCALL_BIT
+)
+
+var allow = unix.SockFilter{Code: answer, K: unix.SECCOMP_RET_ALLOW}
+
+func refuse(e unix.Errno) unix.SockFilter {
+	return unix.SockFilter{Code: answer, K: unix.SECCOMP_RET_ERRNO | uint32(e)}
+}
+
 // filter returns a seccomp filter under which the refused system calls fail with EPERM, and clone(2) too unless it
 // creates a thread. It is empty on architectures where it was not tested.
 func filter() unix.SockFprog {
@@ -36,37 +51,28 @@ func filter() unix.SockFprog {
 	if !ok {
 		return unix.SockFprog{}
 	}
-	const (
-		load   = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
-		equal  = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
-		above  = unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K
-		set    = unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K
-		answer = unix.BPF_RET | unix.BPF_K
-		eperm  = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
-		x32    = 0x40000000 // __X32_SYSCALL_BIT
-	)
 	// Each comparison skips the return after it, so that no jump is too long.
 	prog := []unix.SockFilter{
 		{Code: load, K: dataArch},
 		{Code: equal, K: arch, Jt: 1},
-		{Code: answer, K: eperm},
+		refuse(unix.EPERM),
 		{Code: load, K: dataNr},
 		{Code: above, K: x32, Jf: 1},
-		{Code: answer, K: eperm},
+		refuse(unix.EPERM),
 	}
 	for _, nr := range refused {
-		k := eperm
+		errno := unix.EPERM
 		if nr == unix.SYS_CLONE3 {
-			k = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS) // callers fall back to clone
+			errno = unix.ENOSYS // callers fall back to clone
 		}
-		prog = append(prog, unix.SockFilter{Code: equal, K: nr, Jf: 1}, unix.SockFilter{Code: answer, K: k})
+		prog = append(prog, unix.SockFilter{Code: equal, K: nr, Jf: 1}, refuse(errno))
 	}
 	prog = append(prog,
 		unix.SockFilter{Code: equal, K: unix.SYS_CLONE, Jf: 3},
 		unix.SockFilter{Code: load, K: dataArg0},
 		unix.SockFilter{Code: set, K: unix.CLONE_THREAD, Jt: 1},
-		unix.SockFilter{Code: answer, K: eperm},
-		unix.SockFilter{Code: answer, K: unix.SECCOMP_RET_ALLOW},
+		refuse(unix.EPERM),
+		allow,
 	)
 	return unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}
 }

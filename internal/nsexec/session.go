@@ -72,7 +72,7 @@ type Session struct {
 	OwnMounts  bool
 	ResolvConf string
 	// HostResolvConf, if not nil, restricts OwnMounts to the case that this file is the command's /etc/resolv.conf.
-	HostResolvConf os.FileInfo
+	HostResolvConf *unix.Statx_t
 }
 
 // Running is a running session. Only one goroutine may use Next.
@@ -223,13 +223,7 @@ func (s *Session) prepare() (p *sessionPlan, cleanup func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	p = &sessionPlan{
-		plan: plan, root: fdOf(s.Root), tty: fdOf(s.TTY), foreground: s.Foreground,
-		uid: uintptr(s.UID), gid: uintptr(s.GID), keepIDs: s.KeepIDs, keepGroups: s.KeepGroups,
-		bounding: s.Bounding, permitted: s.Permitted, noNewPrivs: s.NoNewPrivs, ownMounts: s.OwnMounts,
-		needDir:    s.NeedDir,
-		resolvConf: []byte(s.ResolvConf),
-	}
+	p = &sessionPlan{plan: plan, Session: s, root: fdOf(s.Root), tty: fdOf(s.TTY), resolvConf: []byte(s.ResolvConf)}
 	plan.session = p
 	if s.LimitSockets {
 		p.sockets, err = socketFilter()
@@ -251,12 +245,6 @@ func (s *Session) prepare() (p *sessionPlan, cleanup func(), err error) {
 	for _, ns := range s.Spaces {
 		p.spaces = append(p.spaces, space{fd: int(ns.File.Fd()), typ: uintptr(ns.Type)})
 		p.newPID = p.newPID || ns.Type == unix.CLONE_NEWPID
-	}
-	if s.HostResolvConf != nil {
-		if st, ok := s.HostResolvConf.Sys().(*syscall.Stat_t); ok {
-			p.checkResolv, p.ino = true, st.Ino
-			p.major, p.minor = unix.Major(uint64(st.Dev)), unix.Minor(uint64(st.Dev))
-		}
 	}
 	return p, cleanup, nil
 }

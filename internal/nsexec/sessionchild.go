@@ -10,10 +10,10 @@ import (
 // sessionPlan is what monitor and command need in addition to a plan.
 type sessionPlan struct {
 	*plan
-	paths      []*byte
-	ctl        int // the monitor's socket to the parent
-	tty        int // -1: none
-	foreground bool
+	*Session
+	paths []*byte
+	ctl   int // the monitor's socket to the parent
+	tty   int // -1: none
 
 	cgroups []int
 	users   []int
@@ -21,19 +21,8 @@ type sessionPlan struct {
 	newPID  bool // one of spaces is a PID namespace
 	root    int  // -1: as set by setns
 
-	uid, gid            uintptr
-	keepIDs, keepGroups bool
-	bounding, permitted uint64
-	noNewPrivs          bool
-	sockets             unix.SockFprog // Len 0: none
-
-	needDir     bool // the directory must exist
-	ownMounts   bool
-	resolvConf  []byte
-	checkResolv bool // only if /etc/resolv.conf is this file:
-	major       uint32
-	minor       uint32
-	ino         uint64
+	sockets    unix.SockFprog // Len 0: none
+	resolvConf []byte
 
 	stat   unix.Statx_t
 	action sigaction
@@ -156,7 +145,7 @@ func command(p *sessionPlan) {
 	join(p)
 	group(p)
 	identity(p)
-	if p.ownMounts {
+	if p.OwnMounts {
 		mounts(p)
 	}
 	confine(p)
@@ -191,7 +180,7 @@ func join(p *sessionPlan) {
 	}
 	joinSpaces(p, true)
 	if !dropped {
-		if e := p.dropGroups(); !p.keepGroups {
+		if e := p.dropGroups(); !p.KeepGroups {
 			p.fail(stepSetgroups, e)
 		}
 	}
@@ -246,7 +235,7 @@ func group(p *sessionPlan) {
 	}
 	p.dieWithParent()
 	p.do(stepSession, unix.SYS_SETPGID, 0, 0, 0)
-	if p.tty >= 0 && p.foreground {
+	if p.tty >= 0 && p.Foreground {
 		pid, _ := p.try(unix.SYS_GETPID, 0, 0, 0)
 		p.setForeground(uintptr(p.tty), int32(pid))
 	}
@@ -262,10 +251,10 @@ func identity(p *sessionPlan) {
 		p.do(stepRoot, unix.SYS_CHROOT, at(dot), 0, 0)
 	}
 	p.try(unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0)
-	if _, e := p.try(unix.SYS_SETRESGID, p.gid, p.gid, p.gid); !p.keepsID(unix.SYS_GETEGID) {
+	if _, e := p.try(unix.SYS_SETRESGID, uintptr(p.GID), uintptr(p.GID), uintptr(p.GID)); !p.keepsID(unix.SYS_GETEGID) {
 		p.fail(stepSetgid, e)
 	}
-	if _, e := p.try(unix.SYS_SETRESUID, p.uid, p.uid, p.uid); !p.keepsID(unix.SYS_GETEUID) {
+	if _, e := p.try(unix.SYS_SETRESUID, uintptr(p.UID), uintptr(p.UID), uintptr(p.UID)); !p.keepsID(unix.SYS_GETEUID) {
 		p.fail(stepSetuid, e)
 	}
 	p.undumpable()
@@ -279,7 +268,7 @@ func identity(p *sessionPlan) {
 func (p *sessionPlan) keepsID(getid uintptr) bool {
 	const overflow = 65534 // the default of /proc/sys/kernel/overflowuid
 	id, _ := p.try(getid, 0, 0, 0)
-	return p.keepIDs && id != overflow
+	return p.KeepIDs && id != overflow
 }
 
 // confine drops the capabilities that the target lacks, and changes to the command's directory.
@@ -289,7 +278,7 @@ func (p *sessionPlan) keepsID(getid uintptr) bool {
 func confine(p *sessionPlan) {
 	p.try(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0)
 	for c := uintptr(0); c < 64; c++ {
-		if p.bounding&(1<<c) != 0 {
+		if p.Bounding&(1<<c) != 0 {
 			continue
 		}
 		has, e := p.try(unix.SYS_PRCTL, unix.PR_CAPBSET_READ, c, 0)
@@ -303,8 +292,8 @@ func confine(p *sessionPlan) {
 	if p.sockets.Len > 0 { // while the capability for it is there
 		p.do(stepSeccomp, unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&p.sockets)))
 	}
-	p.limitCaps(p.permitted, false)
-	if p.noNewPrivs {
+	p.limitCaps(p.Permitted, false)
+	if p.NoNewPrivs {
 		p.do(stepNoNewPrivs, unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0)
 	}
 	p.dieWithParent()
@@ -312,7 +301,7 @@ func confine(p *sessionPlan) {
 	if p.dir != nil {
 		_, e = p.try(unix.SYS_CHDIR, at(p.dir), 0, 0)
 	}
-	if e != 0 && p.needDir {
+	if e != 0 && p.NeedDir {
 		p.fail(stepChdir, e)
 	}
 	if e != 0 {

@@ -17,7 +17,7 @@ var (
 //go:nosplit
 func mounts(p *sessionPlan) {
 	there := p.statPath(resolvConf) == 0
-	if p.checkResolv && !(there && p.stat.Dev_major == p.major && p.stat.Dev_minor == p.minor && p.stat.Ino == p.ino) {
+	if h := p.HostResolvConf; h != nil && !(there && p.stat.Dev_major == h.Dev_major && p.stat.Dev_minor == h.Dev_minor && p.stat.Ino == h.Ino) {
 		return
 	}
 	p.do(stepMounts, unix.SYS_UNSHARE, unix.CLONE_NEWNS, 0, 0)

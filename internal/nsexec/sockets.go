@@ -54,29 +54,18 @@ func socketFilter() (unix.SockFprog, error) {
 	if abis == nil {
 		return unix.SockFprog{}, fmt.Errorf("seccomp: not on %s", runtime.GOARCH)
 	}
-	const (
-		load   = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
-		equal  = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
-		above  = unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K
-		answer = unix.BPF_RET | unix.BPF_K
-		x32    = 0x40000000 // __X32_SYSCALL_BIT
-	)
-	errno := func(e unix.Errno) unix.SockFilter {
-		return unix.SockFilter{Code: answer, K: unix.SECCOMP_RET_ERRNO | uint32(e)}
-	}
-	allow := unix.SockFilter{Code: answer, K: unix.SECCOMP_RET_ALLOW}
 	var prog []unix.SockFilter
 	for _, a := range abis {
 		body := []unix.SockFilter{
 			{Code: load, K: dataNr},
 			{Code: equal, K: 425, Jf: 1}, // io_uring_setup, everywhere
-			errno(unix.ENOSYS),
+			refuse(unix.ENOSYS),
 		}
 		if a.arch == unix.AUDIT_ARCH_X86_64 {
-			body = append(body, unix.SockFilter{Code: above, K: x32, Jf: 1}, errno(unix.ENOSYS))
+			body = append(body, unix.SockFilter{Code: above, K: x32, Jf: 1}, refuse(unix.ENOSYS))
 		}
 		if a.socketcall != 0 {
-			body = append(body, unix.SockFilter{Code: equal, K: a.socketcall, Jf: 1}, errno(unix.ENOSYS))
+			body = append(body, unix.SockFilter{Code: equal, K: a.socketcall, Jf: 1}, refuse(unix.ENOSYS))
 		}
 		body = append(body,
 			unix.SockFilter{Code: equal, K: a.socket, Jt: 2},
@@ -86,10 +75,10 @@ func socketFilter() (unix.SockFprog, error) {
 		for _, f := range families {
 			body = append(body, unix.SockFilter{Code: equal, K: f, Jf: 1}, allow)
 		}
-		body = append(body, errno(unix.EAFNOSUPPORT))
+		body = append(body, refuse(unix.EAFNOSUPPORT))
 		prog = append(prog, unix.SockFilter{Code: load, K: dataArch}, unix.SockFilter{Code: equal, K: a.arch, Jf: uint8(len(body))})
 		prog = append(prog, body...)
 	}
-	prog = append(prog, errno(unix.ENOSYS)) // no other
+	prog = append(prog, refuse(unix.ENOSYS)) // no other
 	return unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}, nil
 }

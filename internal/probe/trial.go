@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/slirpctl/slirpctl/internal/nscommand"
 	"github.com/slirpctl/slirpctl/internal/nsexec"
 )
 
@@ -110,7 +109,7 @@ func runRootless(ctx context.Context) (stdout, stderr string, err error) {
 	}
 	cmd := nsexec.Cmd{
 		Args: []string{childName, string(Rootless)}, Dir: "/", Files: []*os.File{nil, write[0], write[1]},
-		NewUser: true, NewMount: true, NewNet: true, Map: nscommand.MapToRoot, BecomeRoot: true,
+		NewUser: true, NewMount: true, NewNet: true, Map: nsexec.MapToRoot, BecomeRoot: true,
 	}
 	process, err := cmd.Start()
 	if err != nil {
