@@ -78,15 +78,15 @@ func (*MissingFeatureError) Hint() string { return askProbe }
 
 const askProbe = "slirpctl probe says what this slirp4netns and this host can do"
 
-// Args returns slirp4netns's arguments (without the program) for plan, using only the given features.
+// Args returns slirp4netns's arguments (without the program) for plan, using only the binary's features.
 // It is a pure function. Options that have slirp4netns's default are omitted and need no feature: the
 // network 10.0.2.0/24 needs no --cidr. If a needed feature is missing, the error is a
 // [*MissingFeatureError]; nothing is silently omitted.
 // Every list has -c, which 0.2 and 0.3 require with -r.
-func Args(plan Plan, features FeatureSet) ([]string, error) {
-	l := argList{features: features}
+func (b Binary) Args(plan Plan) ([]string, error) {
+	l := argList{binary: b}
 	l.add(plan.DisableHostLoopback, DisableHostLoopback, "", "keeping the namespace off the host's loopback")
-	l.add(plan.MTU != 0 && (plan.MTU != builtinMTU || features.Has(MTU)), MTU, strconv.Itoa(plan.MTU), fmt.Sprintf("the MTU %d", plan.MTU))
+	l.add(plan.MTU != 0 && (plan.MTU != builtinMTU || b.Features.Has(MTU)), MTU, strconv.Itoa(plan.MTU), fmt.Sprintf("the MTU %d", plan.MTU))
 	l.add(plan.Sandbox, EnableSandbox, "", "the sandbox")
 	l.add(plan.Seccomp, EnableSeccomp, "", "the system call filter")
 	l.add(plan.CIDR != (subnet.Network{}) && plan.CIDR != subnet.Default(), CIDR, plan.CIDR.String(), "the network "+plan.CIDR.String())
@@ -110,29 +110,20 @@ func Args(plan Plan, features FeatureSet) ([]string, error) {
 	return l.args, nil
 }
 
-// Args is [Args] for this binary; errors have its version if it is known.
-func (b Binary) Args(plan Plan) ([]string, error) {
-	args, err := Args(plan, b.Features)
-	if missing, ok := err.(*MissingFeatureError); ok && b.Version.Version != "" {
-		missing.Have = b.Version.Version
-	}
-	return args, err
-}
-
 // argList collects arguments and the first missing feature.
 type argList struct {
-	args     []string
-	features FeatureSet
-	err      error
+	args   []string
+	binary Binary
+	err    error
 }
 
 // need reports whether f is available, and records an error if not.
 func (l *argList) need(f Feature, wanted string) bool {
-	if l.features.Has(f) {
+	if l.binary.Features.Has(f) {
 		return true
 	}
 	if l.err == nil {
-		l.err = &MissingFeatureError{Feature: f, Since: f.Since(), Wanted: wanted}
+		l.err = &MissingFeatureError{Feature: f, Since: f.Since(), Have: l.binary.Version.Version, Wanted: wanted}
 	}
 	return false
 }

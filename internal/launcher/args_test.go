@@ -63,7 +63,7 @@ func TestArgsGolden(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var got strings.Builder
 			for _, p := range plans() {
-				args, err := Args(p.plan, ParseFeatures(help))
+				args, err := Binary{Features: ParseFeatures(help)}.Args(p.plan)
 				fmt.Fprintf(&got, "%s:\n  ", p.name)
 				if err != nil {
 					fmt.Fprintf(&got, "error: %v\n", err)
@@ -92,7 +92,7 @@ func TestArgsGolden(t *testing.T) {
 func TestArgsUseOnlyWhatTheHelpLists(t *testing.T) {
 	for name, help := range texts(t, "help") {
 		for _, p := range plans() {
-			args, err := Args(p.plan, ParseFeatures(help))
+			args, err := Binary{Features: ParseFeatures(help)}.Args(p.plan)
 			if err != nil {
 				continue
 			}
@@ -143,10 +143,10 @@ func TestArgsMissingFeature(t *testing.T) {
 		}
 	}
 	// A backported feature counts, and so does one that was compiled out.
-	if _, err := Args(Plan{DisableDNS: true, Target: Target{PID: 1}}, ParseFeatures(help["v1.0.0"])|Features(DisableDNS)); err != nil {
+	if _, err := (Binary{Features: ParseFeatures(help["v1.0.0"]) | Features(DisableDNS)}).Args(Plan{DisableDNS: true, Target: Target{PID: 1}}); err != nil {
 		t.Error(err)
 	}
-	if _, err := Args(Plan{DisableDNS: true, Target: Target{PID: 1}}, ParseFeatures(help["v1.3.3"])&^Features(DisableDNS)); err == nil {
+	if _, err := (Binary{Features: ParseFeatures(help["v1.3.3"]) &^ Features(DisableDNS)}).Args(Plan{DisableDNS: true, Target: Target{PID: 1}}); err == nil {
 		t.Error("a feature that was compiled out is used")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -28,9 +29,9 @@ const (
 
 // Binary is an installed slirp4netns and its features.
 type Binary struct {
-	Path     string     `json:"path"` // as it will be executed; absolute when found on PATH
-	Version  Version    `json:"version"`
-	Features FeatureSet `json:"features"` // as listed in its help text
+	Path     string // as it will be executed; absolute when found on PATH
+	Version  Version
+	Features FeatureSet // as listed in its help text
 }
 
 // binaryError says what is wrong with the binary at path, as "crashes", and details, which may be "".
@@ -133,40 +134,26 @@ func Detect(ctx context.Context, path string) (Binary, error) {
 	if err != nil {
 		return Binary{Path: path}, err
 	}
-	type answer struct {
-		text string
-		err  error
-	}
-	version := make(chan answer, 1)
-	go func() {
-		text, err := ask(ctx, found, "--version")
-		version <- answer{text, err}
-	}()
-	b, err := detectHelp(ctx, found)
-	v := <-version
-	if err != nil {
-		return b, err
-	}
-	if v.err != nil {
-		return b, v.err
-	}
-	b.Version = ParseVersion(v.text)
-	if b.Version.Version == "" {
-		return b, binaryError(found, notSlirp, "--version printed "+firstLine(v.text), nil)
-	}
-	return b, nil
-}
-
-func detectHelp(ctx context.Context, found string) (Binary, error) {
 	b := Binary{Path: found}
-	text, err := ask(ctx, found, "--help")
+	var version string
+	var versionErr error
+	var asking sync.WaitGroup
+	asking.Go(func() { version, versionErr = ask(ctx, found, "--version") })
+	help, err := ask(ctx, found, "--help")
+	asking.Wait()
 	if err != nil {
 		return b, err
 	}
-	b.Features = ParseFeatures(text)
+	b.Features = ParseFeatures(help)
 	// Every release since 0.2.0 has these three. The usage line is no evidence: it repeats argv[0].
 	if !b.Features.Has(Configure) || !b.Features.Has(ReadyFD) || !b.Features.Has(ExitFD) {
-		return b, binaryError(found, notSlirp, "--help printed "+firstLine(text), nil)
+		return b, binaryError(found, notSlirp, "--help printed "+firstLine(help), nil)
+	}
+	if versionErr != nil {
+		return b, versionErr
+	}
+	if b.Version = ParseVersion(version); b.Version.Version == "" {
+		return b, binaryError(found, notSlirp, "--version printed "+firstLine(version), nil)
 	}
 	return b, nil
 }

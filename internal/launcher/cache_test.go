@@ -166,7 +166,7 @@ func TestCacheStores(t *testing.T) {
 			}
 			id, _ := identify(path)
 			if e, hit := cache.load(id); !hit || e.Features != first.Features {
-				t.Errorf("not remembered: %v", e.Features.List())
+				t.Errorf("not remembered: %v", list(e.Features))
 			}
 			if entries, _ := os.ReadDir(cache.Dir); len(entries) != 1 {
 				t.Errorf("left %v", entries)

@@ -1,8 +1,6 @@
 package launcher
 
 import (
-	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 )
@@ -98,36 +96,6 @@ type FeatureSet uint32
 
 // Has reports whether the set has f.
 func (s FeatureSet) Has(f Feature) bool { return s&f.bit() != 0 }
-
-// List returns the features in the set, in alphabetical order; never nil.
-func (s FeatureSet) List() []Feature {
-	list := []Feature{}
-	for i, e := range features {
-		if s&(1<<i) != 0 {
-			list = append(list, e.name)
-		}
-	}
-	return list
-}
-
-// MarshalJSON writes the set as an array of names.
-func (s FeatureSet) MarshalJSON() ([]byte, error) { return json.Marshal(s.List()) }
-
-// UnmarshalJSON reads what [FeatureSet.MarshalJSON] writes, and refuses unknown names.
-func (s *FeatureSet) UnmarshalJSON(data []byte) error {
-	var names []Feature
-	if err := json.Unmarshal(data, &names); err != nil {
-		return err
-	}
-	*s = 0
-	for _, f := range names {
-		if !f.Known() {
-			return fmt.Errorf("unknown slirp4netns feature %q", f)
-		}
-		*s |= f.bit()
-	}
-	return nil
-}
 
 // ParseFeatures parses the features from the output of `slirp4netns --help`. No other source is
 // reliable: options whose support was not compiled in are accepted and fail later, and distributions

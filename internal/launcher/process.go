@@ -38,12 +38,11 @@ func childEnv() []string { return []string{childPath, "LC_ALL=C"} }
 
 // Process is a slirp4netns that [Start] started. It owns the child and both pipes.
 type Process struct {
-	cmd     *exec.Cmd
-	exit    *os.File      // closing it ends slirp4netns
-	ready   chan struct{} // closed when the ready pipe got its byte
-	readEOF chan struct{} // closed when the ready pipe ended without it
-	done    chan struct{} // closed when the child is reaped and all its output is read
-	output  *childlog.Log
+	cmd    *exec.Cmd
+	exit   *os.File      // closing it ends slirp4netns
+	ready  chan struct{} // closed when the ready pipe got its byte
+	done   chan struct{} // closed when the child is reaped and all its output is read
+	output *childlog.Log
 
 	stopOnce sync.Once
 
@@ -131,7 +130,7 @@ func Start(cfg StartConfig) (*Process, error) {
 	raiseOpenFiles(cmd.Process.Pid)
 	p := &Process{
 		cmd: cmd, exit: exitW, output: output, holder: -1,
-		ready: make(chan struct{}), readEOF: make(chan struct{}), done: make(chan struct{}),
+		ready: make(chan struct{}), done: make(chan struct{}),
 	}
 	go p.wait()
 	if err != nil {
@@ -206,8 +205,6 @@ func (p *Process) waitReady(r *os.File, ban LoopbackBan) {
 	}
 	if ready {
 		close(p.ready)
-	} else {
-		close(p.readEOF)
 	}
 }
 
@@ -231,12 +228,6 @@ func (p *Process) WaitReady(ctx context.Context) error {
 	case <-p.ready:
 		return nil
 	case <-p.done:
-	case <-p.readEOF:
-		select {
-		case <-p.done:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
 	case <-ctx.Done():
 		return ctx.Err()
 	}
