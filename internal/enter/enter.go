@@ -7,11 +7,14 @@
 package enter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -68,7 +71,7 @@ func Exec(ctx context.Context, base instance.Base, name string, c Command, calle
 			return 0, err
 		}
 	}
-	env := merge(os.Environ(), append([]string{"SLIRPCTL_INSTANCE=" + name}, c.Env...))
+	env := (&exec.Cmd{Env: slices.Concat(os.Environ(), []string{"SLIRPCTL_INSTANCE=" + name}, c.Env)}).Environ() // the last one of a name
 	s := &nsexec.Session{
 		Paths: nscommand.Candidates(c.Argv[0], getenv(env, "PATH")), Args: c.Argv, Env: env,
 		Files: caller.Stdio, ResolvConf: resolvConf(st), LimitSockets: st.Egress == egress.Enforce,
@@ -81,9 +84,9 @@ func Exec(ctx context.Context, base instance.Base, name string, c Command, calle
 			return 0, err
 		}
 	}
-	closeAll, err := setInstance(ctx, s, st, c.User)
-	defer closeAll()
-	if err != nil {
+	b := &builder{Session: s, user: c.User}
+	defer b.close()
+	if err := b.set(ctx, st); err != nil {
 		return 0, err
 	}
 	if !e.Alive() { // then the opened namespaces may be another target's
@@ -162,95 +165,75 @@ func explain(c *Command, err error) error {
 	return &nscommand.ExecError{Status: nscommand.StatusCannotRun, Msg: fmt.Sprintf("%s: %v", name, ne.Err)}
 }
 
-// setInstance configures s for the target of an instance. The caller must call closeAll once s runs, also after an
-// error.
-func setInstance(ctx context.Context, s *nsexec.Session, st *instance.State, user string) (closeAll func(), err error) {
-	if st.Target.PID == 0 {
-		return setPath(s, st, user)
-	}
-	pid := st.Target.PID
-	if st.Target.User == string(options.UserKeep) {
-		// COMMAND has a user namespace of its own, below that of its init.
-		if child := instance.FirstChild(pid); child != 0 {
-			pid = child
-		}
-	}
-	var files []*os.File
-	closeAll = func() {
-		for _, f := range files {
-			f.Close()
-		}
-	}
-	tgt, err := target.FromPID(ctx, pid, 0)
-	if err != nil {
-		return closeAll, err
-	}
-	defer tgt.Close()
-	proc, err := tgt.Snapshot()
-	if err != nil {
-		return closeAll, err
-	}
-	for _, f := range proc.Namespaces {
-		files = append(files, f)
-	}
-	files = append(files, proc.Root)
-	s.Cgroups = cgroups(proc.Cgroups)
-	files = append(files, s.Cgroups...)
-	more, err := setProcess(s, proc, pid, user)
-	files = append(files, more...)
-	return closeAll, err
+// builder configures a session for the target of an instance.
+type builder struct {
+	*nsexec.Session
+	user string // of [Command]
+	tgt  *target.Target
+	pid  int // of the target's process
+	proc *target.Snapshot
 }
 
-// setPath configures s for a network namespace without a known process: the command stays in the
-// caller's other namespaces.
-func setPath(s *nsexec.Session, st *instance.State, user string) (closeAll func(), err error) {
+// close closes what the session needs until it runs.
+func (b *builder) close() {
+	for _, f := range slices.Concat(b.Cgroups, b.Users) {
+		f.Close()
+	}
+	if b.proc != nil {
+		b.proc.Close()
+	}
+	if b.tgt != nil {
+		b.tgt.Close()
+	}
+}
+
+// set gives the command what the target's process has.
+func (b *builder) set(ctx context.Context, st *instance.State) (err error) {
+	b.pid = st.Target.PID
+	if b.pid == 0 {
+		return b.setPath(st)
+	}
+	if st.Target.User == string(options.UserKeep) {
+		// COMMAND has a user namespace of its own, below that of its init.
+		b.pid = cmp.Or(instance.FirstChild(b.pid), b.pid)
+	}
+	if b.tgt, err = target.FromPID(ctx, b.pid, 0); err != nil {
+		return err
+	}
+	if b.proc, err = b.tgt.Snapshot(); err != nil {
+		return err
+	}
+	b.Cgroups = cgroups(b.proc.Cgroups)
+	for _, step := range []func() error{b.userNamespaces, b.otherNamespaces, b.mounts, b.rights} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setPath is set for a network namespace without a known process: the command stays in the caller's other
+// namespaces.
+func (b *builder) setPath(st *instance.State) (err error) {
 	userns := st.Target.Userns
 	if _, err := os.Stat(userns); err != nil {
 		userns = "" // not a path, but a description: use the owner
 	}
-	tgt, err := target.FromNetns(st.Target.Netns, userns)
-	if err != nil {
-		return func() {}, err
+	if b.tgt, err = target.FromNetns(st.Target.Netns, userns); err != nil {
+		return err
 	}
-	s.Spaces = []nsexec.Namespace{{File: tgt.Netns, Type: unix.CLONE_NEWNET}}
-	s.Bounding, s.Permitted, s.OwnMounts = ^uint64(0), ^uint64(0), true
-	s.UID, s.GID, s.KeepGroups = -1, -1, os.Geteuid() != 0
-	if tgt.Userns == nil {
-		s.KeepGroups = user == ""
-		return func() { tgt.Close() }, setUser(s, nil, user, os.Getegid(), ^uint64(0))
+	b.Spaces = []nsexec.Namespace{{File: b.tgt.Netns, Type: unix.CLONE_NEWNET}}
+	b.Bounding, b.Permitted, b.OwnMounts = ^uint64(0), ^uint64(0), true
+	if b.tgt.Userns == nil {
+		b.UID, b.GID, b.KeepGroups = -1, -1, b.user == ""
+		return setUser(b.Session, nil, b.user, os.Getegid(), ^uint64(0))
 	}
-	s.UID, s.GID, s.KeepIDs = 0, 0, user == ""
-	if err := setUser(s, nil, user, 0, ^uint64(0)); err != nil {
-		tgt.Close()
-		return func() {}, err
+	b.UID, b.GID, b.KeepIDs, b.KeepGroups = 0, 0, b.user == "", os.Geteuid() != 0
+	if err := setUser(b.Session, nil, b.user, 0, ^uint64(0)); err != nil {
+		return err
 	}
-	s.Users, err = target.Ancestors(tgt.Userns, "/proc/self/ns/user")
-	return func() {
-		for _, f := range s.Users {
-			f.Close()
-		}
-		tgt.Close()
-	}, err
-}
-
-// setProcess configures s to give the command what the process has. The caller must close the files once s
-// runs.
-func setProcess(s *nsexec.Session, proc *target.Snapshot, pid int, user string) ([]*os.File, error) {
-	b := &builder{Session: s, proc: proc, pid: pid, user: user}
-	for _, step := range []func() error{b.userNamespaces, b.otherNamespaces, b.mounts, b.rights} {
-		if err := step(); err != nil {
-			return b.files, err
-		}
-	}
-	return b.files, nil
-}
-
-type builder struct {
-	*nsexec.Session
-	proc  *target.Snapshot
-	pid   int
-	user  string
-	files []*os.File
+	b.Users, err = target.Ancestors(b.tgt.Userns, "/proc/self/ns/user")
+	return err
 }
 
 func (b *builder) refuse(format string, args ...any) error {
@@ -262,9 +245,7 @@ func (b *builder) userNamespaces() (err error) {
 	if user == nil {
 		return nil
 	}
-	b.Users, err = target.Ancestors(user, "/proc/self/ns/user")
-	b.files = append(b.files, b.Users...)
-	if err != nil {
+	if b.Users, err = target.Ancestors(user, "/proc/self/ns/user"); err != nil {
 		return b.refuse("its user namespace can't be entered from this one (%v)", err)
 	}
 	return nil
@@ -272,7 +253,7 @@ func (b *builder) userNamespaces() (err error) {
 
 func (b *builder) otherNamespaces() error {
 	for flag, f := range b.proc.Namespaces {
-		own, err := ownNamespace(f, flag)
+		own, err := target.SameAs(f, "/proc/self/ns/"+target.Name(flag))
 		if err != nil {
 			return err
 		}
@@ -282,7 +263,9 @@ func (b *builder) otherNamespaces() error {
 	}
 	if pids := b.space(unix.CLONE_NEWPID); pids != nil {
 		above, err := target.Ancestors(pids, "/proc/self/ns/pid")
-		b.files = append(b.files, above...)
+		for _, f := range above {
+			f.Close()
+		}
 		if err != nil {
 			return b.refuse("its PID namespace can't be entered from this one")
 		}
@@ -318,8 +301,9 @@ func (b *builder) mounts() (err error) {
 	if err := fromMemory(b.proc); err != nil {
 		return err
 	}
-	b.HostResolvConf, _ = os.Stat("/etc/resolv.conf")
-	b.OwnMounts = b.HostResolvConf != nil && b.ResolvConf != ""
+	b.HostResolvConf = new(unix.Statx_t)
+	err = unix.Statx(unix.AT_FDCWD, "/etc/resolv.conf", 0, unix.STATX_INO, b.HostResolvConf)
+	b.OwnMounts = err == nil && b.ResolvConf != ""
 	return nil
 }
 
@@ -339,16 +323,6 @@ func (b *builder) rights() error {
 	return setUser(b.Session, proc.Root, b.user, max(0, proc.GID), proc.Bounding)
 }
 
-// ownNamespace reports whether a namespace is the caller's own.
-func ownNamespace(f *os.File, flag int) (bool, error) {
-	theirs, err := f.Stat()
-	if err != nil {
-		return false, err
-	}
-	ours, err := os.Stat("/proc/self/ns/" + target.Name(flag))
-	return err == nil && os.SameFile(theirs, ours), err
-}
-
 // ownedAbove reports whether a namespace belongs to the caller's user namespace or to one of users, which
 // lead from there to the target's.
 func ownedAbove(ns *os.File, users []*os.File) (bool, error) {
@@ -357,7 +331,7 @@ func ownedAbove(ns *os.File, users []*os.File) (bool, error) {
 		return false, err
 	}
 	defer owner.Close()
-	if own, err := ownNamespace(owner, unix.CLONE_NEWUSER); err != nil || own {
+	if own, err := target.SameAs(owner, "/proc/self/ns/user"); err != nil || own {
 		return own, err
 	}
 	for _, u := range users {
@@ -389,17 +363,5 @@ func rootUnlessOwn(root *os.File, otherMounts bool) (*os.File, error) {
 // subset reports whether the target has all the groups that the caller has.
 func subset(proc *target.Snapshot) bool {
 	groups, err := os.Getgroups()
-	if err != nil {
-		return false
-	}
-	has := map[int]bool{proc.OuterGID: true}
-	for _, g := range proc.Groups {
-		has[g] = true
-	}
-	for _, g := range groups {
-		if !has[g] {
-			return false
-		}
-	}
-	return true
+	return err == nil && !slices.ContainsFunc(groups, func(g int) bool { return g != proc.OuterGID && !slices.Contains(proc.Groups, g) })
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"io"
 	"os"
-	"slices"
 	"strings"
 
 	mobyuser "github.com/moby/sys/user"
@@ -65,16 +64,6 @@ func below(root *os.File, name string) io.Reader {
 	}
 	data, _ := io.ReadAll(io.LimitReader(f, maxNames))
 	return bytes.NewReader(data)
-}
-
-// merge returns env with the variables of more, of which the last one counts.
-func merge(env, more []string) []string {
-	for _, kv := range more {
-		name, _, _ := strings.Cut(kv, "=")
-		env = slices.DeleteFunc(env, func(old string) bool { return strings.HasPrefix(old, name+"=") })
-		env = append(env, kv)
-	}
-	return env
 }
 
 func getenv(env []string, name string) string {

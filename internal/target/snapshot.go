@@ -135,7 +135,7 @@ func (s *Snapshot) read(dir int) error {
 	user := s.Namespaces[unix.CLONE_NEWUSER]
 	own := user == nil // a kernel without user namespaces
 	if !own {
-		if own, err = sameNS(user, "/proc/self/ns/user"); err != nil {
+		if own, err = SameAs(user, "/proc/self/ns/user"); err != nil {
 			return err
 		}
 	}
@@ -237,7 +237,7 @@ func Ancestors(ns *os.File, path string) ([]*os.File, error) {
 	}
 	for {
 		f := os.NewFile(uintptr(fd), "namespace")
-		own, err := sameNS(f, path)
+		own, err := SameAs(f, path)
 		if err != nil || own {
 			f.Close()
 			return out, err

@@ -147,10 +147,10 @@ func (t *Target) compareUserns() error {
 			return nil
 		}
 		defer own.Close()
-		t.ofPID, err = sameNS(own, path)
+		t.ofPID, err = SameAs(own, path)
 		return err
 	}
-	same, err := sameNS(t.Userns, path)
+	same, err := SameAs(t.Userns, path)
 	if err != nil {
 		return err
 	}
@@ -201,7 +201,7 @@ func fromNetns(path, userns string, holder int) (*Target, error) {
 	case ofProcess && pid == holder:
 		t.NetnsPath = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), t.Netns.Fd())
 	case ofProcess:
-		if same, err := sameNS(t.Netns, fmt.Sprintf("/proc/%d/ns/net", pid)); err == nil && same {
+		if same, err := SameAs(t.Netns, fmt.Sprintf("/proc/%d/ns/net", pid)); err == nil && same {
 			t.PID = pid
 		}
 	}
@@ -290,7 +290,7 @@ func (t *Target) open(path, userns string) error {
 		return err
 	}
 	t.Netns = netns
-	own, err := sameNS(netns, "/proc/self/ns/net")
+	own, err := SameAs(netns, "/proc/self/ns/net")
 	if err != nil {
 		return err
 	}
@@ -320,7 +320,7 @@ func (t *Target) open(path, userns string) error {
 		return fault.Errorf(fault.Unsupported, "name it with --userns PATH, for example --userns /proc/PID/ns/user",
 			"user namespace of %s: %w", path, err)
 	}
-	same, err := sameNS(user, "/proc/self/ns/user")
+	same, err := SameAs(user, "/proc/self/ns/user")
 	if err != nil || same {
 		user.Close()
 		t.UsernsPath = ""
@@ -368,7 +368,8 @@ func inode(path string) (uint64, error) {
 	return st.Ino, err
 }
 
-func sameNS(f *os.File, path string) (bool, error) {
+// SameAs reports whether a descriptor and a path refer to the same namespace.
+func SameAs(f *os.File, path string) (bool, error) {
 	a, err := f.Stat()
 	if err != nil {
 		return false, err

@@ -53,10 +53,10 @@ func TestFromPID(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tgt.Close()
-	if same, err := sameNS(tgt.Netns, fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid)); err != nil || !same {
+	if same, err := SameAs(tgt.Netns, fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid)); err != nil || !same {
 		t.Errorf("another network namespace was pinned: %v", err)
 	}
-	if same, err := sameNS(tgt.Userns, fmt.Sprintf("/proc/%d/ns/user", cmd.Process.Pid)); err != nil || !same {
+	if same, err := SameAs(tgt.Userns, fmt.Sprintf("/proc/%d/ns/user", cmd.Process.Pid)); err != nil || !same {
 		t.Errorf("another user namespace was pinned: %v", err)
 	}
 	if tgt.Gone() {
@@ -172,7 +172,7 @@ func TestFromNetns(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if same, err := sameNS(tgt.Userns, userns); err != nil || !same {
+		if same, err := SameAs(tgt.Userns, userns); err != nil || !same {
 			t.Errorf("another user namespace: %v", err)
 		}
 		tgt.Close()
