@@ -48,7 +48,7 @@ func (b backend) PortDriverExtra() map[string]string { return nil }
 func (b backend) Down(time.Duration)                 { close(b.down) }
 func (b backend) Traffic() (instance.Traffic, error) { return instance.Traffic{}, nil }
 
-func (backend) Egress() Egress { return nil }
+func (backend) Egress() *Egress { return nil }
 
 func serve(t *testing.T) (*Client, backend) {
 	t.Helper()

@@ -9,18 +9,22 @@ import (
 )
 
 // Egress is what decides about what leaves an instance's namespace.
-type Egress interface {
-	Mode() egress.Mode
-	Rules() []egress.Entry
-	// Add adds rules, Set makes them exactly these, Remove removes by id: all or nothing, and at once
-	// for connections that are open, too.
-	Add(rules []egress.Rule) ([]egress.Entry, error)
-	Set(rules []egress.Rule) ([]egress.Entry, error)
-	Remove(ids []int) error
+type Egress struct {
+	Rules *egress.Set
+	// Changed is called after a change of Rules, which holds at once for connections that are open, too.
+	Changed func()
 	// Check decides about a flow that is none.
-	Check(f egress.Flow) egress.Verdict
+	Check func(egress.Flow) egress.Verdict
 	// Policy returns the rules that would have allowed what has passed; see [egress.Recorder.Policy].
-	Policy(generalize bool) (rules []egress.Rule, complete bool)
+	Policy func(generalize bool) (rules []egress.Rule, complete bool)
+}
+
+// changed reports a change of the rules, unless err is its failure.
+func (e *Egress) changed(out any, err error) (any, error) {
+	if err == nil {
+		e.Changed()
+	}
+	return out, err
 }
 
 // errNoEgress: the instance was started without egress rules.
@@ -66,7 +70,7 @@ type Verdict struct {
 }
 
 func addEgressRoutes(handle func(string, route), b Backend) {
-	with := func(f func(e Egress, r *http.Request) (any, error)) route {
+	with := func(f func(e *Egress, r *http.Request) (any, error)) route {
 		return func(r *http.Request) (any, error) {
 			e := b.Egress()
 			if e == nil {
@@ -75,36 +79,41 @@ func addEgressRoutes(handle func(string, route), b Backend) {
 			return f(e, r)
 		}
 	}
-	change := func(f func(Egress, []egress.Rule) ([]egress.Entry, error)) route {
-		return with(taking(func(e Egress, in []rule) (any, error) {
+	change := func(f func(*Egress, []egress.Rule) (any, error)) route {
+		return with(taking(func(e *Egress, in []rule) (any, error) {
 			rules, err := toRules(in)
 			if err != nil {
 				return nil, err
 			}
-			return f(e, rules)
+			return e.changed(f(e, rules))
 		}))
 	}
 	const path = prefix + "/egress"
-	handle("GET "+path, with(func(e Egress, _ *http.Request) (any, error) { return e.Rules(), nil }))
-	handle("POST "+path, change(Egress.Add))
-	handle("PUT "+path, change(Egress.Set))
-	handle("DELETE "+path, with(taking(func(e Egress, ids []int) (any, error) { return struct{}{}, e.Remove(ids) })))
-	handle("POST "+path+"/check", with(taking(func(e Egress, target string) (any, error) {
+	handle("GET "+path, with(func(e *Egress, _ *http.Request) (any, error) { return e.Rules.Rules(), nil }))
+	handle("POST "+path, change(func(e *Egress, rules []egress.Rule) (any, error) { return e.Rules.Add(rules...) }))
+	handle("PUT "+path, change(func(e *Egress, rules []egress.Rule) (any, error) {
+		err := e.Rules.Replace(rules...)
+		return e.Rules.Rules(), err
+	}))
+	handle("DELETE "+path, with(taking(func(e *Egress, ids []int) (any, error) {
+		return e.changed(struct{}{}, e.Rules.Remove(ids...))
+	})))
+	handle("POST "+path+"/check", with(taking(func(e *Egress, target string) (any, error) {
 		f, err := egress.ParseFlow(target)
 		if err != nil {
 			return nil, err
 		}
 		return Verdict(e.Check(f)), nil
 	})))
-	handle("POST "+path+"/policy", with(taking(func(e Egress, generalize bool) (any, error) {
+	handle("POST "+path+"/policy", with(taking(func(e *Egress, generalize bool) (any, error) {
 		rules, complete := e.Policy(generalize)
 		return policy{fromRules(rules), complete}, nil
 	})))
 }
 
 // taking passes the request's body on to f.
-func taking[T any](f func(e Egress, in T) (any, error)) func(Egress, *http.Request) (any, error) {
-	return func(e Egress, r *http.Request) (any, error) {
+func taking[T any](f func(e *Egress, in T) (any, error)) func(*Egress, *http.Request) (any, error) {
+	return func(e *Egress, r *http.Request) (any, error) {
 		in, err := decode[T](r)
 		if err != nil {
 			return nil, err

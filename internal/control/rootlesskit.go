@@ -22,13 +22,13 @@ import (
 // addRootlessKitRoutes adds RootlessKit's routes. RootlessKit's handlers don't pass on the request's context, so each
 // request gets a driver of its own with that context.
 func addRootlessKitRoutes(mux *http.ServeMux, b Backend) {
-	d := newPortDriver(b)
+	asked := &askedSpecs{of: map[int]port.Spec{}}
 	serve := func(pattern string, f func(*router.Backend, http.ResponseWriter, *http.Request)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			st := b.State()
 			f(&router.Backend{
 				StateDir: st.StateDir, ChildPID: st.Target.PID,
-				NetworkDriver: networkDriver{b}, PortDriver: requestDriver{d, r.Context()},
+				NetworkDriver: networkDriver{b}, PortDriver: portDriver{b, r.Context(), asked},
 			}, w, r)
 		})
 	}
@@ -38,32 +38,21 @@ func addRootlessKitRoutes(mux *http.ServeMux, b Backend) {
 	serve("DELETE /v1/ports/{id}", (*router.Backend).DeletePort)
 }
 
-// requestDriver is a portDriver for one request.
-type requestDriver struct {
-	*portDriver
-	ctx context.Context // of the request: the router does not pass it on
-}
-
-func (d requestDriver) AddPort(_ context.Context, s port.Spec) (*port.Status, error) {
-	return d.portDriver.AddPort(d.ctx, s)
-}
-
-func (d requestDriver) RemovePort(_ context.Context, id int) error {
-	return d.portDriver.RemovePort(d.ctx, id)
-}
-
 // portDriver implements RootlessKit's port driver on the forwards. Its error messages are those of
 // RootlessKit, which other programs may parse.
 type portDriver struct {
-	b Backend
-
-	mu    sync.Mutex
-	asked map[int]port.Spec // specs of forwards that were added here, listed as they were given
+	b     Backend
+	ctx   context.Context // of the request: the router does not pass it on
+	asked *askedSpecs
 }
 
-func newPortDriver(b Backend) *portDriver { return &portDriver{b: b, asked: map[int]port.Spec{}} }
+// askedSpecs are the specs of forwards that were added here, by id. They are listed as they were given.
+type askedSpecs struct {
+	mu sync.Mutex
+	of map[int]port.Spec
+}
 
-func (d *portDriver) Info(context.Context) (*api.PortDriverInfo, error) {
+func (d portDriver) Info(context.Context) (*api.PortDriverInfo, error) {
 	info := &api.PortDriverInfo{Driver: "builtin", Protos: []string{"tcp", "tcp4", "tcp6", "udp", "udp4", "udp6"}}
 	switch h := d.b.State().PortHandler; h {
 	case "rootlesskit":
@@ -78,7 +67,7 @@ func (d *portDriver) Info(context.Context) (*api.PortDriverInfo, error) {
 	return info, nil
 }
 
-func (d *portDriver) AddPort(ctx context.Context, s port.Spec) (*port.Status, error) {
+func (d portDriver) AddPort(_ context.Context, s port.Spec) (*port.Status, error) {
 	existing := map[int]*port.Status{}
 	for _, st := range d.list() {
 		existing[st.ID] = &st
@@ -90,13 +79,13 @@ func (d *portDriver) AddPort(ctx context.Context, s port.Spec) (*port.Status, er
 	if err != nil {
 		return nil, err
 	}
-	list, err := d.b.Forwards().Add(ctx, []hostfwd.Forward{f})
+	list, err := d.b.Forwards().Add(d.ctx, []hostfwd.Forward{f})
 	if err != nil {
 		return nil, rootlessKitError(f, err)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.asked[list[0].ID] = s
+	d.asked.mu.Lock()
+	defer d.asked.mu.Unlock()
+	d.asked.of[list[0].ID] = s
 	return &port.Status{ID: list[0].ID, Spec: s}, nil
 }
 
@@ -117,19 +106,19 @@ func rootlessKitError(f hostfwd.Forward, err error) error {
 	return err
 }
 
-func (d *portDriver) ListPorts(context.Context) ([]port.Status, error) { return d.list(), nil }
+func (d portDriver) ListPorts(context.Context) ([]port.Status, error) { return d.list(), nil }
 
-func (d *portDriver) list() []port.Status {
+func (d portDriver) list() []port.Status {
 	var out []port.Status
 	list := d.b.Forwards().List()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	live := make(map[int]port.Spec, len(d.asked))
+	d.asked.mu.Lock()
+	defer d.asked.mu.Unlock()
+	live := map[int]port.Spec{}
 	for _, s := range list {
 		if s.Failed != "" {
 			continue // RootlessKit has no status for it
 		}
-		spec, ok := d.asked[s.ID]
+		spec, ok := d.asked.of[s.ID]
 		if ok {
 			live[s.ID] = spec
 		} else {
@@ -137,12 +126,12 @@ func (d *portDriver) list() []port.Status {
 		}
 		out = append(out, port.Status{ID: s.ID, Spec: spec})
 	}
-	d.asked = live
+	d.asked.of = live
 	return out
 }
 
-func (d *portDriver) RemovePort(ctx context.Context, id int) error {
-	err := d.b.Forwards().Remove(ctx, []int{id})
+func (d portDriver) RemovePort(_ context.Context, id int) error {
+	err := d.b.Forwards().Remove(d.ctx, []int{id})
 	if _, ok := errors.AsType[*hostfwd.NotFoundError](err); ok {
 		return fmt.Errorf("unknown id: %d", id)
 	}
@@ -164,7 +153,7 @@ func forwardOf(s port.Spec) (f hostfwd.Forward, err error) {
 
 // spec returns the spec of a forward that was not added here. Like RootlessKit, it omits the child
 // address if it is the default.
-func (d *portDriver) spec(s hostfwd.Status) port.Spec {
+func (d portDriver) spec(s hostfwd.Status) port.Spec {
 	spec := port.Spec{
 		Proto: string(s.Proto), ParentIP: s.HostIP.String(),
 		ParentPort: int(s.HostPort), ChildPort: int(s.GuestPort),

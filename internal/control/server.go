@@ -30,7 +30,7 @@ type Backend interface {
 	// Traffic returns the traffic counters of the tap.
 	Traffic() (instance.Traffic, error)
 	// Egress returns who decides about what leaves; nil where nobody does.
-	Egress() Egress
+	Egress() *Egress
 }
 
 // Limits of a request.

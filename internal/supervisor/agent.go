@@ -20,12 +20,7 @@ func (s *supervisor) guestAgent() (*guest.Agent, error) {
 	s.agents.Lock()
 	defer s.agents.Unlock()
 	if s.agent != nil {
-		select {
-		case <-s.agent.Done():
-			s.agentDied()
-		default:
-			return s.agent, nil
-		}
+		return s.agent, nil
 	}
 	if s.stopping.Load() {
 		return nil, guest.ErrEnded
@@ -33,7 +28,7 @@ func (s *supervisor) guestAgent() (*guest.Agent, error) {
 	if left := time.Until(s.agentNext); left > 0 {
 		return nil, &pausedError{left}
 	}
-	if s.agent != nil {
+	if s.agentDeaths > 0 {
 		s.log.Warn("the helper in the namespace has ended: starting it again")
 	}
 	o := &s.req.Options
@@ -51,17 +46,18 @@ func (s *supervisor) guestAgent() (*guest.Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.agent == nil {
+	if s.agentDeaths == 0 {
 		if a.Exposed != nil {
 			s.log.Warnf("the helper in the namespace can see this host's files: %v", a.Exposed)
 		}
 		s.atEnd(s.closeAgent)
 	}
-	s.agent, s.agentStarted = a, time.Now()
+	s.agent = a
 	crashpoint.Here("helper started")
+	started := time.Now()
 	go func() {
 		<-a.Done()
-		wake(s.agentEnded)
+		s.agentDied(started)
 	}()
 	return a, nil
 }
@@ -74,49 +70,35 @@ func (e *pausedError) Error() string {
 }
 func (e *pausedError) Unwrap() error { return guest.ErrEnded }
 
-// agentDied counts the death of s.agent once, if it has ended. The caller holds s.agents.
-func (s *supervisor) agentDied() {
-	select {
-	case <-s.agent.Done():
-	default:
-		return
-	}
-	if s.agentStarted.IsZero() {
-		return
-	}
-	if time.Since(s.agentStarted) > healthyAfter {
+// agentDied lets guestAgent start another helper.
+func (s *supervisor) agentDied(started time.Time) {
+	s.agents.Lock()
+	defer s.agents.Unlock()
+	s.agent = nil
+	if time.Since(started) > healthyAfter {
 		s.agentDeaths = 0
 	}
-	s.agentStarted = time.Time{}
 	s.agentDeaths++
 	s.agentNext = time.Now().Add(pauseBefore(s.agentDeaths))
+	wake(s.agentEnded)
 }
 
 func (s *supervisor) closeAgent() {
 	s.agents.Lock()
 	defer s.agents.Unlock()
-	s.agent.Close()
+	if s.agent != nil {
+		s.agent.Close()
+	}
 }
 
 // reviver is a handler that can restart its part in the namespace.
 type reviver interface{ Revive(context.Context) error }
 
-// reviveAgent restarts a helper that died, after a pause, if forwards depend on it. Otherwise the next caller of
-// guestAgent starts it.
+// reviveAgent restarts a helper that died, if forwards depend on it. Otherwise the next caller of guestAgent starts it.
 func (w *watcher) reviveAgent() {
-	if _, other := w.handler.(*slirpapi.Handler); other || w.agentDue {
-		return
+	if _, other := w.handler.(*slirpapi.Handler); !other && !w.agentDue {
+		w.startAgent()
 	}
-	w.agentDue = true
-	var pause time.Duration
-	count := func(context.Context) error { // not here: guestAgent holds the lock during a start
-		w.agents.Lock()
-		defer w.agents.Unlock()
-		w.agentDied()
-		pause = time.Until(w.agentNext)
-		return nil
-	}
-	w.do(count, func(error) { w.after(pause, w.startAgent) })
 }
 
 func (w *watcher) startAgent() {

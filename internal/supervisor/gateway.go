@@ -120,50 +120,16 @@ func (s *supervisor) slirpOptions() options.Options {
 }
 
 // Egress implements [control.Backend].
-func (b backend) Egress() control.Egress {
-	if b.s.egress == nil {
+func (b backend) Egress() *control.Egress {
+	s := b.s
+	if s.egress == nil {
 		return nil
 	}
-	return egressRules(b)
-}
-
-// egressRules is what the control socket may do about egress.
-type egressRules struct{ s *supervisor }
-
-func (e egressRules) Mode() egress.Mode     { return e.s.egress.Mode }
-func (e egressRules) Rules() []egress.Entry { return e.s.egress.Set.Rules() }
-
-func (e egressRules) Add(rules []egress.Rule) ([]egress.Entry, error) {
-	added, err := e.s.egress.Set.Add(rules...)
-	if err == nil {
-		e.changed()
+	return &control.Egress{
+		Rules: s.egress.Set, Check: s.egress.Decide, Policy: s.recorder.Policy,
+		Changed: func() {
+			s.gateway.RulesChanged()
+			s.log.Infof("egress rules changed: there are %d", len(s.egress.Set.Rules()))
+		},
 	}
-	return added, err
-}
-
-func (e egressRules) Set(rules []egress.Rule) ([]egress.Entry, error) {
-	if err := e.s.egress.Set.Replace(rules...); err != nil {
-		return nil, err
-	}
-	e.changed()
-	return e.Rules(), nil
-}
-
-func (e egressRules) Remove(ids []int) error {
-	err := e.s.egress.Set.Remove(ids...)
-	if err == nil {
-		e.changed()
-	}
-	return err
-}
-
-func (e egressRules) changed() {
-	e.s.gateway.RulesChanged()
-	e.s.log.Infof("egress rules changed: there are %d", len(e.Rules()))
-}
-
-func (e egressRules) Check(f egress.Flow) egress.Verdict { return e.s.egress.Decide(f) }
-
-func (e egressRules) Policy(generalize bool) ([]egress.Rule, bool) {
-	return e.s.recorder.Policy(generalize)
 }

@@ -3,7 +3,6 @@ package supervisor
 import (
 	"fmt"
 	"io"
-	"sync"
 
 	"github.com/sirupsen/logrus"
 
@@ -16,9 +15,7 @@ import (
 type fileHook struct {
 	level  logrus.Level
 	format logrus.Formatter
-
-	mu  sync.Mutex
-	out io.Writer // nil once closed
+	out    io.Writer
 }
 
 func newFileHook(env *Env, out io.Writer) *fileHook {
@@ -44,19 +41,8 @@ func (h *fileHook) Fire(e *logrus.Entry) error {
 	if err != nil {
 		return err
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.out == nil {
-		return nil
-	}
-	_, _ = h.out.Write(line) // logrus would print a second message for each error, say on a full disk
+	_, _ = h.out.Write(line) // logrus would print a second message for each error, say on a full disk or once it is closed
 	return nil
-}
-
-func (h *fileHook) close() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.out = nil
 }
 
 // openLog opens the instance's log, and copies what this process logs into it.
@@ -64,12 +50,8 @@ func (s *supervisor) openLog() (err error) {
 	if s.instLog, err = s.inst.OpenLog(instance.LogFile, s.env.LogJSON); err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
-	hook := newFileHook(&s.env, s.instLog)
-	s.env.Log.AddHook(hook)
-	s.atEnd(func() {
-		hook.close()
-		s.instLog.Close()
-	})
+	s.env.Log.AddHook(newFileHook(&s.env, s.instLog))
+	s.atEnd(func() { s.instLog.Close() })
 	s.log.Debugf("instance %s: %s", s.inst.Name(), s.inst.Dir())
 	return nil
 }

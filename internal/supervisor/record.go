@@ -1,7 +1,5 @@
 package supervisor
 
-import "context"
-
 // recordEnd records how the instance ended, for those who wait for it; err is the result of [Run].
 func (s *supervisor) recordEnd(err error) {
 	status := 0
@@ -27,12 +25,4 @@ func (s *supervisor) leavesRecord() bool {
 	default:
 		return s.env.Session && s.exited != nil
 	}
-}
-
-// leave removes the instance, except for its record.
-func (s *supervisor) leave(ctx context.Context) error {
-	if s.leavesRecord() {
-		return s.inst.Retire(ctx, s.State(), *s.exited)
-	}
-	return s.inst.Remove(ctx)
 }

@@ -22,10 +22,9 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -104,13 +103,14 @@ type supervisor struct {
 	bin      launcher.Binary
 	binStamp fileStamp
 	tuned    bool // the namespace's TCP settings are set
-	// detected receives the detected slirp4netns; nil until the instance has its directory.
-	detected <-chan detection
-	plan     launcher.Plan
-	fwd      *hostfwd.Manager
-	handler  hostfwd.Handler
-	sources  *guest.Transparency // nil unless the handler direct keeps clients' addresses
-	logged   struct {            // by logNewForwards
+	// detecting sets bin and detectErr.
+	detecting sync.WaitGroup
+	detectErr error
+	plan      launcher.Plan
+	fwd       *hostfwd.Manager
+	handler   hostfwd.Handler
+	sources   *guest.Transparency // nil unless the handler direct keeps clients' addresses
+	logged    struct {            // by logNewForwards
 		lastID int
 		source bool
 	}
@@ -118,11 +118,10 @@ type supervisor struct {
 	// entry is the user namespace to join before the target's network namespace, nil if none.
 	entry *os.File
 
-	agents       sync.Mutex
-	agent        *guest.Agent // nil until needed
-	agentStarted time.Time    // zero once its death is counted
-	agentDeaths  int          // in a row
-	agentNext    time.Time    // earliest next start
+	agents      sync.Mutex
+	agent       *guest.Agent // nil until needed, and once it has died
+	agentDeaths int          // in a row
+	agentNext   time.Time    // earliest next start
 
 	gateway  *gateway.Gateway // nil without egress rules: slirp4netns's tap is in the target
 	egress   *gateway.Policy
@@ -296,15 +295,10 @@ func (s *supervisor) start(ctx context.Context, commit func() error) (err error)
 
 // prepareAndDetect prepares the target and detects slirp4netns's features at the same time.
 func (s *supervisor) prepareAndDetect(ctx context.Context) error {
-	if err := s.prepare(ctx); err != nil {
-		if s.detected != nil {
-			<-s.detected
-		}
-		return err
-	}
-	d := <-s.detected
-	s.bin, s.binStamp = d.bin, binaryStamp(d.bin.Path)
-	return d.err
+	err := s.prepare(ctx)
+	s.detecting.Wait()
+	s.binStamp = binaryStamp(s.bin.Path)
+	return cmp.Or(err, s.detectErr)
 }
 
 func (s *supervisor) firstSlirp(ctx context.Context) error {
@@ -367,21 +361,6 @@ func (s *supervisor) prepare(ctx context.Context) error {
 	return s.createInstance(ctx)
 }
 
-type detection struct {
-	bin launcher.Binary
-	err error
-}
-
-// detect runs [launcher.Cache.Detect] in the background.
-func detect(ctx context.Context, cache launcher.Cache, path string) <-chan detection {
-	c := make(chan detection, 1)
-	go func() {
-		bin, err := cache.Detect(ctx, path)
-		c <- detection{bin, err}
-	}()
-	return c
-}
-
 func (s *supervisor) openTarget(ctx context.Context) (err error) {
 	switch {
 	case s.req.PID > 0:
@@ -401,8 +380,9 @@ func (s *supervisor) openTarget(ctx context.Context) (err error) {
 // startCommand makes COMMAND's namespaces. COMMAND itself waits for release.
 func (s *supervisor) startCommand(ctx context.Context) (err error) {
 	o := &s.req.Options
+	env := exec.Cmd{Env: append(os.Environ(), "SLIRPCTL_INSTANCE="+s.inst.Name())}
 	cfg := nscommand.Config{
-		Argv: s.req.Command, Env: commandEnv(s.inst.Name()), Stdio: s.env.Stdio, KeepFDs: s.env.KeepFDs,
+		Argv: s.req.Command, Env: env.Environ(), Stdio: s.env.Stdio, KeepFDs: s.env.KeepFDs,
 		Setsid: s.env.Session, Umask: s.req.Umask,
 		MapUsers: o.MapUsers, KeepIDs: o.User == options.UserKeep, PIDNamespace: o.PIDNamespace,
 		Hide: []string{filepath.Dir(s.inst.Dir())},
@@ -451,13 +431,6 @@ func (s *supervisor) ownTarget() (err error) {
 	return err
 }
 
-// commandEnv returns the caller's environment with the instance's name added.
-func commandEnv(instance string) []string {
-	const name = "SLIRPCTL_INSTANCE="
-	env := slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, name) })
-	return append(env, name+instance)
-}
-
 func (s *supervisor) createInstance(ctx context.Context) (err error) {
 	name, create := cmp.Or(s.req.Options.Name, s.req.DefaultName), instance.Base.Create
 	if name == "" {
@@ -482,11 +455,18 @@ func (s *supervisor) createInstance(ctx context.Context) (err error) {
 		// Not with the context of the start, which may be done.
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if err := s.leave(ctx); err != nil {
+		var err error
+		if s.leavesRecord() {
+			err = s.inst.Retire(ctx, s.State(), *s.exited)
+		} else {
+			err = s.inst.Remove(ctx)
+		}
+		if err != nil {
 			s.log.Errorf("remove state: %v", err)
 		}
 	})
 	crashpoint.Here("instance made")
-	s.detected = detect(ctx, launcher.Cache{Dir: base.CacheDir()}, s.req.Options.Slirp4netnsPath)
+	cache := launcher.Cache{Dir: base.CacheDir()}
+	s.detecting.Go(func() { s.bin, s.detectErr = cache.Detect(ctx, s.req.Options.Slirp4netnsPath) })
 	return s.openLog()
 }
