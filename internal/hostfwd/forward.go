@@ -9,9 +9,7 @@ package hostfwd
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
-	"strconv"
 )
 
 // Proto is the protocol of a forward, in RootlessKit's spelling. The values with a digit listen
@@ -55,19 +53,7 @@ type Forward struct {
 
 // String prints f as a port spec that parses back to it.
 func (f Forward) String() string {
-	guest := ""
-	if f.GuestIP.IsValid() {
-		guest = bracketed(f.GuestIP) + ":"
-	}
-	host := ""
-	if f.HostIP.IsValid() {
-		host = bracketed(f.HostIP) + ":"
-	}
-	ports := strconv.Itoa(int(f.HostPort))
-	if f.HostPortEnd != 0 {
-		ports += "-" + strconv.Itoa(int(f.HostPortEnd))
-	}
-	return fmt.Sprintf("%s%s:%s%d/%s", host, ports, guest, f.GuestPort, f.Proto)
+	return Spec{f.HostIP, f.HostPort, f.HostPortEnd, f.GuestIP, f.GuestPort, 1, []Proto{f.Proto}}.String()
 }
 
 func bracketed(a netip.Addr) string {

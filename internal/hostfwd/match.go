@@ -7,14 +7,6 @@ import (
 	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
-// noMatch reports that f, one of s, is not in a list.
-func noMatch(s Spec, f Forward) error {
-	if s.Total() == 1 {
-		return fault.New(fault.NotFound, fmt.Sprintf("there is no forward %s", s), "")
-	}
-	return fault.New(fault.NotFound, fmt.Sprintf("there is no forward %s (of %s)", f, s), "")
-}
-
 // Match returns the sorted ids of the forwards in list that s matches. What s does not give
 // (host address, host port, guest address) matches anything; tcp also matches tcp4 and tcp6,
 // and udp likewise. So a spec finds what was added with it, and "80" finds every TCP forward
@@ -39,7 +31,11 @@ func Match(list []Status, s Spec) ([]int, error) {
 			}
 		}
 		if !found {
-			return nil, noMatch(s, f)
+			missing := s.String()
+			if s.Total() > 1 {
+				missing = fmt.Sprintf("%s (of %s)", f, s)
+			}
+			return nil, fault.Errorf(fault.NotFound, "", "there is no forward %s", missing)
 		}
 	}
 	slices.Sort(ids)

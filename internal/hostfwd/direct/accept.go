@@ -32,10 +32,7 @@ func (l *loop) addListener(ln *tcpListener) error {
 	if ln.fd < 0 {
 		return nil
 	}
-	if e := epollCtl(l.ep, unix.EPOLL_CTL_ADD, ln.fd, unix.EPOLLIN|unix.EPOLLEXCLUSIVE, ln.id, 0); e != 0 {
-		return e
-	}
-	return nil
+	return orNil(epollCtl(l.ep, unix.EPOLL_CTL_ADD, ln.fd, unix.EPOLLIN|unix.EPOLLEXCLUSIVE, ln.id, 0))
 }
 
 // work accepts. Connections beyond the batch make epoll report the listener again. A batch is as large as what

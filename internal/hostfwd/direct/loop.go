@@ -76,7 +76,7 @@ func newLoop(h *Handler, index int) (*loop, error) {
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
 	l := &loop{h: h, index: index, ep: ep, wakeFD: wake, done: make(chan struct{}), conns: make(map[*conn]struct{})}
-	l.udp.init()
+	l.udp.listeners = make(map[*udpListener]struct{})
 	if e := epollCtl(ep, unix.EPOLL_CTL_ADD, wake, unix.EPOLLIN|unix.EPOLLET, wakeID, 0); e != 0 {
 		l.free()
 		return nil, fmt.Errorf("epoll_ctl: %w", e)

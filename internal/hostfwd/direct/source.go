@@ -24,18 +24,13 @@ func (h *Handler) keepsSource(guest netip.Addr) bool {
 	return h.cfg.Source != nil && h.cfg.Source.Local(guest)
 }
 
-// transparent are the options of a socket that may have any address (ip(7)).
-func transparent(v6 bool) (level, option int) {
-	if v6 {
-		return unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT
-	}
-	return unix.IPPROTO_IP, unix.IP_TRANSPARENT
-}
-
 // bindClient gives a socket of the namespace a client's address, and its port unless other is set. A port that is
 // taken, because the client uses it for two forwards, is replaced by another one.
 func bindClient(fd, mark int, client netip.AddrPort, tcp, other bool) error {
-	level, option := transparent(client.Addr().Is6())
+	level, option := unix.IPPROTO_IP, unix.IP_TRANSPARENT // ip(7)
+	if client.Addr().Is6() {
+		level, option = unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT
+	}
 	if err := unix.SetsockoptInt(fd, level, option, 1); err != nil {
 		return err
 	}

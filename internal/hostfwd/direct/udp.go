@@ -66,8 +66,6 @@ type udpState struct {
 	listeners map[*udpListener]struct{}
 }
 
-func (u *udpState) init() { u.listeners = make(map[*udpListener]struct{}) }
-
 func (h *Handler) openUDP(f hostfwd.Forward) (hostfwd.Listener, error) {
 	fd, err := listen(&f)
 	if err != nil {

@@ -11,8 +11,11 @@ import (
 
 // envelope holds every shape of reply.
 type envelope struct {
-	Return  json.RawMessage `json:"return"`
-	Entries json.RawMessage `json:"entries"`
+	Return *struct {
+		ID      int            `json:"id"`
+		Entries *[]wireForward `json:"entries"`
+	} `json:"return"`
+	Entries *[]wireForward `json:"entries"`
 	Error   *struct {
 		Desc string `json:"desc"`
 	} `json:"error"`
@@ -35,14 +38,10 @@ func parseAdd(data []byte) (id int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	var ret struct{ ID int }
-	if err := json.Unmarshal(e.Return, &ret); err != nil {
-		return 0, unexpected(data, err)
-	}
-	if ret.ID < 1 {
+	if e.Return == nil || e.Return.ID < 1 {
 		return 0, unexpected(data, errors.New("no id"))
 	}
-	return ret.ID, nil
+	return e.Return.ID, nil
 }
 
 // parseRemove parses {"return":{}}.
@@ -61,21 +60,15 @@ func parseList(data []byte) ([]hostfwd.Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	if e.Entries == nil {
-		var ret struct{ Entries json.RawMessage }
-		if err := json.Unmarshal(e.Return, &ret); err != nil {
-			return nil, unexpected(data, err)
-		}
-		if e.Entries = ret.Entries; e.Entries == nil {
-			return nil, unexpected(data, errors.New("no entries"))
-		}
+	entries := e.Entries
+	if entries == nil && e.Return != nil {
+		entries = e.Return.Entries
 	}
-	var wire []wireForward
-	if err := json.Unmarshal(e.Entries, &wire); err != nil {
-		return nil, unexpected(data, err)
+	if entries == nil {
+		return nil, unexpected(data, errors.New("no entries"))
 	}
-	list := make([]hostfwd.Status, len(wire))
-	for i, w := range wire {
+	list := make([]hostfwd.Status, len(*entries))
+	for i, w := range *entries {
 		if list[i], err = w.status(); err != nil {
 			return nil, unexpected(data, fmt.Errorf("entry %d: %w", i, err))
 		}
