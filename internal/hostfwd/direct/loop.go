@@ -43,7 +43,6 @@ type loop struct {
 
 	mu       sync.Mutex
 	commands []func()
-	woken    bool
 	ended    bool // no more commands will run
 
 	stopping   bool
@@ -89,22 +88,6 @@ func (l *loop) free() {
 	closeFD(l.wakeFD)
 }
 
-// wake makes the loop check its commands and the pools.
-func (l *loop) wake() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.wakeLocked()
-}
-
-func (l *loop) wakeLocked() {
-	if l.woken {
-		return
-	}
-	l.woken = true
-	one := [8]byte{1, 1, 1, 1, 1, 1, 1, 1}
-	_, _ = unix.Write(l.wakeFD, one[:])
-}
-
 // post runs f on the loop's goroutine; false means that the loop has ended.
 func (l *loop) post(f func()) bool {
 	l.mu.Lock()
@@ -113,7 +96,10 @@ func (l *loop) post(f func()) bool {
 		return false
 	}
 	l.commands = append(l.commands, f)
-	l.wakeLocked()
+	if len(l.commands) == 1 { // otherwise it has not read the event yet
+		one := [8]byte{1, 1, 1, 1, 1, 1, 1, 1}
+		_, _ = unix.Write(l.wakeFD, one[:])
+	}
 	return true
 }
 
@@ -181,21 +167,28 @@ func (l *loop) woke() {
 	var b [8]byte
 	_, _ = read(l.wakeFD, b[:])
 	l.mu.Lock()
-	l.woken = false
 	commands := l.commands
 	l.commands = nil
 	l.mu.Unlock()
 	for _, f := range commands {
 		f()
 	}
-	starved := l.starved
-	l.starved = nil
+}
+
+// feed gives sockets in the namespace to the connections and sessions that wait for one.
+func (l *loop) feed() {
+	starved, waiting := l.starved, l.udp.waiting
+	l.starved, l.udp.waiting = nil, nil
 	for _, c := range starved {
 		if !c.closed {
 			c.dial(l, true)
 		}
 	}
-	l.feedUDP()
+	for _, s := range waiting {
+		if s.place != nil {
+			s.dial(l, true)
+		}
+	}
 }
 
 // add registers fd for src and returns the slot's number, for remove.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -76,7 +77,9 @@ func (p *pool) get(l *loop, again bool) (int, error) {
 		return -1, ErrClosed
 	}
 	p.want = min(2*p.want, poolMost)
-	p.waiting = append(p.waiting, l)
+	if !slices.Contains(p.waiting, l) {
+		p.waiting = append(p.waiting, l)
+	}
 	p.fill()
 	return -1, errEmpty
 }
@@ -117,7 +120,7 @@ func (p *pool) fill() {
 			p.h.log("no socket in the guest's namespace: %v", err)
 		}
 		for _, l := range waiting {
-			l.wake()
+			l.post(l.feed)
 		}
 	})
 }

@@ -388,17 +388,6 @@ func (s *session) close(l *loop) {
 	l.freed()
 }
 
-// feedUDP gives sockets to the sessions that wait for one.
-func (l *loop) feedUDP() {
-	waiting := l.udp.waiting
-	l.udp.waiting = nil
-	for _, s := range waiting {
-		if s.place != nil {
-			s.dial(l, true)
-		}
-	}
-}
-
 func (l *loop) checkEvery() time.Duration { return max(l.h.cfg.UDPIdle/4, time.Millisecond) }
 
 // timeout returns when to check for idle sessions, in milliseconds; -1 if there are none.

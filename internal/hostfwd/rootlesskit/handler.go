@@ -69,7 +69,7 @@ func New(cfg Config) *Handler {
 
 // Open listens for f.
 func (h *Handler) Open(ctx context.Context, f hostfwd.Forward) (hostfwd.Listener, error) {
-	if _, err := h.start(ctx); err != nil {
+	if _, err := h.start(ctx, 0); err != nil {
 		return nil, err
 	}
 	return h.Handler.Open(ctx, f)
@@ -104,32 +104,23 @@ func (h *Handler) Revive(ctx context.Context) error {
 	if !started {
 		return nil
 	}
-	_, err := h.start(ctx)
+	_, err := h.start(ctx, 0)
 	return err
 }
 
-// start starts the child half unless it runs. life identifies the one that runs.
-func (h *Handler) start(ctx context.Context) (life int, err error) {
+// start starts the child half unless one runs; dead is one that doesn't listen, or 0. life identifies the one that runs.
+func (h *Handler) start(ctx context.Context, dead int) (life int, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.life > 0 {
+	if h.life > 0 && h.life != dead {
 		select {
 		case <-h.childDone:
 		default:
 			return h.life, nil
 		}
 	}
-	return h.life, h.startChild(ctx)
-}
-
-// replace starts another child half instead of the given one, which doesn't listen.
-func (h *Handler) replace(ctx context.Context, life int) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.life != life {
-		return nil // another caller has replaced it
-	}
-	return h.startChild(ctx)
+	err = h.startChild(ctx)
+	return h.life, err
 }
 
 func (h *Handler) startChild(ctx context.Context) error {
@@ -250,13 +241,13 @@ func (h *Handler) connect(ctx context.Context) (*net.UnixConn, error) {
 
 // dial implements [direct.Dialer].
 func (h *Handler) dial(ctx context.Context, f hostfwd.Forward, client netip.AddrPort) (int, error) {
-	life, err := h.start(ctx)
+	life, err := h.start(ctx, 0)
 	if err != nil {
 		return -1, err
 	}
 	c, err := h.connect(ctx)
 	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist) {
-		if err = h.replace(ctx, life); err == nil {
+		if _, err = h.start(ctx, life); err == nil {
 			c, err = h.connect(ctx)
 		}
 	}

@@ -31,6 +31,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/peercred"
 )
@@ -164,7 +165,7 @@ func (c *Client) dial(ctx context.Context) (*net.UnixConn, error) {
 			if errors.Is(err, syscall.EINVAL) {
 				err = errors.New("the path is too long for a socket")
 			}
-			return nil, unreachable(c.Path, err)
+			return nil, fault.Errorf(fault.NotFound, "", "connect to the slirp4netns API socket %s: %w", c.Path, err)
 		}
 		// The listen queue is full.
 		select {

@@ -20,12 +20,6 @@ func timedOut(path string) error {
 	}
 }
 
-// unreachable returns the error for an API socket that can't be connected to: it doesn't exist, nothing
-// listens on it, or permission is denied.
-func unreachable(path string, err error) error {
-	return fault.Errorf(fault.NotFound, "", "connect to the slirp4netns API socket %s: %w", path, err)
-}
-
 // noReply returns the error for a connection that ended early; it wraps io.ErrUnexpectedEOF in the end.
 func noReply(path string, err error) error {
 	return fmt.Errorf("no reply from slirp4netns on %s: %w", path, err)
