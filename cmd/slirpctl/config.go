@@ -2,8 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
-	"io"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -11,21 +9,8 @@ import (
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
-// configOptions holds the flags of `slirpctl config`, which include those of `up`.
-type configOptions struct {
-	flags   *pflag.FlagSet
-	sources options.Sources
-	output  printing
-}
-
-// AddFlags adds the command's flags to fs.
-func (o *configOptions) AddFlags(fs *pflag.FlagSet) {
-	options.AddFlags(fs)
-	o.output.addFlags(fs, "array")
-}
-
 func newConfigCmd(a *app) *cobra.Command {
-	opts := &configOptions{sources: a.sources}
+	var output printer
 	cmd := &cobra.Command{
 		Use:   "config [flags]",
 		Short: "Show the merged configuration, and where each value came from",
@@ -43,25 +28,21 @@ The flags of "slirpctl up" are accepted, to show the values it would use.`,
   slirpctl config --json --network slirp4netns:mtu=1500`,
 		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			opts.flags = cmd.Flags()
-			return runConfig(cmd.Context(), opts, cmd.OutOrStdout())
+			return runConfig(cmd.Flags(), a.sources, &output)
 		},
 	}
-	opts.AddFlags(cmd.Flags())
+	options.AddFlags(cmd.Flags())
+	addPrinter[options.Value](cmd, &output, "array")
 	return cmd
 }
 
 // runConfig prints the merged configuration, or nothing if any value is invalid.
-func runConfig(_ context.Context, opts *configOptions, stdout io.Writer) error {
-	p, err := newPrinter[options.Value](stdout, &opts.output)
+func runConfig(flags *pflag.FlagSet, sources options.Sources, output *printer) error {
+	merged, err := options.Load(flags, sources)
 	if err != nil {
 		return err
 	}
-	merged, err := options.Load(opts.flags, opts.sources)
-	if err != nil {
-		return err
-	}
-	return p.table(merged.Values, func() *table {
+	return output.table(merged.Values, func() *table {
 		t := newTable("KEY", "VALUE", "SOURCE")
 		for _, v := range merged.Values {
 			t.add(plain(v.Key), plain(cmp.Or(v.Value, "-")), plain(v.Source))

@@ -11,13 +11,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/spf13/pflag"
-
 	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/options"
 )
 
-// config runs runConfig with args, in an environment with MTU and IPv6 set by files and variables.
+// config runs `slirpctl config` with args, in an environment with MTU and IPv6 set by files and variables.
 func config(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	root := t.TempDir()
@@ -28,16 +26,12 @@ func config(t *testing.T, args ...string) (string, error) {
 	if err := os.WriteFile(filepath.Join(dir, "config.yaml"), []byte("mtu: 1500\nrestart: never\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	opts := &configOptions{
-		flags:   pflag.NewFlagSet("config", pflag.ContinueOnError),
-		sources: options.Sources{Root: root, Environ: []string{"SLIRPCTL_IPV6=true"}},
-	}
-	opts.AddFlags(opts.flags)
-	if err := opts.flags.Parse(args); err != nil {
-		t.Fatal(err)
-	}
+	cmd := newConfigCmd(&app{sources: options.Sources{Root: root, Environ: []string{"SLIRPCTL_IPV6=true"}}})
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	cmd.SetArgs(args)
 	var out bytes.Buffer
-	err := runConfig(t.Context(), opts, &out)
+	cmd.SetOut(&out)
+	err := cmd.ExecuteContext(t.Context())
 	return out.String(), err
 }
 

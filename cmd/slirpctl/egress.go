@@ -28,61 +28,47 @@ commas between, or * [80,443]; PROTO is tcp, udp or icmp [tcp]. --deny wins over
 	return cmd
 }
 
-// egressClient returns a client of an instance, and a context that ends when --timeout is over.
-func (a *app) egressClient(ctx context.Context, name string) (*control.Client, context.Context, context.CancelFunc, error) {
-	c, err := a.controlClient(ctx, name)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
-	return c, ctx, cancel, nil
-}
-
 func newEgressListCmd(a *app) *cobra.Command {
-	var output printing
+	var output printer
 	cmd := &cobra.Command{
 		Use:     "list [flags] NAME",
 		Aliases: []string{"ls"},
 		Short:   "Show the egress rules of an instance",
 		Args:    takes("NAME"), ValidArgsFunction: a.completeInstances(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p, err := newPrinter[egress.Entry](a.out, &output)
+			ctx := cmd.Context()
+			c, err := a.controlClient(ctx, args[0])
 			if err != nil {
 				return err
 			}
-			c, ctx, cancel, err := a.egressClient(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			defer cancel()
 			list, err := c.Rules(ctx)
 			if err != nil {
 				return err
 			}
-			return a.printRules(p, list)
+			return printRules(&output, list)
 		},
 	}
-	addTimeoutFlag(cmd.Flags())
-	output.addFlags(cmd.Flags(), "array")
+	a.addTimeout(cmd)
+	addPrinter[egress.Entry](cmd, &output, "array")
 	return cmd
 }
 
-func (a *app) printRules(p *printer, list []egress.Entry) error {
-	return p.print(list, func() (string, error) {
+func printRules(p *printer, list []egress.Entry) error {
+	return p.table(list, func() *table {
 		if len(list) == 0 {
-			return "", nil
+			return nil
 		}
 		t := newTable("ID", "ACTION", "RULE")
 		for _, e := range list {
 			t.add(plain(strconv.Itoa(e.ID)), plain(e.Action.String()), plain(e.Text))
 		}
-		return t.text(a.out), nil
+		return t
 	})
 }
 
 // newEgressChangeCmd returns the command add or, with set, the command set.
 func newEgressChangeCmd(a *app, set bool) *cobra.Command {
-	var output printing
+	var output printer
 	var deny []string
 	var file string
 	cmd := &cobra.Command{
@@ -102,10 +88,6 @@ leave.`
 		cmd.Example = `  slirpctl egress set web --policy policy.yaml`
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		p, err := newPrinter[egress.Entry](a.out, &output)
-		if err != nil {
-			return err
-		}
 		if len(args) == 0 {
 			return wrongUsage("no instance named", "give its NAME, which slirpctl list shows")
 		}
@@ -116,11 +98,11 @@ leave.`
 		if len(rules) == 0 && !set {
 			return wrongUsage("no egress rule given", "usage: "+cmd.UseLine())
 		}
-		c, ctx, cancel, err := a.egressClient(cmd.Context(), args[0])
+		ctx := cmd.Context()
+		c, err := a.controlClient(ctx, args[0])
 		if err != nil {
 			return err
 		}
-		defer cancel()
 		change := c.AddRules
 		if set {
 			change = c.SetRules
@@ -129,12 +111,12 @@ leave.`
 		if err != nil {
 			return err
 		}
-		return a.printRules(p, list)
+		return printRules(&output, list)
 	}
 	cmd.Flags().StringArrayVar(&deny, "deny", nil, "deny what `RULE` names, whatever is allowed; repeatable")
 	cmd.Flags().StringVar(&file, "policy", "", "read rules from the policy `FILE` too")
-	addTimeoutFlag(cmd.Flags())
-	output.addFlags(cmd.Flags(), "array")
+	a.addTimeout(cmd)
+	addPrinter[egress.Entry](cmd, &output, "array")
 	return cmd
 }
 
@@ -172,11 +154,11 @@ is removed. Connections that are no longer allowed are reset at once.`,
 			if len(args) < 2 {
 				return wrongUsage("neither id nor egress rule given", "usage: "+cmd.UseLine())
 			}
-			c, ctx, cancel, err := a.egressClient(cmd.Context(), args[0])
+			ctx := cmd.Context()
+			c, err := a.controlClient(ctx, args[0])
 			if err != nil {
 				return err
 			}
-			defer cancel()
 			ids, err := ruleIDs(ctx, c, args[1:])
 			if err != nil {
 				return err
@@ -184,7 +166,7 @@ is removed. Connections that are no longer allowed are reset at once.`,
 			return c.RemoveRules(ctx, ids)
 		},
 	}
-	addTimeoutFlag(cmd.Flags())
+	a.addTimeout(cmd)
 	return cmd
 }
 
@@ -221,7 +203,7 @@ func ruleIDs(ctx context.Context, c *control.Client, which []string) (ids []int,
 }
 
 func newEgressCheckCmd(a *app) *cobra.Command {
-	var output printing
+	var output printer
 	cmd := &cobra.Command{
 		Use:   "check [flags] NAME HOST:PORT[/PROTO]",
 		Short: "Say whether a host may be reached, and by which rule",
@@ -230,23 +212,19 @@ is resolved. The exit status is 0 if it may be, 1 if not.`,
 		Example: `  slirpctl egress check web pypi.org:443`,
 		Args:    takes("NAME", "HOST:PORT[/PROTO]"), ValidArgsFunction: a.completeInstances(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p, err := newPrinter[control.Verdict](a.out, &output)
-			if err != nil {
-				return err
-			}
 			if _, err := egress.ParseFlow(args[1]); err != nil {
 				return err
 			}
-			c, ctx, cancel, err := a.egressClient(cmd.Context(), args[0])
+			ctx := cmd.Context()
+			c, err := a.controlClient(ctx, args[0])
 			if err != nil {
 				return err
 			}
-			defer cancel()
 			v, err := c.CheckEgress(ctx, args[1])
 			if err != nil {
 				return err
 			}
-			if err := p.print(v, func() (string, error) { return verdictText(v) + "\n", nil }); err != nil {
+			if err := output.print(v, func() (string, error) { return verdictText(v) + "\n", nil }); err != nil {
 				return err
 			}
 			if !v.Allowed {
@@ -255,8 +233,8 @@ is resolved. The exit status is 0 if it may be, 1 if not.`,
 			return nil
 		},
 	}
-	addTimeoutFlag(cmd.Flags())
-	output.addFlags(cmd.Flags(), "object")
+	a.addTimeout(cmd)
+	addPrinter[control.Verdict](cmd, &output, "object")
 	return cmd
 }
 
@@ -312,11 +290,11 @@ instance was started: by name where a name was asked for.`,
 		Example: `  slirpctl egress record web > policy.yaml`,
 		Args:    takes("NAME"), ValidArgsFunction: a.completeInstances(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, ctx, cancel, err := a.egressClient(cmd.Context(), args[0])
+			ctx := cmd.Context()
+			c, err := a.controlClient(ctx, args[0])
 			if err != nil {
 				return err
 			}
-			defer cancel()
 			rules, complete, err := c.EgressPolicy(ctx, generalize)
 			if err != nil {
 				return err
@@ -325,6 +303,6 @@ instance was started: by name where a name was asked for.`,
 		},
 	}
 	cmd.Flags().BoolVar(&generalize, "generalize", false, "allow *.PARENT where several names have the same parent")
-	addTimeoutFlag(cmd.Flags())
+	a.addTimeout(cmd)
 	return cmd
 }

@@ -2,20 +2,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/slirpctl/slirpctl/internal/control"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/hostfwd/slirpapi"
-	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
@@ -39,25 +34,25 @@ host port; 8000-8010:80 the first free one of the range.`,
 // forwardTarget holds the flags that the forward commands share: whose forwards, and how to print them.
 type forwardTarget struct {
 	apiSocket string
-	output    printing
+	output    printer
 }
 
-// addFlags registers --timeout and, if foreign, --api-socket.
-func (t *forwardTarget) addFlags(cmd *cobra.Command, foreign bool) {
-	fs := cmd.Flags()
-	if foreign {
-		fs.StringVar(&t.apiSocket, "api-socket", "", "use the API socket at `PATH` of a slirp4netns that slirpctl did not start, instead of NAME")
+// addFlags registers --api-socket and --timeout.
+func (t *forwardTarget) addFlags(a *app, cmd *cobra.Command) {
+	cmd.Flags().StringVar(&t.apiSocket, "api-socket", "", "use the API socket at `PATH` of a slirp4netns that slirpctl did not start, instead of NAME")
+	a.addTimeout(cmd)
+}
+
+// addTimeout registers --timeout, a configuration key, which bounds cmd, a command that sends requests.
+func (a *app) addTimeout(cmd *cobra.Command) {
+	cmd.Flags().Duration("timeout", 10*time.Second, "wait at most `DURATION` for an answer")
+	run := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx, cancel := context.WithTimeout(cmd.Context(), a.cfg.Timeout)
+		defer cancel()
+		cmd.SetContext(ctx)
+		return run(cmd, args)
 	}
-	addTimeoutFlag(fs)
-}
-
-func (t *forwardTarget) addOutputFlags(cmd *cobra.Command) {
-	t.output.addFlags(cmd.Flags(), "array")
-}
-
-// addTimeoutFlag registers --timeout, a configuration key, for a command that sends requests.
-func addTimeoutFlag(fs *pflag.FlagSet) {
-	fs.Duration("timeout", 10*time.Second, "wait at most `DURATION` for an answer")
 }
 
 // split splits the arguments into NAME and the rest. With --api-socket there is no NAME.
@@ -82,20 +77,13 @@ type forwarder interface {
 	Warnings(context.Context, []hostfwd.Status) []string
 }
 
-// open returns the forwarder of --api-socket or, without it, of the instance called name, and a context that
-// ends after --timeout.
-func (t *forwardTarget) open(ctx context.Context, a *app, name string) (forwarder, context.Context, context.CancelFunc, error) {
-	timeout := a.cfg.Timeout
+// open returns the forwarder of --api-socket or, without it, of the instance called name.
+func (t *forwardTarget) open(ctx context.Context, a *app, name string) (forwarder, error) {
 	if t.apiSocket != "" {
-		ctx, cancel := context.WithTimeout(ctx, timeout)
-		return &slirpapi.Foreign{Client: slirpapi.Client{Path: t.apiSocket, Timeout: timeout}, Network: networkOf}, ctx, cancel, nil
+		return &slirpapi.Foreign{Client: slirpapi.Client{Path: t.apiSocket, Timeout: a.cfg.Timeout}, Network: networkOf}, nil
 	}
 	c, err := a.controlClient(ctx, name)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	return &ownForwards{name, c}, ctx, cancel, nil
+	return ownForwards{c}, err
 }
 
 // networkOf returns the network and the guest address of a slirp4netns with this --cidr; "" means the default.
@@ -112,19 +100,14 @@ func networkOf(cidr string) (netip.Prefix, netip.Addr) {
 func (t *forwardTarget) change(ctx context.Context, a *app, name string, specs []string, doing string,
 	how func(forwarder, context.Context, []hostfwd.Forward) ([]hostfwd.Status, error),
 ) error {
-	p, err := newPrinter[hostfwd.Status](a.out, &t.output)
-	if err != nil {
-		return err
-	}
 	fs, from, err := parseSpecs(specs)
 	if err != nil {
 		return err
 	}
-	target, ctx, cancel, err := t.open(ctx, a, name)
+	target, err := t.open(ctx, a, name)
 	if err != nil {
 		return err
 	}
-	defer cancel()
 	stop := startProgress(a.err, working(doing, len(fs)))
 	list, err := how(target, ctx, fs)
 	stop()
@@ -134,7 +117,7 @@ func (t *forwardTarget) change(ctx context.Context, a *app, name string, specs [
 	for _, w := range target.Warnings(ctx, list) {
 		a.log.Warn(w)
 	}
-	return printForwards(p, name, list)
+	return printForwards(&t.output, name, list)
 }
 
 // controlClient returns a client of a running instance's control socket.
@@ -147,31 +130,13 @@ func (a *app) controlClient(ctx context.Context, name string) (*control.Client, 
 	if err != nil {
 		return nil, err
 	}
-	return control.NewClient(socket), nil
+	return control.NewNamedClient(name, socket), nil
 }
 
-// ownForwards is the [forwarder] of an instance; it uses the control socket.
-type ownForwards struct {
-	name   string
-	client *control.Client
-}
+// ownForwards is the [forwarder] of an instance.
+type ownForwards struct{ *control.Client }
 
-func (o *ownForwards) List(ctx context.Context) ([]hostfwd.Status, error) {
-	list, err := o.client.Ports(ctx)
-	return list, o.explain(err)
-}
-
-func (o *ownForwards) Add(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Status, error) {
-	list, err := o.client.Add(ctx, fs)
-	return list, o.explain(err)
-}
-
-func (o *ownForwards) Set(ctx context.Context, fs []hostfwd.Forward) ([]hostfwd.Status, error) {
-	list, err := o.client.Set(ctx, fs)
-	return list, o.explain(err)
-}
-
-func (o *ownForwards) Remove(ctx context.Context, ids []int, specs []hostfwd.Spec) error {
+func (o ownForwards) Remove(ctx context.Context, ids []int, specs []hostfwd.Spec) error {
 	if len(specs) > 0 {
 		list, err := o.List(ctx)
 		if err != nil {
@@ -185,29 +150,16 @@ func (o *ownForwards) Remove(ctx context.Context, ids []int, specs []hostfwd.Spe
 			ids = append(ids, found...)
 		}
 	}
-	return o.explain(o.client.Remove(ctx, ids))
+	return o.Client.Remove(ctx, ids)
 }
 
 // Warnings implements [forwarder].
-func (o *ownForwards) Warnings(ctx context.Context, fresh []hostfwd.Status) []string {
-	st, err := o.client.State(ctx)
+func (o ownForwards) Warnings(ctx context.Context, fresh []hostfwd.Status) []string {
+	st, err := o.State(ctx)
 	if err != nil || st.PortHandler != string(options.HandlerSlirp4netns) {
 		return nil
 	}
 	return slirpapi.Warnings(st.Ports, fresh, !st.AllowHostLoopback)
-}
-
-// explain rewords errors of the connection: the instance has ended, is still starting, or does not answer.
-func (o *ownForwards) explain(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("%q: %w answers (it may be starting or ending)", o.name, instance.ErrNotFound)
-	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%q did not answer in time: %w", o.name, context.DeadlineExceeded)
-	}
-	return err
 }
 
 // parseSpecs parses port specs into forwards. fs[i] comes from args[from[i]].

@@ -2,6 +2,8 @@ package main
 
 import (
 	"github.com/spf13/cobra"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
 func newForwardAddCmd(a *app) *cobra.Command {
@@ -23,7 +25,7 @@ func newForwardAddCmd(a *app) *cobra.Command {
 			return opts.change(cmd.Context(), a, name, specs, "adding", forwarder.Add)
 		},
 	}
-	opts.addFlags(cmd, true)
-	opts.addOutputFlags(cmd)
+	opts.addFlags(a, cmd)
+	addPrinter[hostfwd.Status](cmd, &opts.output, "array")
 	return cmd
 }

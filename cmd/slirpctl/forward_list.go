@@ -33,8 +33,8 @@ func newForwardListCmd(a *app) *cobra.Command {
 			return runForwardList(cmd.Context(), a, opts, args)
 		},
 	}
-	opts.addFlags(cmd, true)
-	opts.addOutputFlags(cmd)
+	opts.addFlags(a, cmd)
+	addPrinter[hostfwd.Status](cmd, &opts.output, "array")
 	cmd.Flags().BoolVarP(&opts.quiet, "quiet", "q", false, "print ids only")
 	cmd.Flags().BoolVar(&opts.whole, "no-trunc", false, "don't shorten names and container ids")
 	return cmd
@@ -48,18 +48,14 @@ func newPortCmd(a *app) *cobra.Command {
 }
 
 func runForwardList(ctx context.Context, a *app, o *forwardListOptions, args []string) error {
-	p, err := newPrinter[hostfwd.Status](a.out, &o.output)
-	if err != nil {
-		return err
-	}
-	if o.quiet && o.output.given() {
+	if o.quiet && o.output.given {
 		return usagef("--quiet excludes --json and --format")
 	}
 	show := func(list []hostfwd.Status, names bool) error {
-		if len(list) == 0 && p.format == formatTable && !o.quiet {
+		if len(list) == 0 && o.output.format == formatTable && !o.quiet {
 			a.note("no forwards; slirpctl forward add NAME 8080:80 adds one")
 		}
-		return p.table(list, func() *table {
+		return o.output.table(list, func() *table {
 			if !o.quiet {
 				return forwardTable(list, names, o.whole)
 			}
@@ -81,11 +77,10 @@ func runForwardList(ctx context.Context, a *app, o *forwardListOptions, args []s
 	if err != nil {
 		return err
 	}
-	target, ctx, cancel, err := o.open(ctx, a, name)
+	target, err := o.open(ctx, a, name)
 	if err != nil {
 		return err
 	}
-	defer cancel()
 	list, err := target.List(ctx)
 	if err != nil {
 		return err
@@ -103,12 +98,9 @@ func allForwards(ctx context.Context, a *app) ([]hostfwd.Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
-	defer cancel()
 	all := []hostfwd.Status{}
 	for _, e := range entries {
-		own := &ownForwards{e.Name, control.NewClient(e.Socket())}
-		list, err := own.List(ctx)
+		list, err := control.NewNamedClient(e.Name, e.Socket()).List(ctx)
 		if errors.Is(err, instance.ErrNotFound) {
 			continue
 		}

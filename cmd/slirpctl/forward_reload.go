@@ -10,7 +10,7 @@ import (
 )
 
 type forwardReloadOptions struct {
-	forwardTarget
+	output  printer
 	guestIP string
 }
 
@@ -26,19 +26,16 @@ address, and those added later, go to the new address.`,
 			return runForwardReload(cmd.Context(), a, opts, args[0])
 		},
 	}
-	opts.addFlags(cmd, false)
+	a.addTimeout(cmd)
 	cmd.Flags().StringVar(&opts.guestIP, "guest-ip", "", "new guest address `IP`")
-	opts.addOutputFlags(cmd)
+	addPrinter[hostfwd.Status](cmd, &opts.output, "array")
 	return cmd
 }
 
 func runForwardReload(ctx context.Context, a *app, o *forwardReloadOptions, name string) error {
-	p, err := newPrinter[hostfwd.Status](a.out, &o.output)
-	if err != nil {
-		return err
-	}
 	var guest netip.Addr
 	if o.guestIP != "" {
+		var err error
 		if guest, err = netip.ParseAddr(o.guestIP); err != nil || guest.Zone() != "" {
 			return usagef("--guest-ip %q is not an IP address", o.guestIP)
 		}
@@ -47,11 +44,9 @@ func runForwardReload(ctx context.Context, a *app, o *forwardReloadOptions, name
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
-	defer cancel()
 	list, err := client.Reload(ctx, guest)
 	if err != nil {
-		return (&ownForwards{name: name}).explain(err)
+		return err
 	}
-	return printForwards(p, name, list)
+	return printForwards(&o.output, name, list)
 }

@@ -36,7 +36,7 @@ port 80.`,
 			return runForwardRemove(cmd.Context(), a, opts, name, which)
 		},
 	}
-	opts.addFlags(cmd, true)
+	opts.addFlags(a, cmd)
 	return cmd
 }
 
@@ -63,11 +63,10 @@ func runForwardRemove(ctx context.Context, a *app, o *forwardTarget, name string
 		}
 		specs = append(specs, s)
 	}
-	target, ctx, cancel, err := o.open(ctx, a, name)
+	target, err := o.open(ctx, a, name)
 	if err != nil {
 		return err
 	}
-	defer cancel()
 	return target.Remove(ctx, ids, specs)
 }
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"github.com/spf13/cobra"
+
+	"github.com/slirpctl/slirpctl/internal/hostfwd"
 )
 
 func newForwardSetCmd(a *app) *cobra.Command {
@@ -21,7 +23,7 @@ SPEC, all forwards are removed.`,
 			return opts.change(cmd.Context(), a, name, specs, "setting", forwarder.Set)
 		},
 	}
-	opts.addFlags(cmd, true)
-	opts.addOutputFlags(cmd)
+	opts.addFlags(a, cmd)
+	addPrinter[hostfwd.Status](cmd, &opts.output, "array")
 	return cmd
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -26,7 +25,7 @@ type ipOptions struct {
 	name    string
 	ipv6    bool
 	ipv6Set bool // --ipv6 was given, in either sense
-	output  printing
+	output  printer
 
 	lookup lookupValues
 }
@@ -36,7 +35,6 @@ func (o *ipOptions) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.cidr, "cidr", subnet.Default().String(), "print the addresses of this `network`")
 	fs.StringVar(&o.name, "name", "", "print the addresses of this running `instance`")
 	fs.BoolVarP(&o.ipv6, "ipv6", "6", false, "print the IPv6 addresses too")
-	o.output.addFlags(fs, "object", formatText, formatEnv, formatFish, formatResolvConf, formatHosts)
 }
 
 const ipLong = `Print the addresses that slirp4netns uses in a network: those of the default
@@ -83,10 +81,11 @@ func newIPCmd(lookup lookupValues) *cobra.Command {
 				return usagef("--name is empty")
 			}
 			opts.ipv6Set = changed("ipv6")
-			return runIP(cmd.Context(), opts, cmd.OutOrStdout())
+			return runIP(cmd.Context(), opts)
 		},
 	}
 	opts.AddFlags(cmd.Flags())
+	addPrinter[subnet.Values](cmd, &opts.output, "object", formatText, formatEnv, formatFish, formatResolvConf, formatHosts)
 	// The only error is that the flag doesn't exist.
 	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(opts.output.formats, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -105,11 +104,8 @@ const (
 const hostsName = "slirp-guest"
 
 // runIP prints the addresses. It prints nothing if there is an error.
-func runIP(ctx context.Context, opts *ipOptions, stdout io.Writer) error {
-	p, err := newPrinter[subnet.Values](stdout, &opts.output)
-	if err != nil {
-		return err
-	}
+func runIP(ctx context.Context, opts *ipOptions) error {
+	p := &opts.output
 	switch {
 	case opts.value == "":
 	case !slices.Contains(subnet.Names(), opts.value):
@@ -119,7 +115,7 @@ func runIP(ctx context.Context, opts *ipOptions, stdout io.Writer) error {
 		}
 		return wrongUsage(fmt.Sprintf("unknown value %q", opts.value), hint)
 	case p.tmpl != nil || p.format == formatResolvConf || p.format == formatHosts:
-		return usagef("--format %s and the value %s exclude each other", opts.output.format, opts.value)
+		return usagef("--format %s and the value %s exclude each other", p.format, opts.value)
 	}
 
 	values, err := ipValues(ctx, opts)
@@ -127,7 +123,7 @@ func runIP(ctx context.Context, opts *ipOptions, stdout io.Writer) error {
 		return err
 	}
 	if opts.value == "" {
-		return p.print(values, func() (string, error) { return valuesText(p, values, values.List(), opts) })
+		return p.print(values, func() (string, error) { return valuesText(values, values.List(), opts) })
 	}
 	text, ok := values.Get(opts.value)
 	if !ok {
@@ -137,7 +133,7 @@ func runIP(ctx context.Context, opts *ipOptions, stdout io.Writer) error {
 		if p.format == formatTable || p.format == formatText {
 			return text + "\n", nil
 		}
-		return valuesText(p, values, []subnet.Value{{Name: opts.value, Text: text}}, opts)
+		return valuesText(values, []subnet.Value{{Name: opts.value, Text: text}}, opts)
 	})
 }
 
@@ -179,8 +175,8 @@ func missingValue(opts *ipOptions) error {
 }
 
 // valuesText formats list, the addresses to print, which are all or some of values.
-func valuesText(p *printer, values subnet.Values, list []subnet.Value, opts *ipOptions) (string, error) {
-	switch p.format {
+func valuesText(values subnet.Values, list []subnet.Value, opts *ipOptions) (string, error) {
+	switch opts.output.format {
 	case formatEnv:
 		return subnet.Env(list), nil
 	case formatFish:
@@ -197,5 +193,5 @@ func valuesText(p *printer, values subnet.Values, list []subnet.Value, opts *ipO
 	for _, v := range list {
 		t.add(plain(v.Name), plain(v.Text))
 	}
-	return t.text(p.w), nil
+	return t.text(opts.output.w), nil
 }

@@ -18,7 +18,7 @@ type listOptions struct {
 	quiet    bool
 	whole    bool // names
 	filters  []string
-	output   printing
+	output   printer
 	watch    bool
 	interval time.Duration
 	count    int
@@ -26,7 +26,6 @@ type listOptions struct {
 
 // AddFlags registers the flags of `slirpctl list`.
 func (o *listOptions) AddFlags(fs *pflag.FlagSet) {
-	o.output.addFlags(fs, "array")
 	fs.BoolVarP(&o.all, "all", "a", false, "also list detached commands that have ended")
 	fs.BoolVarP(&o.quiet, "quiet", "q", false, "print names only")
 	fs.StringArrayVarP(&o.filters, "filter", "f", nil, "list only instances with `KEY=VALUE`: name=REGEXP, state=STATE or target=PID|PROGRAM|NETNS|CONTAINER; repeatable")
@@ -63,6 +62,7 @@ terminal, otherwise one table after the other or, with --json, one JSON array pe
 		},
 	}
 	opts.AddFlags(cmd.Flags())
+	addPrinter[instance.State](cmd, &opts.output, "array")
 	return cmd
 }
 
@@ -78,19 +78,15 @@ func newInspectCmd(a *app) *cobra.Command {
 				return wrongUsage("no NAME given", "usage: "+cmd.UseLine())
 			}
 			opts.names = args
-			opts.output.json = opts.output.json || !opts.output.given()
 			return runList(cmd.Context(), a, opts)
 		},
 	}
-	opts.output.addFlags(cmd.Flags(), "array")
+	addPrinter[instance.State](cmd, &opts.output, "array")
+	opts.output.format = formatJSON
 	return cmd
 }
 
 func runList(ctx context.Context, a *app, o *listOptions) error {
-	p, err := newPrinter[instance.State](a.out, &o.output)
-	if err != nil {
-		return err
-	}
 	base, err := a.openBase()
 	if err != nil {
 		return err
@@ -104,23 +100,23 @@ func runList(ctx context.Context, a *app, o *listOptions) error {
 		sts, err := queryInstances(ctx, base, o.names, o.all || byState)
 		return filter.apply(sts), err
 	}
-	if o.quiet && (o.output.given() || o.watch) {
+	if o.quiet && (o.output.given || o.watch) {
 		return usagef("--quiet excludes --json, --format and --watch")
 	}
 	if o.watch {
 		if o.interval <= 0 || o.count < 0 {
 			return usagef("--interval must be above 0, --count at least 0")
 		}
-		if p.tmpl != nil {
+		if o.output.tmpl != nil {
 			return usagef("--watch and a template exclude each other")
 		}
-		return watchList(ctx, o, p, query)
+		return watchList(ctx, o, query)
 	}
 	sts, err := query()
 	if err != nil {
 		return err
 	}
-	return p.table(sts, func() *table {
+	return o.output.table(sts, func() *table {
 		switch {
 		case o.quiet:
 			t := &table{whole: true}

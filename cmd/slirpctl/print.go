@@ -10,7 +10,7 @@ import (
 	"strings"
 	"text/template"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 
 	"github.com/slirpctl/slirpctl/internal/options"
 )
@@ -21,62 +21,55 @@ const (
 	formatJSON  = "json"
 )
 
-// printing holds the flags --json and --format.
-type printing struct {
-	fs      *pflag.FlagSet
+// printer holds the flags --json and --format, and prints the data of a command in the selected format.
+type printer struct {
+	w       io.Writer
 	json    bool
 	format  string
 	formats []string
-}
-
-// addFlags registers the flags. what is the type of the JSON document, "object" or "array"; more are additional
-// formats of this command.
-func (o *printing) addFlags(fs *pflag.FlagSet, what string, more ...string) {
-	o.fs = fs
-	o.formats = append([]string{formatTable, formatJSON}, more...)
-	fs.BoolVar(&o.json, "json", false, "print a JSON "+what)
-	usage := "output `FORMAT`: " + strings.Join(o.formats, ", ") + " or a Go template"
-	if what == "array" {
-		usage += " for each element"
-	}
-	fs.StringVar(&o.format, "format", formatTable, usage)
-}
-
-// given reports whether --json or --format was given.
-func (o *printing) given() bool { return o.json || o.fs.Changed("format") }
-
-// printer prints the data of a command in the selected format.
-type printer struct {
-	w       io.Writer
-	format  string             // "" with a template
+	given   bool               // --json or --format was given
 	tmpl    *template.Template // nil without a template
 	oneLine bool               // print JSON on one line
 }
 
-// newPrinter returns a printer for a T or a []T. A template is executed once for each T.
-func newPrinter[T any](w io.Writer, o *printing) (*printer, error) {
-	p := &printer{w: w, format: o.format}
-	typ := reflect.TypeFor[T]()
-	if o.json {
-		if o.fs.Changed("format") && o.format != formatJSON {
-			return nil, usagef("--json and --format exclude each other")
+// addPrinter registers the flags of p, which prints a T or a []T, and checks them before cmd runs. A template is
+// executed once for each T. what is the type of the JSON document, "object" or "array"; more are additional formats of
+// this command.
+func addPrinter[T any](cmd *cobra.Command, p *printer, what string, more ...string) {
+	p.formats = append([]string{formatTable, formatJSON}, more...)
+	usage := "output `FORMAT`: " + strings.Join(p.formats, ", ") + " or a Go template"
+	if what == "array" {
+		usage += " for each element"
+	}
+	cmd.Flags().BoolVar(&p.json, "json", false, "print a JSON "+what)
+	cmd.Flags().StringVar(&p.format, "format", formatTable, usage)
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		p.w = cmd.OutOrStdout()
+		return p.choose(reflect.TypeFor[T](), cmd.Flags().Changed("format"))
+	}
+}
+
+// choose checks the flags for values of the type typ; formatGiven means that --format was given.
+func (p *printer) choose(typ reflect.Type, formatGiven bool) (err error) {
+	p.given = p.json || formatGiven
+	if p.json {
+		if formatGiven && p.format != formatJSON {
+			return usagef("--json and --format exclude each other")
 		}
 		p.format = formatJSON
 	}
 	if strings.Contains(p.format, "{{") {
-		p.format = ""
-		var err error
-		p.tmpl, err = parseTemplate(o.format, typ)
-		return p, err
+		p.tmpl, err = parseTemplate(p.format, typ)
+		return err
 	}
-	if !slices.Contains(o.formats, p.format) {
-		hint := fmt.Sprintf("the formats are %s, and Go templates such as '{{.%s}}'", strings.Join(o.formats, ", "), typ.Field(0).Name)
-		if near := options.Nearest(p.format, o.formats); near != "" {
+	if !slices.Contains(p.formats, p.format) {
+		hint := fmt.Sprintf("the formats are %s, and Go templates such as '{{.%s}}'", strings.Join(p.formats, ", "), typ.Field(0).Name)
+		if near := options.Nearest(p.format, p.formats); near != "" {
 			hint = "did you mean " + near + "? Otherwise " + hint
 		}
-		return nil, wrongUsage(fmt.Sprintf("--format: unknown format %q", p.format), hint)
+		return wrongUsage(fmt.Sprintf("--format: unknown format %q", p.format), hint)
 	}
-	return p, nil
+	return nil
 }
 
 // print prints v, a T or a []T. text formats it as a table, or in a format that only this command has.

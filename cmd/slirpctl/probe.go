@@ -26,7 +26,7 @@ type probeOptions struct {
 	verbose  bool
 	path     string // of slirp4netns
 	cidr     string
-	output   printing
+	output   printer
 
 	config func() probeConfig
 }
@@ -44,7 +44,6 @@ func (o *probeOptions) AddFlags(fs *pflag.FlagSet) {
 	fs.BoolVarP(&o.verbose, "verbose", "v", false, "also print the features and what is in order")
 	fs.StringVar(&o.path, "slirp4netns-path", "", "slirp4netns `binary` to check (default: the one that up runs)")
 	fs.StringVar(&o.cidr, "cidr", "", "the `network` to compare with the host's routes (default: that of up)")
-	o.output.addFlags(fs, "object")
 }
 
 const probeLong = `Check whether the installed slirp4netns and the host can do what "slirpctl up" needs with
@@ -100,15 +99,12 @@ func newProbeCmd(config func() probeConfig) *cobra.Command {
 		},
 	}
 	opts.AddFlags(cmd.Flags())
+	addPrinter[probe.Report](cmd, &opts.output, "object")
 	return cmd
 }
 
 func runProbe(ctx context.Context, opts *probeOptions, cfg probeConfig, stdout io.Writer) error {
 	require, err := requirements(opts.require)
-	if err != nil {
-		return err
-	}
-	p, err := newPrinter[probe.Report](stdout, &opts.output)
 	if err != nil {
 		return err
 	}
@@ -130,7 +126,7 @@ func runProbe(ctx context.Context, opts *probeOptions, cfg probeConfig, stdout i
 	text := func() (string, error) {
 		return probeText(report, opts.verbose, isTerminal(stdout), wantColour(stdout), terminalWidth(stdout)), nil
 	}
-	if err := p.print(report, text); err != nil {
+	if err := opts.output.print(report, text); err != nil {
 		return err
 	}
 	if detectErr != nil {

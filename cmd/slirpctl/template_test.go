@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 
 	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
@@ -36,17 +36,14 @@ func templateSample() instance.State {
 
 // printTo prints as a command does with --format or --json.
 func printTo[T any](w io.Writer, v any, args ...string) error {
-	o := &printing{}
-	fs := pflag.NewFlagSet("x", pflag.ContinueOnError)
-	o.addFlags(fs, "array")
-	if err := fs.Parse(args); err != nil {
-		return err
-	}
-	p, err := newPrinter[T](w, o)
-	if err != nil {
-		return err
-	}
-	return p.print(v, func() (string, error) { return "for people\n", nil })
+	var p printer
+	cmd := &cobra.Command{SilenceErrors: true, SilenceUsage: true, RunE: func(*cobra.Command, []string) error {
+		return p.print(v, func() (string, error) { return "for people\n", nil })
+	}}
+	addPrinter[T](cmd, &p, "array")
+	cmd.SetOut(w)
+	cmd.SetArgs(append([]string{}, args...))
+	return cmd.Execute()
 }
 
 func TestTemplates(t *testing.T) {
@@ -90,11 +87,11 @@ func TestTemplatesChecked(t *testing.T) {
 		{"tabel", `unknown format "tabel"`, "did you mean table?"},
 		{"", `unknown format ""`, "the formats are"},
 	} {
-		o := &printing{}
-		fs := pflag.NewFlagSet("x", pflag.ContinueOnError)
-		o.addFlags(fs, "array")
-		_ = fs.Set("format", tc.text)
-		_, err := newPrinter[instance.State](io.Discard, o)
+		var out bytes.Buffer
+		err := printTo[instance.State](&out, nil, "--format", tc.text)
+		if out.Len() > 0 {
+			t.Errorf("%q: printed %q", tc.text, out.String())
+		}
 		if !errors.Is(err, fault.Usage) || !strings.Contains(err.Error(), tc.want) || !strings.Contains(fault.Hint(err), tc.hint) {
 			t.Errorf("%q: %v (%q), want %q and %q", tc.text, err, fault.Hint(err), tc.want, tc.hint)
 		}

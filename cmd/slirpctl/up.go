@@ -33,7 +33,7 @@ import (
 type upOptions struct {
 	netns, userns string
 	ociState      string
-	output        printing
+	output        printer
 
 	pid       int
 	command   []string
@@ -46,7 +46,6 @@ func (o *upOptions) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.netns, "netns", "", "the network namespace at `PATH`, or NAME for /run/netns/NAME")
 	fs.StringVar(&o.userns, "userns", "", "the user namespace at `PATH` to enter first [the one that owns the network namespace]")
 	fs.StringVar(&o.ociState, "oci-state", "", "the OCI container whose state is in `FILE`, or on standard input (-)")
-	o.output.addFlags(fs, "object")
 }
 
 func newUpCmd(a *app) *cobra.Command {
@@ -111,6 +110,7 @@ the other commands.`,
 		},
 	}
 	opts.AddFlags(cmd.Flags())
+	addPrinter[instance.State](cmd, &opts.output, "object")
 	return cmd
 }
 
@@ -155,10 +155,6 @@ func (o *upOptions) setTarget(cmd *cobra.Command, args []string) error {
 }
 
 func runUp(ctx context.Context, a *app, o *upOptions) error {
-	printer, err := newPrinter[instance.State](a.out, &o.output)
-	if err != nil {
-		return err
-	}
 	req, err := o.request(a)
 	if err != nil {
 		return err
@@ -187,7 +183,7 @@ func runUp(ctx context.Context, a *app, o *upOptions) error {
 		// default action.
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	}
-	onReady := func(st instance.State) error { return o.announce(a, printer, st, req.Options.Detach, ready) }
+	onReady := func(st instance.State) error { return o.announce(a, st, req.Options.Detach, ready) }
 	if !req.Options.Detach {
 		return runForeground(ctx, a, req, exit, onReady)
 	}
@@ -231,8 +227,8 @@ func (o *upOptions) prepare(ctx context.Context, a *app, req *supervisor.Request
 }
 
 // announce prints the result, and notifies --ready-fd and systemd that the network is ready.
-func (o *upOptions) announce(a *app, p *printer, st instance.State, detached bool, ready *os.File) error {
-	if err := o.report(a, p, st, detached); err != nil {
+func (o *upOptions) announce(a *app, st instance.State, detached bool, ready *os.File) error {
+	if err := o.report(a, st, detached); err != nil {
 		return err
 	}
 	if err := signalReady(ready); err != nil {
@@ -269,10 +265,10 @@ func runForeground(ctx context.Context, a *app, req supervisor.Request, exit *os
 
 // report prints the result of `up`. stdout may be the container's in a hook, and is COMMAND's in the foreground:
 // without --json or --format nothing is printed to it then. The forwards of COMMAND go to stderr.
-func (o *upOptions) report(a *app, p *printer, st instance.State, detached bool) error {
-	p.oneLine = true
+func (o *upOptions) report(a *app, st instance.State, detached bool) error {
+	o.output.oneLine = true
 	switch {
-	case o.output.given():
+	case o.output.given:
 	case o.container != nil && o.ociState == "-":
 		return nil
 	case len(o.command) > 0 && !detached:
@@ -281,7 +277,7 @@ func (o *upOptions) report(a *app, p *printer, st instance.State, detached bool)
 		}
 		return nil
 	}
-	return p.table(st, func() *table { return upTable(st) })
+	return o.output.table(st, func() *table { return upTable(st) })
 }
 
 // warnOfOverlap warns of a network of the host that can't be reached from the namespace, and proposes a free one.

@@ -39,7 +39,7 @@ func versionText() string {
 }
 
 func newVersionCmd(a *app) *cobra.Command {
-	var output printing
+	var output printer
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of slirpctl",
@@ -47,14 +47,10 @@ func newVersionCmd(a *app) *cobra.Command {
 		// No configuration is loaded, so that a mistake in it is no error here.
 		PersistentPreRunE: func(*cobra.Command, []string) error { return nil },
 		RunE: func(*cobra.Command, []string) error {
-			p, err := newPrinter[versionInfo](a.out, &output)
-			if err != nil {
-				return err
-			}
-			p.oneLine = true
-			return p.print(thisVersion(), func() (string, error) { return versionText(), nil })
+			output.oneLine = true
+			return output.print(thisVersion(), func() (string, error) { return versionText(), nil })
 		},
 	}
-	output.addFlags(cmd.Flags(), "object")
+	addPrinter[versionInfo](cmd, &output, "object")
 	return cmd
 }

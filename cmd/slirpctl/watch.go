@@ -67,8 +67,8 @@ func rate(before, after uint64, seconds float64) float64 {
 }
 
 // watchList prints the instances count times, or until ctx ends if count is 0.
-func watchList(ctx context.Context, o *listOptions, p *printer, query func() ([]instance.State, error)) error {
-	m := &meter{}
+func watchList(ctx context.Context, o *listOptions, query func() ([]instance.State, error)) error {
+	m, p := &meter{}, &o.output
 	p.oneLine = true
 	onScreen := isTerminal(p.w) && p.format == formatTable
 	last := ""

@@ -10,7 +10,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
@@ -18,11 +20,22 @@ import (
 )
 
 // Client is a client of one instance's control socket.
-type Client struct{ http *http.Client }
+type Client struct {
+	http *http.Client
+	name string // of the instance, for errors; "": not known
+}
+
+// NewNamedClient is [NewClient] for the instance called name. If nothing answers at its socket, the error is
+// [instance.ErrNotFound].
+func NewNamedClient(name, path string) *Client {
+	c := NewClient(path)
+	c.name = name
+	return c
+}
 
 // NewClient returns a client of the socket at path. Each request opens a connection.
 func NewClient(path string) *Client {
-	return &Client{&http.Client{Transport: &http.Transport{
+	return &Client{http: &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", path)
@@ -53,7 +66,7 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("control socket: %w", errors.Unwrap(err))
+		return c.explain(errors.Unwrap(err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
@@ -68,9 +81,21 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 		return nil
 	}
 	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
-		return fmt.Errorf("control socket: %w", err)
+		return c.explain(err)
 	}
 	return nil
+}
+
+// explain says what an error of the connection means: the instance has ended, is still starting, or does not answer.
+func (c *Client) explain(err error) error {
+	switch {
+	case c.name == "":
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%q: %w answers (it may be starting or ending)", c.name, instance.ErrNotFound)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%q did not answer in time: %w", c.name, context.DeadlineExceeded)
+	}
+	return fmt.Errorf("control socket: %w", err)
 }
 
 // get is do for a reply of type T.
@@ -87,8 +112,8 @@ func (c *Client) State(ctx context.Context) (*instance.State, error) {
 	return &st, err
 }
 
-// Ports returns the forwards by id.
-func (c *Client) Ports(ctx context.Context) ([]hostfwd.Status, error) {
+// List returns the forwards by id.
+func (c *Client) List(ctx context.Context) ([]hostfwd.Status, error) {
 	return get[[]hostfwd.Status](ctx, c, "GET", "/forwards", nil)
 }
 

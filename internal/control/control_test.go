@@ -110,7 +110,7 @@ func TestForwards(t *testing.T) {
 	}
 	got, err := c.Add(ctx, forwards(t, "80:80", "[::1]:53:9.9.9.9:53/udp6"))
 	check("add", got, err, "1=0.0.0.0:80:10.0.2.100:80/tcp 2=[::1]:53:9.9.9.9:53/udp6 ")
-	got, err = c.Ports(ctx)
+	got, err = c.List(ctx)
 	check("list", got, err, "1=0.0.0.0:80:10.0.2.100:80/tcp 2=[::1]:53:9.9.9.9:53/udp6 ")
 	got, err = c.Set(ctx, forwards(t, "80:80", "81:81"))
 	check("set", got, err, "1=0.0.0.0:80:10.0.2.100:80/tcp 3=0.0.0.0:81:10.0.2.100:81/tcp ")
@@ -139,7 +139,7 @@ func TestErrors(t *testing.T) {
 	if e.Hint() != "take another" || e.Kind != fault.Conflict || e.Index == nil || *e.Index != 1 {
 		t.Errorf("add: %+v", e)
 	}
-	if got, err := c.Ports(t.Context()); err != nil || len(got) != 0 {
+	if got, err := c.List(t.Context()); err != nil || len(got) != 0 {
 		t.Errorf("after a batch that failed: %v, %v", got, err)
 	}
 	if err := c.Remove(t.Context(), []int{7}); !errors.As(err, &e) || e.Index != nil || e.Message != "there is no forward 7" {
@@ -157,10 +157,10 @@ func TestSilence(t *testing.T) {
 	defer l.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := NewClient(dir + "/silent").Ports(ctx); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := NewClient(dir + "/silent").List(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("nobody answers: %v", err)
 	}
-	if _, err := NewClient(dir + "/none").Ports(t.Context()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := NewClient(dir + "/none").List(t.Context()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("nobody is there: %v", err)
 	}
 }
