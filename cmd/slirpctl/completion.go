@@ -3,11 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
-
-	"github.com/slirpctl/slirpctl/internal/options"
 )
 
 // completionShell is a shell that has completions, and the name of the file that `make install` installs.
@@ -49,11 +46,7 @@ for every shell; otherwise load them from the shell's start-up file.`,
 					return s.generate(cmd.Root(), a.out)
 				}
 			}
-			hint := "the shells are " + strings.Join(names, ", ")
-			if near := options.Nearest(args[0], names); near != "" {
-				hint = "did you mean " + near + "?"
-			}
-			return wrongUsage(fmt.Sprintf("no completions for %q", args[0]), hint)
+			return wrongUsage(fmt.Sprintf("no completions for %q", args[0]), didYouMean(args[0], names, "the shells are "))
 		},
 	}
 }

@@ -40,24 +40,22 @@ type startRequest struct {
 	FileLevel *logrus.Level
 }
 
-// MarshalJSON encodes the request as YAML in base64: JSON alone changes arguments and paths that are not UTF-8.
-func (r startRequest) MarshalJSON() ([]byte, error) {
-	type plain startRequest
-	data, err := yaml.Marshal(plain(r))
+// send sends the request as YAML in base64: JSON alone changes arguments and paths that are not UTF-8.
+func (r startRequest) send(enc *json.Encoder) error {
+	data, err := yaml.Marshal(r)
 	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(data)
-}
-
-// UnmarshalJSON decodes what MarshalJSON has encoded.
-func (r *startRequest) UnmarshalJSON(text []byte) error {
-	type plain startRequest
-	var data []byte
-	if err := json.Unmarshal(text, &data); err != nil {
 		return err
 	}
-	return yaml.Unmarshal(data, (*plain)(r))
+	return enc.Encode(data)
+}
+
+// receive receives what send has sent.
+func (r *startRequest) receive(dec *json.Decoder) error {
+	var data []byte
+	if err := dec.Decode(&data); err != nil {
+		return err
+	}
+	return yaml.Unmarshal(data, r)
 }
 
 // report is the supervisor's reply, sent once. The caller answers true after it has printed the state. If it
@@ -97,7 +95,7 @@ func startDetached(ctx context.Context, a *app, req supervisor.Request, exit *os
 	}
 	theirs.Close()
 	enc := json.NewEncoder(ours)
-	if err := enc.Encode(startRequest{req, exit != nil, a.cfg.LogLevel, a.cfg.LogFormat, a.fileLevel()}); err != nil {
+	if err := (startRequest{req, exit != nil, a.cfg.LogLevel, a.cfg.LogFormat, a.fileLevel()}).send(enc); err != nil {
 		ours.Close() // so that it does not wait for the rest
 		_ = cmd.Wait()
 		return fmt.Errorf("the supervisor exited at once: %w", err)
@@ -147,7 +145,7 @@ func openCaller() (*caller, startRequest, error) {
 	}
 	c := &caller{conn: conn, dec: json.NewDecoder(conn), answer: make(chan error, 1)}
 	var req startRequest
-	err = c.dec.Decode(&req)
+	err = req.receive(c.dec)
 	return c, req, err
 }
 
@@ -230,10 +228,4 @@ func redirectStderr(log string) error {
 	}
 	defer f.Close()
 	return unix.Dup3(int(f.Fd()), 2, 0)
-}
-
-func errorAs[T error](err error) (T, bool) {
-	var t T
-	ok := errors.As(err, &t)
-	return t, ok
 }

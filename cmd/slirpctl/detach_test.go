@@ -41,11 +41,11 @@ func TestOrder(t *testing.T) {
 	want := startRequest{Request: supervisor.Request{Options: o, Base: "/s\xff", Command: []string{"\xff", "", "a\nb"}, Umask: 0o22}, HasExitFD: true, FileLevel: new(logrus.DebugLevel)}
 	want.Request.Container = &instance.Container{ID: "c", Bundle: "/\xfe"}
 	var stream bytes.Buffer
-	if err := json.NewEncoder(&stream).Encode(want); err != nil {
+	if err := want.send(json.NewEncoder(&stream)); err != nil {
 		t.Fatal(err)
 	}
 	var got startRequest
-	if err := json.NewDecoder(&stream).Decode(&got); err != nil {
+	if err := got.receive(json.NewDecoder(&stream)); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(func(a, b subnet.Network) bool { return a == b })); diff != "" {

@@ -18,7 +18,7 @@ import (
 // The exit status of a program that slirpctl runs never becomes slirpctl's own.
 func TestExitCodes(t *testing.T) {
 	exit5 := exec.Command("sh", "-c", "exit 5").Run()
-	if _, ok := errorAs[*exec.ExitError](exit5); !ok {
+	if _, ok := errors.AsType[*exec.ExitError](exit5); !ok {
 		t.Fatal(exit5)
 	}
 	for _, tc := range []struct {

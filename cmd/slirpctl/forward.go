@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -183,9 +184,9 @@ func parseSpecs(args []string) (fs []hostfwd.Forward, from []int, err error) {
 // specError adds to err which of several specs it is about.
 func specError(err error, specs []string, from []int) error {
 	index := -1
-	if add, ok := errorAs[*hostfwd.AddError](err); ok {
+	if add, ok := errors.AsType[*hostfwd.AddError](err); ok {
 		index = add.Index
-	} else if remote, ok := errorAs[*control.Error](err); ok && remote.Index != nil {
+	} else if remote, ok := errors.AsType[*control.Error](err); ok && remote.Index != nil {
 		index = *remote.Index
 	}
 	if index < 0 || index >= len(from) || len(specs) < 2 {

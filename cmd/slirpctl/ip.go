@@ -15,10 +15,6 @@ import (
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
-// lookupValues returns the addresses of a running instance. DNS is invalid if the instance has no DNS, IPv6
-// is nil if it has no IPv6.
-type lookupValues func(ctx context.Context, name string) (subnet.Values, error)
-
 type ipOptions struct {
 	value   string // one of subnet.Names, or "" for all
 	cidr    string
@@ -27,7 +23,7 @@ type ipOptions struct {
 	ipv6Set bool // --ipv6 was given, in either sense
 	output  printer
 
-	lookup lookupValues
+	lookup func(ctx context.Context, name string) (subnet.Values, error)
 }
 
 // AddFlags registers the flags of `slirpctl ip`.
@@ -56,8 +52,8 @@ const ipExample = `  slirpctl ip gateway --cidr 10.7.0.0/16
   slirpctl ip --name web --format resolv.conf >resolv.conf
   slirpctl ip --format '{{.Guest}} via {{.Gateway}}'`
 
-// newIPCmd returns `slirpctl ip`. lookup serves --name.
-func newIPCmd(lookup lookupValues) *cobra.Command {
+// newIPCmd returns `slirpctl ip`. lookup serves --name; see [app.lookupValues].
+func newIPCmd(lookup func(ctx context.Context, name string) (subnet.Values, error)) *cobra.Command {
 	opts := &ipOptions{lookup: lookup}
 	cmd := &cobra.Command{
 		Use:       "ip [VALUE]",
@@ -194,4 +190,23 @@ func valuesText(values subnet.Values, list []subnet.Value, opts *ipOptions) (str
 		t.add(plain(v.Name), plain(v.Text))
 	}
 	return t.text(opts.output.w), nil
+}
+
+// lookupValues returns the addresses of a running instance, for --name. DNS is invalid if the instance has no DNS, IPv6
+// is nil if it has no IPv6.
+func (a *app) lookupValues(ctx context.Context, name string) (subnet.Values, error) {
+	c, err := a.controlClient(ctx, name)
+	if err != nil {
+		return subnet.Values{}, err
+	}
+	st, err := c.State(ctx)
+	if err != nil {
+		return subnet.Values{}, err
+	}
+	v := st.CIDR.Values()
+	v.DNS = st.DNS
+	if st.IPv6 != nil {
+		v.IPv6 = subnet.NewValues6(st.IPv6.Guest)
+	}
+	return v, nil
 }

@@ -49,11 +49,7 @@ func parseFilters(texts []string) (instanceFilter, error) {
 			match = func(st instance.State) bool { return hasTarget(st, value) }
 		case "state":
 			if !slices.Contains(instanceStates(), value) {
-				hint := "the states are " + strings.Join(instanceStates(), ", ")
-				if near := options.Nearest(value, instanceStates()); near != "" {
-					hint = "did you mean " + near + "?"
-				}
-				return nil, wrongUsage("--filter state="+value+": there is no such state", hint)
+				return nil, wrongUsage("--filter state="+value+": there is no such state", didYouMean(value, instanceStates(), "the states are "))
 			}
 		}
 		f[key] = append(f[key], match)

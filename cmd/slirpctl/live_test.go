@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/slirpctl/slirpctl/internal/instance"
@@ -37,7 +38,7 @@ func TestByteRate(t *testing.T) {
 		0: "0 B/s", 999: "999 B/s", 999.6: "1.0 kB/s", 1500: "1.5 kB/s", 123456: "123 kB/s",
 		99.96e3: "100 kB/s", 999.9e6: "1.0 GB/s", 5e15: "5000 TB/s",
 	} {
-		if got := byteRate(n); got != want {
+		if got := byteCount(n) + "/s"; got != want {
 			t.Errorf("%g: %q, want %q", n, got, want)
 		}
 	}
@@ -155,22 +156,24 @@ func TestBusiest(t *testing.T) {
 }
 
 func TestProgress(t *testing.T) {
-	ticks := make(chan time.Time, 2)
-	start := time.Unix(0, 0)
-	ticks <- start.Add(time.Second)
-	ticks <- start.Add(2 * time.Second)
-	close(ticks)
-	var out bytes.Buffer
-	drawProgress(&out, ticks, start, working("adding", 4000))
-	want := "\rslirpctl: adding 4000 forwards … 1.0 s" + clearLine + "\rslirpctl: adding 4000 forwards … 2.0 s" + clearLine + "\r" + clearLine
-	if out.String() != want {
-		t.Errorf("%q, want %q", out.String(), want)
+	draw := func(d time.Duration, text func(time.Duration) string) string {
+		var out bytes.Buffer
+		synctest.Test(t, func(*testing.T) {
+			done := make(chan struct{})
+			time.AfterFunc(d, func() { close(done) })
+			drawProgress(&out, done, text)
+		})
+		return out.String()
+	}
+	want := "\rslirpctl: adding 4000 forwards … 0.4 s" + clearLine + "\rslirpctl: adding 4000 forwards … 0.5 s" + clearLine + "\r" + clearLine
+	if got := draw(550*time.Millisecond, working("adding", 4000)); got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 	// A quick action prints nothing, and so does one without a terminal.
-	out.Reset()
-	never := make(chan time.Time)
-	close(never)
-	drawProgress(&out, never, start, working("adding", 1))
+	if got := draw(399*time.Millisecond, working("adding", 1)); got != "" {
+		t.Errorf("%q", got)
+	}
+	var out bytes.Buffer
 	startProgress(&out, working("adding", 1))()
 	if out.Len() > 0 {
 		t.Errorf("%q", out.String())

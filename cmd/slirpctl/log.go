@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"github.com/sirupsen/logrus/hooks/writer"
 
 	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/plaintext"
@@ -16,33 +17,17 @@ import (
 // newLogger returns a logger that writes warnings and errors to w.
 func newLogger(w io.Writer) *logrus.Logger {
 	l := logrus.New()
-	l.SetOutput(w)
-	l.SetFormatter(plainFormat{})
-	l.SetLevel(logrus.TraceLevel) // hooks filter: screenHook, and that of the instance's log
-	l.SetOutput(io.Discard)
-	l.AddHook(&screenHook{out: w, level: logrus.WarnLevel, format: plainFormat{wantColour(w)}})
+	l.SetOutput(io.Discard) // hooks write, each from its level on: setScreen's, and that of the instance's log
+	l.SetLevel(logrus.TraceLevel)
+	setScreen(l, w, logrus.WarnLevel, plainFormat{wantColour(w)})
 	return l
 }
 
-// screenHook writes messages at or above level to out, which is stderr.
-type screenHook struct {
-	out    io.Writer
-	level  logrus.Level
-	format logrus.Formatter
-}
-
-func (h *screenHook) Levels() []logrus.Level { return logrus.AllLevels }
-
-func (h *screenHook) Fire(e *logrus.Entry) error {
-	if e.Level > h.level {
-		return nil
-	}
-	line, err := h.format.Format(e)
-	if err != nil {
-		return err
-	}
-	_, err = h.out.Write(line)
-	return err
+// setScreen makes l write messages at or above level to w, which is stderr.
+func setScreen(l *logrus.Logger, w io.Writer, level logrus.Level, format logrus.Formatter) {
+	l.SetFormatter(format)
+	l.ReplaceHooks(logrus.LevelHooks{})
+	l.AddHook(&writer.Hook{Writer: w, LogLevels: logrus.AllLevels[:level+1]})
 }
 
 // plainFormat formats messages as "slirpctl: warning: …".
@@ -117,11 +102,10 @@ func setLog(l *logrus.Logger, w io.Writer, level, format string) error {
 	if err != nil {
 		return usagef("--log-level %q: want trace, debug, info, warning or error", level)
 	}
-	h := &screenHook{out: w, level: lv, format: plainFormat{wantColour(w)}}
 	if format == "json" {
-		h.format = &logrus.JSONFormatter{}
+		setScreen(l, w, lv, &logrus.JSONFormatter{})
+	} else {
+		setScreen(l, w, lv, plainFormat{wantColour(w)})
 	}
-	l.ReplaceHooks(logrus.LevelHooks{})
-	l.AddHook(h)
 	return nil
 }

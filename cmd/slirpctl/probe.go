@@ -4,16 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/slirpctl/slirpctl/internal/launcher"
 	"github.com/slirpctl/slirpctl/internal/options"
 	"github.com/slirpctl/slirpctl/internal/probe"
 	"github.com/slirpctl/slirpctl/internal/selftest"
@@ -27,14 +26,6 @@ type probeOptions struct {
 	path     string // of slirp4netns
 	cidr     string
 	output   printer
-
-	config func() probeConfig
-}
-
-// probeConfig is the part of the configuration that probe checks the host for: what `up` would use.
-type probeConfig struct {
-	stateDir string // of the instances
-	options  options.Options
 }
 
 // AddFlags registers the flags of `slirpctl probe`.
@@ -70,9 +61,8 @@ const probeExample = `  slirpctl probe
   slirpctl probe --json | jq -r '.host[] | select(.status == "failed") | .remedy'
   slirpctl probe --format '{{.Slirp4netns.Version}}'`
 
-// newProbeCmd returns `slirpctl probe`. config is called when the command runs.
-func newProbeCmd(config func() probeConfig) *cobra.Command {
-	opts := &probeOptions{config: config}
+func newProbeCmd(a *app) *cobra.Command {
+	opts := &probeOptions{}
 	cmd := &cobra.Command{
 		Use: "probe", SuggestFor: []string{"check", "doctor", "info"},
 		Short:   "Print what slirp4netns and the host can do",
@@ -84,18 +74,18 @@ func newProbeCmd(config func() probeConfig) *cobra.Command {
 			if changed("slirp4netns-path") && opts.path == "" {
 				return usagef("--slirp4netns-path is empty")
 			}
-			cfg := opts.config()
+			up := a.cfg.Options // what `up` would use
 			if opts.path != "" {
-				cfg.options.Slirp4netnsPath = opts.path
+				up.Slirp4netnsPath = opts.path
 			}
 			if changed("cidr") {
 				cidr, err := subnet.Parse(opts.cidr)
 				if err != nil {
 					return usagef("--cidr: %v", err)
 				}
-				cfg.options.CIDR = cidr
+				up.CIDR = cidr
 			}
-			return runProbe(cmd.Context(), opts, cfg, cmd.OutOrStdout())
+			return runProbe(cmd.Context(), opts, a.stateDir(), up)
 		},
 	}
 	opts.AddFlags(cmd.Flags())
@@ -103,28 +93,32 @@ func newProbeCmd(config func() probeConfig) *cobra.Command {
 	return cmd
 }
 
-func runProbe(ctx context.Context, opts *probeOptions, cfg probeConfig, stdout io.Writer) error {
+func runProbe(ctx context.Context, opts *probeOptions, stateDir string, up options.Options) error {
 	require, err := requirements(opts.require)
 	if err != nil {
 		return err
 	}
 	ctx, stop := interruptible(ctx)
 	defer stop()
-	env := probe.NewEnv(cfg.stateDir, cfg.options.CIDR, nil)
-	env.Options, env.Required = &cfg.options, require
-	report, detectErr := probe.NewReport(ctx, env, cfg.options.Slirp4netnsPath)
+	env := probe.NewEnv(stateDir, up.CIDR, nil)
+	env.Options, env.Required = &up, require
+	report, detectErr := probe.NewReport(ctx, env, up.Slirp4netnsPath)
 	if ctx.Err() != nil {
 		return selftest.ErrInterrupted
 	}
 	var testErr error
 	if opts.selfTest && detectErr == nil {
-		if testErr = selfTest(ctx, cfg.options, *env.Slirp4netns, &report); errors.Is(testErr, selftest.ErrInterrupted) {
+		var steps []probe.Step
+		steps, testErr = selftest.Run(ctx, selftest.Config{Options: up, Binary: *env.Slirp4netns, Diagnose: diagnose})
+		if errors.Is(testErr, selftest.ErrInterrupted) {
 			return testErr
 		}
+		report.AddSelfTest(steps)
 	}
 	stop()
 	text := func() (string, error) {
-		return probeText(report, opts.verbose, isTerminal(stdout), wantColour(stdout), terminalWidth(stdout)), nil
+		w := opts.output.w
+		return probeText(report, opts.verbose, isTerminal(w), wantColour(w), terminalWidth(w)), nil
 	}
 	if err := opts.output.print(report, text); err != nil {
 		return err
@@ -150,30 +144,19 @@ func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(ctx, signals...)
 }
 
-// selfTest runs the self-test and adds its steps to the report.
-func selfTest(ctx context.Context, o options.Options, binary launcher.Binary, report *probe.Report) error {
-	steps, err := selftest.Run(ctx, selftest.Config{Options: o, Binary: binary, Diagnose: diagnose})
-	report.AddSelfTest(steps)
-	return err
-}
-
 // requirements checks the names of --require.
 func requirements(names []string) ([]string, error) {
 	known := probe.Requirable()
 	var checked []string
 	for _, name := range names {
 		name = strings.TrimSpace(name)
-		if name == "" {
+		switch {
+		case name == "":
 			return nil, usagef("--require has an empty name")
+		case !slices.Contains(known, name):
+			return nil, wrongUsage(fmt.Sprintf("--require: unknown feature %q", name), didYouMean(name, known, "the names are "))
 		}
 		checked = append(checked, name)
-		if err := (probe.Report{}).Require([]string{name}); errors.Is(err, probe.ErrUnknownRequirement) {
-			hint := "the names are " + strings.Join(known, ", ")
-			if near := options.Nearest(name, known); near != "" {
-				hint = fmt.Sprintf("did you mean %s?", near)
-			}
-			return nil, wrongUsage("--require: "+err.Error(), hint)
-		}
 	}
 	return checked, nil
 }

@@ -36,9 +36,7 @@ func probeTo(t *testing.T, w io.Writer, args ...string) error {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	cmd := newProbeCmd(func() probeConfig {
-		return probeConfig{stateDir: dir, options: options.Options{CIDR: subnet.Default()}}
-	})
+	cmd := newProbeCmd(&app{cfg: options.Merged{Options: options.Options{CIDR: subnet.Default()}, General: options.General{StateDir: dir}}})
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetArgs(args)
 	cmd.SetOut(w)

@@ -19,43 +19,27 @@ func startProgress(w io.Writer, text func(elapsed time.Duration) string) (stop f
 	if !isTerminal(w) {
 		return func() {}
 	}
-	ticks := make(chan time.Time)
 	done := make(chan struct{})
-	go func() {
-		defer close(ticks)
-		t := time.NewTimer(progressAfter)
-		defer t.Stop()
-		for {
-			select {
-			case now := <-t.C:
-				select {
-				case ticks <- now:
-				case <-done:
-					return
-				}
-				t.Reset(progressEvery)
-			case <-done:
-				return
-			}
-		}
-	}()
 	var wg sync.WaitGroup
-	wg.Go(func() { drawProgress(w, ticks, time.Now(), text) })
+	wg.Go(func() { drawProgress(w, done, text) })
 	return sync.OnceFunc(func() {
 		close(done)
 		wg.Wait()
 	})
 }
 
-// drawProgress draws the line at every tick, and erases it at the end.
-func drawProgress(w io.Writer, ticks <-chan time.Time, start time.Time, text func(time.Duration) string) {
-	drawn := false
-	for now := range ticks {
-		fmt.Fprintf(w, "\rslirpctl: %s%s", cut(text(now.Sub(start)), max(terminalWidth(w), 40)-11), clearLine)
-		drawn = true
-	}
-	if drawn {
-		fmt.Fprint(w, "\r"+clearLine)
+// drawProgress draws the line again and again until done is closed, and then erases it.
+func drawProgress(w io.Writer, done <-chan struct{}, text func(time.Duration) string) {
+	start, wait, erase := time.Now(), progressAfter, ""
+	for {
+		select {
+		case <-time.After(wait):
+			fmt.Fprintf(w, "\rslirpctl: %s%s", cut(text(time.Since(start)), max(terminalWidth(w), 40)-11), clearLine)
+			wait, erase = progressEvery, "\r"+clearLine
+		case <-done:
+			fmt.Fprint(w, erase)
+			return
+		}
 	}
 }
 

@@ -67,7 +67,7 @@ func run(ctx context.Context, args []string, std streams) int {
 	err = diagnose(err)
 	a.printError(args, err)
 	if returnsCommandStatus(cmd, args) {
-		if ee, ok := errorAs[*nscommand.ExecError](err); ok {
+		if ee, ok := errors.AsType[*nscommand.ExecError](err); ok {
 			return ee.Status
 		}
 		return nscommand.StatusFailed
@@ -168,7 +168,7 @@ ports into the namespace, and reports what the host supports.`,
 		newLogsCmd(a),
 		newWaitCmd(a),
 		ip,
-		newProbeCmd(func() probeConfig { return probeConfig{a.stateDir(), a.cfg.Options} }),
+		newProbeCmd(a),
 		newConfigCmd(a),
 		newVersionCmd(a),
 		newCompletionCmd(a),

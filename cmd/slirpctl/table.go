@@ -123,9 +123,6 @@ func terminalWidth(w io.Writer) int {
 	return columns
 }
 
-// byteRate formats bytes per second with a decimal unit.
-func byteRate(perSecond float64) string { return byteCount(perSecond) + "/s" }
-
 // byteCount formats bytes with a decimal unit.
 func byteCount(n float64) string {
 	units := []string{"B", "kB", "MB", "GB", "TB"}

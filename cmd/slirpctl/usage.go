@@ -19,6 +19,14 @@ func wrongUsage(msg, hint string) error { return fault.New(fault.Usage, msg, hin
 // usagef is like wrongUsage, without a hint.
 func usagef(format string, a ...any) error { return fault.Errorf(fault.Usage, "", format, a...) }
 
+// didYouMean returns a hint that names the nearest of known or, after otherwise, all.
+func didYouMean(word string, known []string, otherwise string) string {
+	if near := options.Nearest(word, known); near != "" {
+		return "did you mean " + near + "?"
+	}
+	return otherwise + strings.Join(known, ", ")
+}
+
 // takes returns a check for the arguments of a command. A name in brackets is optional.
 func takes(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {

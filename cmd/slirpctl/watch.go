@@ -163,7 +163,7 @@ func rateText(perSecond *float64) string {
 	if perSecond == nil {
 		return "-"
 	}
-	return byteRate(*perSecond)
+	return byteCount(*perSecond) + "/s"
 }
 
 // add adds two rates; nil is unknown.

@@ -3,7 +3,6 @@ package probe
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -112,10 +111,7 @@ func summarize(r Report, uid int) (ready bool, line string) {
 	return true, line
 }
 
-// ErrUnknownRequirement reports a name that is neither a feature nor a host check.
-var ErrUnknownRequirement = errors.New("unknown feature")
-
-// Requirable returns all names that [Report.Require] accepts: features, then host checks.
+// Requirable returns all names that [Report.Require] takes: features, then host checks.
 func Requirable() []string {
 	var names []string
 	for _, f := range launcher.AllFeatures() {
@@ -124,15 +120,9 @@ func Requirable() []string {
 	return append(names, Names()...)
 }
 
-// Require checks that every name is a feature that slirp4netns has, or a host check that is not
-// failed or unknown. The error is [ErrUnknownRequirement], or of the kind [fault.Unsupported].
+// Require checks that every name, one of [Requirable], is a feature that slirp4netns has, or a host check that is not
+// failed or unknown. The error is of the kind [fault.Unsupported].
 func (r Report) Require(names []string) error {
-	known := Requirable()
-	for _, name := range names {
-		if !slices.Contains(known, name) {
-			return fmt.Errorf("%w %q", ErrUnknownRequirement, name)
-		}
-	}
 	var missing []string
 	hint := ""
 	for _, f := range r.Slirp4netns.Features {
