@@ -104,9 +104,9 @@ type engineList struct {
 
 // read adds the file at path. Other tables and keys of Podman are ignored.
 func (t *engineTable) read(path string, data []byte) error {
-	tree, derr := decode("toml", data)
-	if derr != nil {
-		return &Error{Source: path + derr.line, Reason: "not TOML: " + derr.reason, Err: derr.err}
+	tree, err := decode(path, "toml", data)
+	if err != nil {
+		return err
 	}
 	wrong := func(key, reason string) error {
 		return &Error{Source: path + lineOf(data, key), Key: key, Reason: "wrong type: not " + reason}

@@ -2,6 +2,7 @@ package options
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -106,20 +107,21 @@ func publishField() field {
 	}
 }
 
-func autoExcludeField() field {
+// listField holds a list. Each of its texts may be several elements, separated by commas, and each element several values.
+func listField[T fmt.Stringer](at func(*Merged) *[]T, parse func(string) ([]T, error)) field {
 	return field{
-		set: func(m *Merged, texts []string) (err error) {
-			var list []string
+		set: func(m *Merged, texts []string) error {
+			var elements []string
 			for _, t := range texts {
-				list = append(list, splitList(t)...)
+				elements = append(elements, splitList(t)...)
 			}
-			ranges, err := parseEach(list, parsePortRange)
+			lists, err := parseEach(elements, parse)
 			if err == nil {
-				m.AutoExclude = ranges
+				*at(m) = slices.Concat(lists...)
 			}
 			return err
 		},
-		get: func(m *Merged) string { return join(m.AutoExclude, ",") },
+		get: func(m *Merged) string { return join(*at(m), ",") },
 	}
 }
 

@@ -163,9 +163,9 @@ func cause(err error) string {
 
 // parseFile parses a file's content into assignments, sorted by key.
 func parseFile(path, format string, data []byte) ([]assignment, error) {
-	tree, err := decode(format, data)
+	tree, err := decode(path, format, data)
 	if err != nil {
-		return nil, &Error{Source: path + err.line, Reason: "not " + strings.ToUpper(format) + ": " + err.reason, Err: err.err}
+		return nil, err
 	}
 	var as []assignment
 	seen := map[*Key]string{}

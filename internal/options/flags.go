@@ -1,6 +1,7 @@
 package options
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -162,16 +163,9 @@ func GivenGeneral(fs *pflag.FlagSet) []string {
 // Environ returns those variables of environ that affect slirpctl, in their order, for a hook
 // that runs it later. Variables for a dry run are left out.
 func Environ(environ []string) []string {
-	var kept []string
-	for _, kv := range environ {
+	known := append(names(Key.Env), envConfig)
+	return slices.DeleteFunc(slices.Clone(environ), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
-		known := name == envConfig
-		for _, k := range table {
-			known = known || name != "" && name == k.Env() && k.Name != "dry-run"
-		}
-		if known {
-			kept = append(kept, kv)
-		}
-	}
-	return kept
+		return name == envName("dry-run") || !slices.Contains(known, name)
+	})
 }

@@ -126,7 +126,7 @@ var table = []Key{
 	{
 		Name: "wait-listen", Arg: "PORT[/PROTO]", Kind: KindList,
 		Usage: "ready only when something inside listens on `PORT[/PROTO]`; PROTO is tcp, udp, tcp4, tcp6, udp4 or udp6 [tcp]; repeatable",
-		field: waitListenField(),
+		field: listField(func(m *Merged) *[]Listen { return &m.WaitListen }, parseListen),
 	},
 	{
 		Name: "publish", Shorthand: "p", Arg: "SPEC", Kind: KindList,
@@ -137,7 +137,7 @@ var table = []Key{
 	{
 		Name: "auto-exclude", Arg: "PORT[-END]", Kind: KindList,
 		Usage: "`PORT[-END]` that --publish auto does not forward; repeatable",
-		field: autoExcludeField(),
+		field: listField(func(m *Merged) *[]PortRange { return &m.AutoExclude }, parsePortRanges),
 	},
 	{
 		Name: "annotation-ports", Arg: "PORT[-END]", Kind: KindText,

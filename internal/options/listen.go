@@ -2,7 +2,6 @@ package options
 
 import (
 	"fmt"
-	"math"
 	"strings"
 
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
@@ -34,9 +33,9 @@ func (l Listen) Met(s hostfwd.Socket) bool {
 // parseListen parses PORT[/PROTO[,PROTO]].
 func parseListen(s string) (out []Listen, err error) {
 	port, protos, given := strings.Cut(s, "/")
-	n, err := parseInt(port, 1, math.MaxUint16)
+	n, err := parsePort(port)
 	if err != nil {
-		return nil, fmt.Errorf("port %q: %w", port, err)
+		return nil, err
 	}
 	if !given {
 		protos = string(hostfwd.TCP)
@@ -46,33 +45,7 @@ func parseListen(s string) (out []Listen, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("protocol %q: %w", name, err)
 		}
-		out = append(out, Listen{uint16(n), proto})
+		out = append(out, Listen{n, proto})
 	}
 	return out, nil
-}
-
-func waitListenField() field {
-	return field{
-		set: func(m *Merged, texts []string) error {
-			var ports []Listen
-			for _, list := range texts {
-				for _, t := range splitList(list) {
-					l, err := parseListen(t)
-					if err != nil {
-						return &elementError{t, err}
-					}
-					ports = append(ports, l...)
-				}
-			}
-			m.WaitListen = ports
-			return nil
-		},
-		get: func(m *Merged) string {
-			var texts []string
-			for _, l := range m.WaitListen {
-				texts = append(texts, l.String())
-			}
-			return strings.Join(texts, ",")
-		},
-	}
 }

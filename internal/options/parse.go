@@ -197,18 +197,32 @@ func parsePortRange(s string) (PortRange, error) {
 	if !isRange {
 		last = first
 	}
-	a, err := parseInt(first, 1, math.MaxUint16)
+	a, err := parsePort(first)
 	if err != nil {
-		return PortRange{}, fmt.Errorf("port %q: %w", first, err)
+		return PortRange{}, err
 	}
-	b, err := parseInt(last, 1, math.MaxUint16)
+	b, err := parsePort(last)
 	if err != nil {
-		return PortRange{}, fmt.Errorf("port %q: %w", last, err)
+		return PortRange{}, err
 	}
 	if a > b {
 		return PortRange{}, errors.New("ends before it begins")
 	}
-	return PortRange{uint16(a), uint16(b)}, nil
+	return PortRange{a, b}, nil
+}
+
+func parsePort(s string) (uint16, error) {
+	n, err := parseInt(s, 1, math.MaxUint16)
+	if err != nil {
+		return 0, fmt.Errorf("port %q: %w", s, err)
+	}
+	return uint16(n), nil
+}
+
+// parsePortRanges is parsePortRange for a list.
+func parsePortRanges(s string) ([]PortRange, error) {
+	r, err := parsePortRange(s)
+	return []PortRange{r}, err
 }
 
 // parseAnyRange is parsePortRange where "" means none.
