@@ -94,6 +94,7 @@ func TestAttackEgressFrames(t *testing.T) {
 			cat >"$DIR/send" <<'E'
 ip link set tap0 mtu 65521
 %s
+ip neigh flush all # the frames had a hardware address of their own
 fetch http://www.example/ | head -1
 E
 			slirpctl up --allow www.example:80 -- bash "$DIR/send"
@@ -127,26 +128,22 @@ nft 'table netdev attack {
 		ip saddr 192.0.2.66 ip saddr set 203.0.113.1
 	}
 }' || echo no nft
-fetch http://www.example/ 2>&1 | head -1
-tcp 203.0.113.1:80; tcp 203.0.113.1:443; udp 203.0.113.1:53
+timeout 3 fetch http://www.example/ 2>&1 | head -1 & tcp 203.0.113.1:80 & tcp 203.0.113.1:443 & udp 203.0.113.1:53 & wait
 E
 			slirpctl up %s -- bash "$DIR/rewrite"`
 		r := l.attackEgress(fmt.Sprintf(attack, "--allow www.example:80 --allow 203.0.113.0/24:* --allow 203.0.113.0/24:*/udp"))
 		r.only(t, egressAllowed...)
-		if strings.Contains(r.out, "evil") || strings.Contains(r.out, "no nft") {
+		if strings.Contains(r.out, "evil") || strings.Contains(r.out, "no nft") || strings.Count(r.out, "tcp 203.0.113.1:") != 2 || strings.Count(r.out, "refused") < 2 {
 			t.Errorf("%s%s", r.out, r.err)
 		}
 		l.attackEgress(fmt.Sprintf(attack, "--egress log")).has(t, "v1 tcp 192.0.2.66:443", "v1 udp 192.0.2.66:53")
 	})
 }
 
-// TestAttackEgressTap: root inside does what it likes with the interfaces of its own.
-func TestAttackEgressTap(t *testing.T) {
-	labs(t, func(t *testing.T, l *lab) {
-		frames := "egress-frames -dev $dev " + strings.Join(egressFrameAttacks(), " ")
-		r := l.attackEgress(fmt.Sprintf(`
-			cat >"$DIR/tap" <<'E'
-evil() { tcp 192.0.2.66:80; udp 192.0.2.66:53; fetch http://www.example/ 2>&1 | head -1; }
+// egressTap is what root inside may do to the interfaces of its own.
+func egressTap() string {
+	return fmt.Sprintf(`
+evil() { tcp 192.0.2.66:80 & udp 192.0.2.66:53 & fetch http://www.example/ 2>&1 | head -1; wait; }
 ip tuntap add dev tap0 mode tap && echo attached
 ip tuntap add dev tap0 mode tap multi_queue && echo attached
 ip link set tap0 down; ip link set tap0 up; ip route add default via 10.0.2.2
@@ -156,6 +153,8 @@ ip route add 192.0.2.66 dev tap0; ip neigh replace 192.0.2.66 lladdr 02:00:00:00
 ip link set tap0 down; ip link set tap0 name eth5; ip link set eth5 up; ip route add default via 10.0.2.2; dev=eth5
 evil
 %s
+ip neigh flush all # the frames had a hardware address of their own
+evil
 ip link add link eth5 name v5 type vlan id 5; ip link set v5 up; ip addr add 192.0.2.9/24 dev v5; evil; ip link del v5
 ip tuntap add dev tap0 mode tap; ip link set tap0 up; ip addr add 192.0.2.8/24 dev tap0; tcp 192.0.2.66:80
 ip link del tap0
@@ -163,12 +162,20 @@ ip link del eth5 && echo deleted
 tcp 192.0.2.66:80
 ip tuntap add dev tap0 mode tap; ip link set tap0 up; ip addr add 10.0.2.100/24 dev tap0; ip route add default via 10.0.2.2; tcp 192.0.2.66:80
 echo end of tap
+`, "egress-frames -dev $dev "+strings.Join(egressFrameAttacks(), " "))
+}
+
+// TestAttackEgressTap: root inside does what it likes with the interfaces of its own.
+func TestAttackEgressTap(t *testing.T) {
+	labs(t, func(t *testing.T, l *lab) {
+		r := l.attackEgress(fmt.Sprintf(`
+			cat >"$DIR/tap" <<'E'
+%s
 E
-			slirpctl up --name x --allow www.example:80 -- bash "$DIR/tap" 2>&1
-			echo ended with $?
 			holder; slirpctl up -d --name p --allow www.example:80 $target >/dev/null
-			inside bash "$DIR/tap" 2>&1
-			slirpctl down p`, frames))
+			(slirpctl up --name x --allow www.example:80 -- bash "$DIR/tap" 2>&1; echo ended with $?) & one=$!
+			inside bash "$DIR/tap" 2>&1; wait $one
+			slirpctl down p`, egressTap()))
 		r.only(t, egressAllowed...)
 		if strings.Contains(r.out, "attached") || strings.Contains(r.out, "evil\n") || strings.Count(r.out, "end of tap") != 2 || strings.Count(r.out, "it works") < 3 {
 			t.Errorf("%s%s", r.out, r.err)

@@ -14,9 +14,10 @@ import (
 
 // bundleHelper makes a bundle with busybox as root file system, as `runc spec` formats it:
 //
-//	bundle [-netns] [-annotate K=V]... DIR PROGRAM [ARG...]
+//	bundle [-netns] [-annotate K=V]... [-bind DIR]... [-cap CAP]... DIR PROGRAM [ARG...]
 //
-// It has no network namespace, unless -netns is given.
+// It has no network namespace, unless -netns is given, directories of the host's where -bind says so, and capabilities
+// besides the usual ones.
 func bundleHelper(args []string) int {
 	fs := flag.NewFlagSet("bundle", flag.ExitOnError)
 	netns := fs.Bool("netns", false, "")
@@ -26,6 +27,12 @@ func bundleHelper(args []string) int {
 		annotations[k] = v
 		return nil
 	})
+	var binds, caps []any
+	fs.Func("bind", "", func(s string) error {
+		binds = append(binds, map[string]any{"destination": s, "source": s, "type": "none", "options": []string{"rbind"}})
+		return nil
+	})
+	fs.Func("cap", "", func(s string) error { caps = append(caps, s); return nil })
 	_ = fs.Parse(args)
 	dir, program := fs.Arg(0), fs.Args()[1:]
 	if err := makeRootfs(filepath.Join(dir, "rootfs")); err != nil {
@@ -42,7 +49,7 @@ func bundleHelper(args []string) int {
 		return failed("bundle: %v: %s", err, out)
 	}
 	file := filepath.Join(dir, "config.json")
-	if err := editBundle(file, program, annotations, *netns); err != nil {
+	if err := editBundle(file, program, annotations, *netns, binds, caps); err != nil {
 		return failed("bundle: %v", err)
 	}
 	return 0
@@ -78,7 +85,7 @@ func makeRootfs(root string) error {
 	return os.WriteFile(filepath.Join(root, "www/index.html"), []byte("from the container\n"), 0o644)
 }
 
-func editBundle(file string, program []string, annotations map[string]string, netns bool) error {
+func editBundle(file string, program []string, annotations map[string]string, netns bool, binds, caps []any) error {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return err
@@ -89,6 +96,13 @@ func editBundle(file string, program []string, annotations map[string]string, ne
 	}
 	process, root, linux := c["process"].(map[string]any), c["root"].(map[string]any), c["linux"].(map[string]any)
 	process["terminal"], process["args"], root["readonly"] = false, program, false
+	c["mounts"] = append(c["mounts"].([]any), binds...)
+	sets := process["capabilities"].(map[string]any)
+	for name, set := range sets {
+		if name != "ambient" {
+			sets[name] = append(set.([]any), caps...)
+		}
+	}
 	if len(annotations) > 0 {
 		c["annotations"] = annotations
 	}
