@@ -2,7 +2,6 @@ package nscommand
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -59,12 +58,12 @@ func RunStage(args []string) int {
 	}
 	if p.setup.LimitSockets {
 		if err := nsexec.LimitSockets(); err != nil {
-			return p.fail(StatusFailed, "%v", err)
+			return p.fail(&ExecError{StatusFailed, err.Error()})
 		}
 	}
 	p.catchSignals()
-	if status, err := p.startCommand(); err != nil {
-		return p.fail(status, "%s: %v", p.setup.Argv[0], err)
+	if err := p.startCommand(); err != nil {
+		return p.fail(err)
 	}
 	p.leaveCommand()
 	p.send(message{Started: true})
@@ -96,9 +95,9 @@ func (p *initProcess) send(m message) {
 	}
 }
 
-func (p *initProcess) fail(status int, format string, a ...any) int {
-	p.send(message{Failed: &initFailed{status, fmt.Appendf(nil, format, a...)}})
-	return status
+func (p *initProcess) fail(err *ExecError) int {
+	p.send(message{Failed: &initFailed{err.Status, []byte(err.Msg)}})
+	return err.Status
 }
 
 // catchSignals catches the signals to pass on to COMMAND, except those that the caller ignores.
@@ -119,35 +118,32 @@ func (p *initProcess) catchSignals() {
 
 // startCommand runs COMMAND as a child, in the caller's process group, so that the terminal sends it signals
 // from the keyboard directly.
-func (p *initProcess) startCommand() (status int, err error) {
+func (p *initProcess) startCommand() *ExecError {
+	argv := toStrings(p.setup.Argv)
 	attr := &syscall.ProcAttr{
 		Env: os.Environ(), Files: []uintptr{0, 1, 2},
 		Sys: &syscall.SysProcAttr{Setsid: p.setup.Setsid},
 	}
 	if !inNamespace() {
 		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-			return StatusFailed, fmt.Errorf("prctl(PR_SET_CHILD_SUBREAPER): %w", err)
+			return &ExecError{StatusFailed, fmt.Sprintf("%s: prctl(PR_SET_CHILD_SUBREAPER): %v", argv[0], err)}
 		}
 		attr.Sys.Pdeathsig = syscall.SIGKILL
 	}
 	if p.setup.Keep != nil {
 		if err := p.setup.Keep.apply(attr.Sys); err != nil {
-			return StatusFailed, err
+			return &ExecError{StatusFailed, argv[0] + ": " + err.Error()}
 		}
 	}
-	argv := toStrings(p.setup.Argv)
 	path, err := lookPath(argv[0])
 	if err == nil {
 		syscall.Umask(p.setup.Umask)
 		p.pid, err = syscall.ForkExec(path, argv, attr)
 	}
-	switch {
-	case err == nil:
-		return 0, nil
-	case errors.Is(err, os.ErrNotExist):
-		return StatusNotFound, errors.New("command not found")
+	if err != nil {
+		return cannotRun(argv[0], err)
 	}
-	return StatusCannotRun, err
+	return nil
 }
 
 // leaveCommand closes COMMAND's descriptors and leaves its directory and process group, so that signals from

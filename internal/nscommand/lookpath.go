@@ -2,6 +2,7 @@ package nscommand
 
 import (
 	"cmp"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -50,13 +51,16 @@ func lookPath(name string) (string, error) {
 // Check checks, before the namespaces are made, that COMMAND can be found and executed. Error:
 // [*ExecError].
 func Check(name string) error {
-	_, err := lookPath(name)
-	switch {
-	case err == nil:
-		return nil
-	case os.IsNotExist(err):
-		return &ExecError{StatusNotFound, name + ": command not found"}
-	default:
-		return &ExecError{StatusCannotRun, name + ": " + err.Error()}
+	if _, err := lookPath(name); err != nil {
+		return cannotRun(name, err)
 	}
+	return nil
+}
+
+// cannotRun returns the error for a COMMAND that was not executed.
+func cannotRun(name string, err error) *ExecError {
+	if errors.Is(err, fs.ErrNotExist) {
+		return &ExecError{StatusNotFound, name + ": command not found"}
+	}
+	return &ExecError{StatusCannotRun, name + ": " + err.Error()}
 }

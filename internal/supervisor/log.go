@@ -18,17 +18,6 @@ type fileHook struct {
 	out    io.Writer
 }
 
-func newFileHook(env *Env, out io.Writer) *fileHook {
-	h := &fileHook{level: logrus.InfoLevel, format: fileFormat, out: out}
-	if env.LogLevel != nil {
-		h.level = *env.LogLevel
-	}
-	if env.LogJSON {
-		h.format = &logrus.JSONFormatter{TimestampFormat: instance.LogTime}
-	}
-	return h
-}
-
 var fileFormat = &logrus.TextFormatter{DisableColors: true, TimestampFormat: instance.LogTime, FullTimestamp: true}
 
 func (h *fileHook) Levels() []logrus.Level { return logrus.AllLevels }
@@ -50,7 +39,14 @@ func (s *supervisor) openLog() (err error) {
 	if s.instLog, err = s.inst.OpenLog(instance.LogFile, s.env.LogJSON); err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
-	s.env.Log.AddHook(newFileHook(&s.env, s.instLog))
+	hook := &fileHook{level: logrus.InfoLevel, format: fileFormat, out: s.instLog}
+	if s.env.LogLevel != nil {
+		hook.level = *s.env.LogLevel
+	}
+	if s.env.LogJSON {
+		hook.format = &logrus.JSONFormatter{TimestampFormat: instance.LogTime}
+	}
+	s.env.Log.AddHook(hook)
 	s.atEnd(func() { s.instLog.Close() })
 	s.log.Debugf("instance %s: %s", s.inst.Name(), s.inst.Dir())
 	return nil

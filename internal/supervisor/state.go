@@ -1,12 +1,17 @@
 package supervisor
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
+	"github.com/slirpctl/slirpctl/internal/atomicfile"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/procfs"
@@ -120,5 +125,71 @@ func (s *supervisor) report(ctx context.Context) error {
 		return ErrInterrupted
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	}
+}
+
+// stoppingState describes COMMAND, a child of init, which was asked to end.
+func stoppingState(init int, killsAt time.Time) *instance.StoppingState {
+	st := &instance.StoppingState{Name: "the command", Reacts: "has not ended on", KillsAt: killsAt.Truncate(time.Millisecond)}
+	st.PID = instance.FirstChild(init)
+	if st.PID == 0 {
+		return st
+	}
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", st.PID))
+	if name := procfs.StatusField(status, "Name"); len(name) > 0 {
+		st.Name = strings.Join(name, " ")
+	}
+	switch {
+	case procfs.HasSignal(status, "SigIgn", syscall.SIGTERM):
+		st.Reacts = "ignores"
+	case procfs.HasSignal(status, "SigBlk", syscall.SIGTERM):
+		st.Reacts = "blocks"
+	}
+	return st
+}
+
+// writePIDFile writes the supervisor's PID to the file of --pid-file atomically, so that a reader
+// never sees part of the number. The file is removed when the instance stops.
+func (s *supervisor) writePIDFile() error {
+	path := s.req.Options.PIDFile
+	if path == "" {
+		return nil
+	}
+	text := []byte(strconv.Itoa(os.Getpid()) + "\n")
+	if err := atomicfile.Write(path, text, func(f *os.File) error { return f.Chmod(0o644) }); err != nil {
+		return fmt.Errorf("--pid-file: %w", err)
+	}
+	s.atEnd(func() {
+		if now, err := os.ReadFile(path); err == nil && bytes.Equal(now, text) { // unless another process has replaced it
+			os.Remove(path)
+		}
+	})
+	return nil
+}
+
+// recordEnd records how the instance ended, for those who wait for it; err is the result of [Run].
+func (s *supervisor) recordEnd(err error) {
+	status := 0
+	switch {
+	case s.inst == nil:
+		return
+	case s.exited != nil:
+		status = *s.exited
+	case err != nil:
+		return
+	}
+	if err := s.inst.End(status); err != nil {
+		s.log.Warnf("record the exit status: %v", err)
+	}
+}
+
+// leavesRecord reports whether the instance leaves its logs and COMMAND's status: those of a detached COMMAND, unless
+// somebody asked for its end.
+func (s *supervisor) leavesRecord() bool {
+	select {
+	case <-s.down:
+		return false
+	default:
+		return s.env.Session && s.exited != nil
 	}
 }

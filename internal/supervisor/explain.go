@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"syscall"
 
 	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/hostfwd"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/launcher"
+	"github.com/slirpctl/slirpctl/internal/nscommand"
+	"github.com/slirpctl/slirpctl/internal/nsexec"
 )
 
 // neighbour returns the error for a namespace that already gets its network from the named instance, as for
@@ -55,4 +58,15 @@ func (s *supervisor) explainTaken(ctx context.Context, err error) error {
 		}
 	}
 	return err
+}
+
+// explainNamespaces adds kind and checks to err if the kernel refused the namespaces of `up -- COMMAND`.
+func explainNamespaces(err error) error {
+	var ne *nsexec.Error
+	if errors.Is(err, nscommand.ErrPIDNamespace) || !errors.As(err, &ne) || ne.Step != nsexec.StepClone && !errors.Is(err, syscall.EPERM) {
+		return err
+	}
+	return &fault.Error{
+		Kind: fault.Unsupported, Msg: "make a user namespace: " + err.Error(), Err: err, Checks: []string{"user-namespaces"},
+	}
 }
