@@ -73,40 +73,35 @@ func ours(raw json.RawMessage, command string) bool {
 // SetHook sets slirpctl's hook of that kind: in place of an earlier one, else after all other hooks.
 // h.Args must begin with slirpctl, its command and --oci-state. Errors are of the kind [fault.Usage].
 func (c *Config) SetHook(kind string, h specs.Hook) error {
-	hooks, old, err := c.list("hooks", kind)
-	if err != nil {
-		return err
-	}
 	raw, err := marshal(h)
 	if err != nil {
 		return err
 	}
 	isOurs := func(e json.RawMessage) bool { return ours(e, h.Args[1]) }
-	at := slices.IndexFunc(old, isOurs)
-	if at < 0 {
-		at = len(old)
-	}
-	all := slices.Insert(slices.DeleteFunc(slices.Clone(old), isOurs), at, raw)
-	return c.set(hooks, "hooks", kind, all, old)
+	return c.edit("hooks", kind, func(list []json.RawMessage) ([]json.RawMessage, error) {
+		at := slices.IndexFunc(list, isOurs)
+		if at < 0 {
+			at = len(list)
+		}
+		return slices.Insert(slices.DeleteFunc(list, isOurs), at, raw), nil
+	})
 }
 
 // AddNetworkNamespace gives the container a new network namespace, unless it has an entry for one
 // already. Errors are of the kind [fault.Usage].
 func (c *Config) AddNetworkNamespace() error {
-	linux, list, err := c.list("linux", "namespaces")
-	if err != nil {
-		return err
-	}
-	for _, e := range list {
-		var ns specs.LinuxNamespace
-		if err := json.Unmarshal(e, &ns); err != nil {
-			return badConfig(c.path, "linux: namespaces: "+jsonReason(err), err)
+	return c.edit("linux", "namespaces", func(list []json.RawMessage) ([]json.RawMessage, error) {
+		for _, e := range list {
+			var ns specs.LinuxNamespace
+			if err := json.Unmarshal(e, &ns); err != nil {
+				return nil, err
+			}
+			if ns.Type == specs.NetworkNamespace {
+				return list, nil
+			}
 		}
-		if ns.Type == specs.NetworkNamespace {
-			return nil
-		}
-	}
-	return c.set(linux, "linux", "namespaces", append(list, json.RawMessage(`{"type":"network"}`)), list)
+		return append(list, json.RawMessage(`{"type":"network"}`)), nil
+	})
 }
 
 // mountOptions are those of a read-only file. The last three keep the bind mount possible in a
@@ -117,89 +112,68 @@ const resolvConf = "/etc/resolv.conf"
 
 // MountResolvConf mounts the file source at /etc/resolv.conf, unless the container mounts something
 // there. It reports whether source is mounted there now. Errors are of the kind [fault.Usage].
-func (c *Config) MountResolvConf(source string) (bool, error) {
-	raw, err := c.member("mounts")
+func (c *Config) MountResolvConf(source string) (mounted bool, err error) {
+	ours, err := marshal(specs.Mount{Destination: resolvConf, Type: "bind", Source: source, Options: mountOptions})
 	if err != nil {
 		return false, err
 	}
-	list, err := elements(raw)
-	if err != nil {
-		return false, badConfig(c.path, "mounts: not a list", err)
-	}
-	for _, e := range list {
-		var m specs.Mount
-		if err := json.Unmarshal(e, &m); err != nil {
-			return false, badConfig(c.path, "mounts: "+jsonReason(err), err)
+	err = c.edit("", "mounts", func(list []json.RawMessage) ([]json.RawMessage, error) {
+		for _, e := range list {
+			var m specs.Mount
+			if err := json.Unmarshal(e, &m); err != nil {
+				return nil, err
+			}
+			if path.Join("/", m.Destination) == resolvConf {
+				mounted = filepath.Clean(m.Source) == filepath.Clean(source)
+				return list, nil
+			}
 		}
-		if path.Join("/", m.Destination) == resolvConf {
-			return filepath.Clean(m.Source) == filepath.Clean(source), nil
-		}
-	}
-	e, err := marshal(specs.Mount{Destination: resolvConf, Type: "bind", Source: source, Options: mountOptions})
-	if err != nil {
-		return false, err
-	}
-	return true, c.setTop("mounts", array(append(list, e)))
+		mounted = true
+		return append(list, ours), nil
+	})
+	return mounted, err
 }
 
-// list returns a top-level object, {} if there is none, and the elements of a list in it.
-func (c *Config) list(outer, inner string) (obj json.RawMessage, list []json.RawMessage, err error) {
-	if obj, err = c.member(outer); err != nil {
-		return nil, nil, err
-	}
-	if obj == nil {
-		obj = json.RawMessage("{}")
+// edit replaces a list by what change makes of it: inner of the top-level object outer or, if that is "", at the top
+// level. What is missing or null counts as empty.
+func (c *Config) edit(outer, inner string, change func([]json.RawMessage) ([]json.RawMessage, error)) error {
+	where := inner
+	bad := func(err error) error { return badConfig(c.path, where+": "+jsonReason(err), err) }
+	obj, depth := json.RawMessage(c.text), 0
+	if outer != "" {
+		var err error
+		if obj, err = value(c.text, outer); err != nil {
+			return bad(err)
+		}
+		if obj == nil || bytes.Equal(obj, []byte("null")) {
+			obj = json.RawMessage("{}")
+		}
+		depth, where = 1, outer
 	}
 	raw, err := value(obj, inner)
 	if err != nil {
-		return nil, nil, badConfig(c.path, outer+": "+err.Error(), err)
+		return bad(err)
 	}
-	if list, err = elements(raw); err != nil {
-		return nil, nil, badConfig(c.path, outer+": "+inner+": not a list", err)
+	if outer != "" {
+		where = outer + ": " + inner
 	}
-	return obj, list, nil
-}
-
-// member returns a top-level member's value; nil if it is missing or null.
-func (c *Config) member(key string) (json.RawMessage, error) {
-	v, err := value(c.text, key)
+	var old []json.RawMessage
+	if raw != nil && json.Unmarshal(raw, &old) != nil {
+		return badConfig(c.path, where+": not a list", nil)
+	}
+	list, err := change(slices.Clone(old))
 	if err != nil {
-		return nil, badConfig(c.path, err.Error(), err)
+		return bad(err)
 	}
-	if bytes.Equal(v, []byte("null")) {
-		return nil, nil
-	}
-	return v, nil
-}
-
-// set sets the member inner of the top-level object outer, whose text is obj, to list, unless list
-// equals old.
-func (c *Config) set(obj json.RawMessage, outer, inner string, list, old []json.RawMessage) error {
 	if slices.EqualFunc(list, old, sameValue) {
 		return nil
 	}
-	obj, err := c.setMember(obj, inner, array(list), 1)
-	if err != nil {
-		return badConfig(c.path, outer+": "+err.Error(), err)
-	}
-	// obj is formatted already.
-	members, err := members(c.text)
-	for _, m := range slices.Backward(members) {
-		if m.key == outer {
-			c.text = splice(c.text, m.start, m.end, obj)
-			return nil
-		}
+	text, err := c.setMember(obj, inner, c.format(array(list), depth+1), depth)
+	if err == nil && outer != "" {
+		text, err = c.setMember(c.text, outer, text, 0)
 	}
 	if err != nil {
-		return badConfig(c.path, err.Error(), err)
-	}
-	return c.setTop(outer, obj)
-}
-
-func (c *Config) setTop(key string, v json.RawMessage) error {
-	text, err := c.setMember(c.text, key, v, 0)
-	if err != nil {
-		return badConfig(c.path, err.Error(), err)
+		return bad(err)
 	}
 	c.text = text
 	return nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -43,13 +44,12 @@ func value(obj []byte, key string) (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	var found json.RawMessage
-	for _, m := range list {
+	for _, m := range slices.Backward(list) {
 		if m.key == key {
-			found = obj[m.start:m.end]
+			return obj[m.start:m.end], nil
 		}
 	}
-	return found, nil
+	return nil, nil
 }
 
 // layout is the way in which a text is broken into lines.
@@ -83,16 +83,15 @@ func (l layout) format(v json.RawMessage, depth int) json.RawMessage {
 	return b.Bytes()
 }
 
-// setMember sets a member of an object: it replaces the old value, or appends the member.
+// setMember sets a member of an object to a formatted value: it replaces the old value, or appends the member.
 // Everything else keeps its bytes. depth is the object's own.
 func (l layout) setMember(obj []byte, key string, v json.RawMessage, depth int) ([]byte, error) {
 	list, err := members(obj)
 	if err != nil {
 		return nil, err
 	}
-	v = l.format(v, depth+1)
-	for i := len(list) - 1; i >= 0; i-- {
-		if m := list[i]; m.key == key {
+	for _, m := range slices.Backward(list) {
+		if m.key == key {
 			return splice(obj, m.start, m.end, v), nil
 		}
 	}
@@ -101,14 +100,11 @@ func (l layout) setMember(obj []byte, key string, v json.RawMessage, depth int) 
 		return nil, err
 	}
 	var b []byte
-	at := bytes.IndexByte(obj, '{') + 1
-	until := at
-	if len(list) > 0 {
+	at, until := bytes.IndexByte(obj, '{')+1, bytes.LastIndexByte(obj, '}')
+	if n := len(list); n > 0 {
 		b = append(b, ',')
-		at = list[len(list)-1].end
+		at = list[n-1].end
 		until = at
-	} else {
-		until = bytes.LastIndexByte(obj, '}')
 	}
 	sep := ":"
 	if l.indent != "" {
@@ -123,18 +119,5 @@ func (l layout) setMember(obj []byte, key string, v json.RawMessage, depth int) 
 }
 
 func splice(text []byte, start, end int, with []byte) []byte {
-	out := make([]byte, 0, len(text)-(end-start)+len(with))
-	out = append(out, text[:start]...)
-	out = append(out, with...)
-	return append(out, text[end:]...)
-}
-
-// elements returns the elements of an array; nil for null or an empty one.
-func elements(arr json.RawMessage) ([]json.RawMessage, error) {
-	if arr == nil {
-		return nil, nil
-	}
-	var list []json.RawMessage
-	err := json.Unmarshal(arr, &list)
-	return list, err
+	return slices.Concat(text[:start], with, text[end:])
 }
