@@ -112,28 +112,14 @@ func completeProcesses(_ *cobra.Command, args []string, _ string) ([]cobra.Compl
 	return out, noFiles
 }
 
-// completeTarget completes a PID, or COMMAND after --.
-func (a *app) completeTarget(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	if n := a.afterDash(); n >= 0 {
-		return completeCommand(n, toComplete)
+// orCommand completes COMMAND after --, and before it what before does.
+func (a *app) orCommand(before completer) completer {
+	return func(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if i := slices.Index(a.completing, "--"); i >= 0 && i < len(a.completing)-1 {
+			return completeCommand(len(a.completing)-i-2, toComplete)
+		}
+		return before(cmd, args, toComplete)
 	}
-	return completeProcesses(cmd, args, toComplete)
-}
-
-// completeExec completes NAME, or COMMAND after --.
-func (a *app) completeExec(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	if n := a.afterDash(); n >= 0 {
-		return completeCommand(n, toComplete)
-	}
-	return a.completeInstances(1)(cmd, args, toComplete)
-}
-
-// afterDash returns the number of words between -- and the word to complete, or -1 without --.
-func (a *app) afterDash() int {
-	if i := slices.Index(a.completing, "--"); i >= 0 && i < len(a.completing)-1 {
-		return len(a.completing) - i - 2
-	}
-	return -1
 }
 
 // completeCommand completes word n of a command line: the first with programs on PATH, all with files.
@@ -172,12 +158,7 @@ func completeNetns(_ *cobra.Command, _ []string, toComplete string) ([]cobra.Com
 	if strings.Contains(toComplete, "/") {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	entries, _ := os.ReadDir("/run/netns")
-	var out []cobra.Completion
-	for _, e := range entries {
-		out = append(out, e.Name())
-	}
-	return out, cobra.ShellCompDirectiveDefault
+	return baseNames("/run/netns/*"), cobra.ShellCompDirectiveDefault
 }
 
 // completeOption completes the K=V of -o.
@@ -236,12 +217,16 @@ func completeFeatures(_ *cobra.Command, _ []string, toComplete string) ([]cobra.
 
 // completeInterfaces completes the names of this host's interfaces.
 func completeInterfaces(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	links, _ := filepath.Glob("/sys/class/net/*")
-	var out []cobra.Completion
-	for _, l := range links {
-		out = append(out, filepath.Base(l))
+	return baseNames("/sys/class/net/*"), noFiles
+}
+
+// baseNames returns the names of the files that match pattern, without their directories.
+func baseNames(pattern string) (names []cobra.Completion) {
+	paths, _ := filepath.Glob(pattern)
+	for _, p := range paths {
+		names = append(names, filepath.Base(p))
 	}
-	return out, noFiles
+	return names
 }
 
 // complete registers completions for cmd and all commands below it. Call it after all are added.
@@ -261,15 +246,7 @@ func (a *app) complete(cmd *cobra.Command) {
 			flags[k.Name] = cobra.FixedCompletions(k.Values, noFiles)
 		}
 	}
-	args := map[string]completer{
-		"slirpctl up": a.completeTarget, "slirpctl down": a.completeInstances(0), "slirpctl wait": a.completeInstances(0),
-		"slirpctl list":    a.completeInstances(0),
-		"slirpctl inspect": a.completeInstances(0), "slirpctl port": a.completeInstances(1),
-		"slirpctl forward add": a.completeInstances(1), "slirpctl forward set": a.completeInstances(1),
-		"slirpctl forward list": a.completeInstances(1), "slirpctl forward reload": a.completeInstances(1),
-		"slirpctl forward remove": a.completeForwards,
-	}
-	a.completeTree(cmd, flags, args)
+	a.completeTree(cmd, flags)
 }
 
 // withoutControls removes control characters from descriptions, such as the command lines of other users'
@@ -291,14 +268,11 @@ func withoutControls(complete completer) completer {
 	}
 }
 
-func (a *app) completeTree(cmd *cobra.Command, flags, args map[string]completer) {
-	path := cmd.CommandPath()
-	if cmd.ValidArgsFunction == nil {
-		cmd.ValidArgsFunction = withoutControls(args[path])
-	}
+func (a *app) completeTree(cmd *cobra.Command, flags map[string]completer) {
+	cmd.ValidArgsFunction = withoutControls(cmd.ValidArgsFunction)
 	set := func(f *pflag.Flag) {
 		complete := flags[f.Name]
-		if path == "slirpctl ip" && f.Name == "name" {
+		if cmd.Name() == "ip" && f.Name == "name" {
 			complete = a.completeInstances(0)
 		}
 		if complete != nil {
@@ -309,6 +283,6 @@ func (a *app) completeTree(cmd *cobra.Command, flags, args map[string]completer)
 	cmd.Flags().VisitAll(set)
 	cmd.PersistentFlags().VisitAll(set)
 	for _, sub := range cmd.Commands() {
-		a.completeTree(sub, flags, args)
+		a.completeTree(sub, flags)
 	}
 }

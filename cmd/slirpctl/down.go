@@ -52,6 +52,7 @@ is removed.`,
 		Example: `  slirpctl down web
   slirpctl down -t 30 db
   trap 'slirpctl down --force --ignore web' EXIT`,
+		ValidArgsFunction: a.completeInstances(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.names = args
 			return runDown(cmd.Context(), a, opts)

@@ -84,7 +84,7 @@ isn't found.`,
 			}
 			return nil
 		},
-		ValidArgsFunction: a.completeExec,
+		ValidArgsFunction: a.orCommand(a.completeInstances(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := opts.command(execCommand(args))
 			if err != nil {

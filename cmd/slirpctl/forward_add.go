@@ -14,6 +14,7 @@ func newForwardAddCmd(a *app) *cobra.Command {
 		Example: `  slirpctl forward add web 8080:80
   slirpctl forward add web 127.0.0.1:5353:53/udp 9000-9009:9000-9009
   slirpctl forward add --api-socket /run/user/1000/slirp.sock 8080:80`,
+		ValidArgsFunction: a.completeInstances(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, specs, err := opts.split(args)
 			if err != nil {

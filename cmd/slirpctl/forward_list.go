@@ -21,11 +21,12 @@ type forwardListOptions struct {
 func newForwardListCmd(a *app) *cobra.Command {
 	opts := &forwardListOptions{}
 	cmd := &cobra.Command{
-		Use:     "list [flags] [NAME|--api-socket PATH]",
-		Aliases: []string{"ls"},
-		Short:   "Show the forwards of one instance, or of all",
-		Long:    `Show the forwards of one instance, or of all. "slirpctl port" is the same.`,
-		Args:    takes("[NAME]"),
+		Use:               "list [flags] [NAME|--api-socket PATH]",
+		Aliases:           []string{"ls"},
+		Short:             "Show the forwards of one instance, or of all",
+		Long:              `Show the forwards of one instance, or of all. "slirpctl port" is the same.`,
+		Args:              takes("[NAME]"),
+		ValidArgsFunction: a.completeInstances(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if opts.apiSocket != "" && len(args) > 0 {
 				return usagef("NAME %q and --api-socket exclude each other", args[0])

@@ -21,7 +21,7 @@ func newForwardReloadCmd(a *app) *cobra.Command {
 		Short: "Recreate all forwards, optionally with a new guest address",
 		Long: `Recreate all forwards with the same ids. With --guest-ip, forwards to the guest
 address, and those added later, go to the new address.`,
-		Args: takes("NAME"),
+		Args: takes("NAME"), ValidArgsFunction: a.completeInstances(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runForwardReload(cmd.Context(), a, opts, args[0])
 		},

@@ -25,6 +25,7 @@ forward that has the parts it gives, so ":80" removes all TCP forwards to the gu
 port 80.`,
 		Example: `  slirpctl forward remove web 3
   slirpctl forward remove web 8080:80 9000-9009:9000-9009/udp`,
+		ValidArgsFunction: a.completeForwards,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, which, err := opts.split(args)
 			if err != nil {

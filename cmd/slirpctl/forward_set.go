@@ -14,7 +14,8 @@ func newForwardSetCmd(a *app) *cobra.Command {
 		Long: `Replace all forwards by those given. A forward that exists already keeps its id
 and its connections. If a new one can't be added, nothing is changed. Without
 SPEC, all forwards are removed.`,
-		Example: `  slirpctl forward set web 8080:80 8443:443`,
+		Example:           `  slirpctl forward set web 8080:80 8443:443`,
+		ValidArgsFunction: a.completeInstances(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, specs, err := opts.split(args)
 			if err != nil {

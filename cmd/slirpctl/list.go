@@ -56,6 +56,7 @@ terminal, otherwise one table after the other or, with --json, one JSON array pe
   slirpctl list --json web
   slirpctl list --format '{{.Name}} {{.Guest}}'
   slirpctl list --watch`,
+		ValidArgsFunction: a.completeInstances(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.names = args
 			return runList(cmd.Context(), a, opts)
@@ -70,9 +71,10 @@ terminal, otherwise one table after the other or, with --json, one JSON array pe
 func newInspectCmd(a *app) *cobra.Command {
 	opts := &listOptions{}
 	cmd := &cobra.Command{
-		Use:    "inspect NAME...",
-		Short:  "Print instances as JSON, like list --json",
-		Hidden: true,
+		Use:               "inspect NAME...",
+		Short:             "Print instances as JSON, like list --json",
+		Hidden:            true,
+		ValidArgsFunction: a.completeInstances(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return wrongUsage("no NAME given", "usage: "+cmd.UseLine())

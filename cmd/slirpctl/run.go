@@ -145,7 +145,6 @@ ports into the namespace, and reports what the host supports.`,
 		}
 		showHelp(cmd, args)
 	})
-	cmd.SetHelpCommand(newHelpCmd())
 	ip := newIPCmd(a.lookupValues)
 	// Only --name needs the configuration, for the state directory. Without it, a mistake in the configuration is
 	// no error.
@@ -173,6 +172,7 @@ ports into the namespace, and reports what the host supports.`,
 		newVersionCmd(a),
 		newCompletionCmd(a),
 	)
+	setHelp(cmd)
 	a.complete(cmd)
 	return cmd
 }

@@ -78,7 +78,8 @@ the other commands.`,
   slirpctl up -d --name web -p 8080:80 4711
   slirpctl up -d --json --netns blue
   slirpctl up -d --name db -p 5432:5432 --wait-listen 5432 --user keep -- postgres -D data`,
-		Args: func(cmd *cobra.Command, args []string) error { return opts.setTarget(cmd, args) },
+		Args:              func(cmd *cobra.Command, args []string) error { return opts.setTarget(cmd, args) },
+		ValidArgsFunction: a.orCommand(completeProcesses),
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if os.Getpid() == 1 {
 				status, err := nscommand.BelowInit(inheritedFDs())

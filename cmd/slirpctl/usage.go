@@ -125,38 +125,24 @@ func nearestFlag(cmd *cobra.Command, word string) string {
 	return options.Nearest(word, names)
 }
 
-// newHelpCmd replaces cobra's help command, which does not fail for an unknown command.
-func newHelpCmd() *cobra.Command {
-	return &cobra.Command{
-		Use:               "help [COMMAND]...",
-		Short:             "Show the help of a command",
-		PersistentPreRunE: func(*cobra.Command, []string) error { return nil },
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-			at, rest, err := cmd.Root().Find(args)
-			if err != nil || len(rest) > 0 {
-				return nil, noFiles
-			}
-			var out []cobra.Completion
-			for _, sub := range at.Commands() {
-				if sub.IsAvailableCommand() {
-					out = append(out, cobra.CompletionWithDesc(sub.Name(), sub.Short))
-				}
-			}
-			return out, noFiles
-		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			at, rest, err := cmd.Root().Find(args)
-			switch {
-			case err != nil:
-				return err
-			case len(rest) > 0 && at.HasSubCommands():
-				return unknownCommand(at, rest[0])
-			case len(rest) > 0:
-				return wrongUsage(fmt.Sprintf("unexpected argument %q", rest[0]), at.CommandPath()+" has no subcommands")
-			}
-			at.InitDefaultHelpFlag()
-			at.InitDefaultVersionFlag()
-			return at.Help()
-		},
+// setHelp makes the command help of root fail for an unknown command, which cobra's does not.
+func setHelp(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	help, _, _ := root.Find([]string{"help"})
+	help.Use, help.Short, help.Long = "help [COMMAND]...", "Show the help of a command", ""
+	help.PersistentPreRunE = func(*cobra.Command, []string) error { return nil }
+	show := help.Run
+	help.RunE = func(cmd *cobra.Command, args []string) error {
+		at, rest, err := root.Find(args)
+		switch {
+		case err != nil:
+			return err
+		case len(rest) > 0 && at.HasSubCommands():
+			return unknownCommand(at, rest[0])
+		case len(rest) > 0:
+			return wrongUsage(fmt.Sprintf("unexpected argument %q", rest[0]), at.CommandPath()+" has no subcommands")
+		}
+		show(cmd, args)
+		return nil
 	}
 }

@@ -21,6 +21,7 @@ of that name, or a day has passed; no more than the last ten are kept. Nothing i
 of a COMMAND that "down" ended.`,
 		Example: `  slirpctl up -d --name job -- make check
   slirpctl wait job || slirpctl logs job`,
+		ValidArgsFunction: a.completeInstances(0),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return wrongUsage("no instance named", "slirpctl wait NAME; slirpctl list -a shows the names")
