@@ -194,3 +194,51 @@ func specError(err error, specs []string, from []int) error {
 	}
 	return fmt.Errorf("port spec %q (%d of %d): %w", specs[from[index]], from[index]+1, len(specs), err)
 }
+
+func newForwardAddCmd(a *app) *cobra.Command {
+	opts := &forwardTarget{}
+	cmd := &cobra.Command{
+		Use:   "add [flags] NAME|--api-socket PATH SPEC...",
+		Short: "Add forwards, all of them or none",
+		Example: `  slirpctl forward add web 8080:80
+  slirpctl forward add web 127.0.0.1:5353:53/udp 9000-9009:9000-9009
+  slirpctl forward add --api-socket /run/user/1000/slirp.sock 8080:80`,
+		ValidArgsFunction: a.completeInstances(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, specs, err := opts.split(args)
+			if err != nil {
+				return err
+			}
+			if len(specs) == 0 {
+				return wrongUsage("no port spec", "for example: slirpctl forward add web 8080:80")
+			}
+			return opts.change(cmd.Context(), a, name, specs, "adding", forwarder.Add)
+		},
+	}
+	opts.addFlags(a, cmd)
+	addPrinter[hostfwd.Status](cmd, &opts.output, "array")
+	return cmd
+}
+
+func newForwardSetCmd(a *app) *cobra.Command {
+	opts := &forwardTarget{}
+	cmd := &cobra.Command{
+		Use:   "set [flags] NAME|--api-socket PATH [SPEC...]",
+		Short: "Replace all forwards",
+		Long: `Replace all forwards by those given. A forward that exists already keeps its id
+and its connections. If a new one can't be added, nothing is changed. Without
+SPEC, all forwards are removed.`,
+		Example:           `  slirpctl forward set web 8080:80 8443:443`,
+		ValidArgsFunction: a.completeInstances(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, specs, err := opts.split(args)
+			if err != nil {
+				return err
+			}
+			return opts.change(cmd.Context(), a, name, specs, "setting", forwarder.Set)
+		},
+	}
+	opts.addFlags(a, cmd)
+	addPrinter[hostfwd.Status](cmd, &opts.output, "array")
+	return cmd
+}
