@@ -48,7 +48,7 @@ test: test-deps build ## run every test, after installing what they need
 attack: test-deps build ## run the attacks on slirpctl by other users and from inside
 	@go build -modfile=.ci/tools.mod -o bin/gotestsum gotest.tools/gotestsum
 	$(GIVE_BACK)
-	.ci/testenv $(GOTESTSUM) -count=1 -timeout $(TESTTIMEOUT) -run '^TestAttack' ./...
+	.ci/testenv $(GOTESTSUM) -count=1 -timeout $(TESTTIMEOUT) -parallel 4 -run '^TestAttack' ./...
 
 .PHONY: race
 race: race-deps test-deps build ## run every test under the race detector
