@@ -43,36 +43,18 @@ type terminal struct {
 // command's files; with always, all of them are the terminal. eager means that the command has the keyboard from the
 // start.
 func openTerminal(stdio [3]*os.File, always bool) (t *terminal, files [3]*os.File, eager bool, err error) {
-	var is [3]bool
 	t = &terminal{wake: make(chan struct{}, 1)}
-	if always && !(stdio[0] != nil && term.IsTerminal(int(stdio[0].Fd()))) {
-		return t.openBare(stdio)
-	}
+	var is [3]bool
 	for i, f := range stdio {
-		if is[i] = f != nil && term.IsTerminal(int(f.Fd())); is[i] {
-			t.screen = f
-		}
+		is[i] = f != nil && term.IsTerminal(int(f.Fd()))
 	}
 	switch {
-	case t.screen == nil:
+	case always && !is[0]:
+		return t.openBare(stdio)
+	case is == [3]bool{}:
 		return nil, stdio, false, nil
-	case is[1] || always:
-		t.screen = stdio[1]
-	case !is[2]: // stdin, which may be open for reading only
-		if t.opened, err = os.OpenFile("/dev/tty", os.O_RDWR, 0); err == nil {
-			t.screen = t.opened
-		}
 	}
-	switch {
-	case is[0]:
-		t.outer = stdio[0]
-	case t.opened == nil:
-		if t.opened, err = os.OpenFile("/dev/tty", os.O_RDWR, 0); err != nil {
-			t.outer = t.screen
-			break
-		}
-		t.outer = t.opened
-	}
+	t.choose(stdio, is, always)
 	if t.master, t.slave, err = pty.Open(); err != nil {
 		t.close()
 		return nil, stdio, false, fault.Errorf(0, "run it without a terminal: slirpctl exec NAME -- COMMAND </dev/null 2>&1 | cat",
@@ -89,6 +71,37 @@ func openTerminal(stdio [3]*os.File, always bool) (t *terminal, files [3]*os.Fil
 		}
 	}
 	return t, files, is[0] && (is[1] || always) && t.foreground(), nil
+}
+
+// choose chooses the screen and the keyboard. is says which of the caller's files are terminals.
+func (t *terminal) choose(stdio [3]*os.File, is [3]bool, always bool) {
+	switch {
+	case is[1] || always:
+		t.screen = stdio[1]
+	case is[2]:
+		t.screen = stdio[2]
+	case t.openTTY():
+		t.screen = t.opened
+	default:
+		t.screen = stdio[0] // it may be open for reading only
+	}
+	switch {
+	case is[0]:
+		t.outer = stdio[0]
+	case t.openTTY():
+		t.outer = t.opened
+	default:
+		t.outer = t.screen
+	}
+}
+
+// openTTY opens the controlling terminal.
+func (t *terminal) openTTY() bool {
+	f, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err == nil {
+		t.opened = f
+	}
+	return err == nil
 }
 
 // openBare returns a terminal for a caller without a keyboard: what it reads is the caller's input.
