@@ -19,10 +19,10 @@ func init() {
 		"egress-denied", "egress-name", "egress-10000", "egress-change",
 	}})
 	metrics = append(metrics,
-		metric{ID: "egress-out", Title: "TCP out of the namespace, one stream", Unit: "Gbit/s", Higher: true, How: "A client inside sends to a server on the host, at the gateway's address."},
+		metric{ID: "egress-out", Title: "TCP out of the namespace, one stream", Unit: "Gbit/s", Higher: true, How: "A client inside sends to a server on the host, at the gateway's address. The rows of slirpctl and of slirpctl with --egress log, in this and the tables below, show what a gateway for every instance would cost; [egress](egress.md#what-it-costs) sums it up."},
 		metric{ID: "egress-back", Title: "TCP, the answer", Unit: "Gbit/s", Higher: true, How: "The same client receives."},
 		metric{ID: "egress-connect", Title: "Connect and four bytes", Unit: "µs", How: "A client inside connects, sends four bytes, reads four, closes; the median of 500."},
-		metric{ID: "egress-udp", Title: "UDP out, 1,400 bytes, under 1 % loss", Unit: "1,000/s", Higher: true, How: "As into the namespace, but from inside to the host."},
+		metric{ID: "egress-udp", Title: "UDP out, 1,400 bytes, under 1 % loss", Unit: "1/s", Higher: true, How: "As into the namespace, but from inside to the host."},
 		metric{ID: "egress-up", Title: "up -d PID, until it returns", Unit: "ms", How: "On a namespace that is there; the median of five."},
 		metric{ID: "egress-run", Title: "A command that may reach one name, from start to end", Unit: "ms", How: "`true` with one allowed name, the whole process; the median of three. The peers are proxies, for programs that heed proxy variables."},
 		metric{ID: "egress-memory", Title: "Memory of an instance", Unit: "MiB", How: "Proportional set size of all its processes, after the rows above."},

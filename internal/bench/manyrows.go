@@ -57,8 +57,8 @@ func (b *bench) weigh(id string) error {
 			return b.ctx.Err()
 		}
 	}
-	time.Sleep(500 * time.Millisecond) // let the start finish its work
-	var pidsAll, own []int             // own: without slirp4netns, which has its own timer
+	time.Sleep(2 * time.Second) // let the starts finish their work
+	var pidsAll, own []int      // own: without slirp4netns, which has its own timer
 	for _, h := range all {
 		pids := family(h.roots, h.without)
 		pidsAll = append(pidsAll, pids...)
