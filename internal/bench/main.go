@@ -117,5 +117,8 @@ func run(ctx context.Context, args []string) error {
 	if err := res.save(data); err != nil {
 		return err
 	}
+	if res, err = loadResults(data); err != nil { // the saved values are rounded
+		return err
+	}
 	return writeReport(res, *out)
 }
