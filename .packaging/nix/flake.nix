@@ -16,7 +16,7 @@
           version = self.shortRev or "dev";
           src = ../..;
           # Of the directory that `go mod vendor` makes. A test compares it.
-          vendorHash = "sha256-wgfz/RUeV7qwKL1XaQbUcPj1uRj8HHkk8dW+LBBc3BA=";
+          vendorHash = "sha256-nxEj+pRmcpMnRFFP5Du3cmfAXGuAPWKu/Sm+OjxaOCE=";
           subPackages = [ "cmd/slirpctl" ];
           env.CGO_ENABLED = 0;
           tags = [ "nethttpomithttp2" ];
