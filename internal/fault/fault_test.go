@@ -64,3 +64,14 @@ func TestCauseAndChecks(t *testing.T) {
 		t.Error("the wrong kind")
 	}
 }
+
+func TestIsShortage(t *testing.T) {
+	for err, want := range map[error]bool{
+		fmt.Errorf("dial: %w", syscall.EMFILE): true, syscall.ENFILE: true, syscall.ENOBUFS: true, syscall.ENOMEM: true,
+		syscall.ECONNREFUSED: false, syscall.EAGAIN: false, nil: false,
+	} {
+		if got := IsShortage(err); got != want {
+			t.Errorf("IsShortage(%v) is %v", err, got)
+		}
+	}
+}

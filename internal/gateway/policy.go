@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slirpctl/slirpctl/internal/egress"
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/subnet"
 )
 
@@ -171,7 +171,7 @@ func (p *Policy) connect(to netip.AddrPort) (*Conn, error) {
 	c, err := p.dial(f)
 	if err != nil {
 		p.conns.Add(-1)
-		if slices.ContainsFunc([]error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM}, func(e error) bool { return errors.Is(err, e) }) {
+		if fault.IsShortage(err) {
 			return nil, errBusy
 		}
 		rec.Reason = dialError(err)

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/slirpctl/slirpctl/internal/fault"
 	"github.com/slirpctl/slirpctl/internal/instance"
 	"github.com/slirpctl/slirpctl/internal/launcher"
 	"github.com/slirpctl/slirpctl/internal/options"
@@ -190,7 +190,5 @@ func isShortage(err error) bool {
 	case errors.As(err, &start):
 		return slices.Contains([]launcher.StartProblem{launcher.FileLimit, launcher.MemoryLimit, launcher.ProcessLimit}, start.Problem)
 	}
-	return slices.ContainsFunc([]syscall.Errno{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EAGAIN, unix.ENOBUFS}, func(e syscall.Errno) bool {
-		return errors.Is(err, e)
-	})
+	return fault.IsShortage(err) || errors.Is(err, unix.EAGAIN)
 }

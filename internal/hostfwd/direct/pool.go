@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/slirpctl/slirpctl/internal/fault"
 )
 
 // A pool starts with few sockets and doubles, up to the maximum, each time it is empty.
@@ -145,16 +147,11 @@ func (p *pool) ask(ctx context.Context, n int) ([]int, error) {
 		if err == nil && len(fds) == 0 {
 			err = errors.New("no sockets given")
 		}
-		if err == nil || n == 1 || !shortage(err) {
+		if err == nil || n == 1 || !fault.IsShortage(err) {
 			return fds, err
 		}
 		n /= 2
 	}
-}
-
-// shortage reports whether err may go away when other descriptors are closed.
-func shortage(err error) bool {
-	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)
 }
 
 func (p *pool) close() {
