@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -41,16 +42,17 @@ var egressFlags = map[string][]string{
 }
 
 func (b *bench) addEgress() {
-	for id, out := range map[string]string{"pasta": "pasta-out", "pasta-debian": "pasta-out-debian"} {
+	add := func(c contestant) { b.res.Contestants = append(b.res.Contestants, &c) }
+	for _, id := range []string{"pasta", "pasta-debian"} {
 		c := *b.res.contestant(id)
-		c.ID = out
+		c.ID = strings.Replace(id, "pasta", "pasta-out", 1) // targets find the system's by the same suffix
 		c.start = startPasta("--address=10.0.2.100", "--netmask=24", "--gateway="+gateway)
-		b.res.Contestants = append(b.res.Contestants, &c)
+		add(c)
 	}
-	for id, name := range map[string]string{"gateway-log": "slirpctl --egress log", "gateway-deny": "slirpctl --allow …"} {
-		b.res.Contestants = append(b.res.Contestants, &contestant{
-			ID: id, Name: name, Version: b.res.Slirpctl, path: b.w.slirpctl, start: startSlirpctl("direct", egressFlags[id]...),
-		})
+	ours := contestant{Version: b.res.Slirpctl, path: b.w.slirpctl}
+	for _, way := range []struct{ id, name string }{{"gateway-log", "slirpctl --egress log"}, {"gateway-deny", "slirpctl --allow …"}} {
+		ours.ID, ours.Name, ours.start = way.id, way.name, startSlirpctl("direct", egressFlags[way.id]...)
+		add(ours)
 	}
 }
 

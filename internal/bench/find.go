@@ -41,9 +41,8 @@ func (b *bench) findContestants(peers string) error {
 	b.addEmpty()
 	b.addPeer(peers, "rootlesskit", "RootlessKit", startRootlesskit)
 	b.addPeer(peers, "pasta", "pasta", startPasta())
-	for program, name := range map[string]string{"srt": "sandbox-runtime", "fence": "fence"} {
-		add(b.newest(peers, program, name, nil))
-	}
+	add(b.newest(peers, "srt", "sandbox-runtime", nil))
+	add(b.newest(peers, "fence", "fence", nil))
 	podman := contestant{ID: "podman", Name: "Podman", Missing: "not measured: its rootlessport is RootlessKit's builtin driver, which takes part itself"}
 	if path, err := exec.LookPath("podman"); err == nil {
 		podman.Version = w.versionLine(path, "--version")

@@ -46,20 +46,6 @@ func output(t *testing.T, cmd Cmd, script string) (string, int) {
 	return string(out), st.ExitCode()
 }
 
-// mapSelf maps the caller to root.
-func mapSelf(pid int) error {
-	for _, w := range []struct{ file, text string }{
-		{"setgroups", "deny"},
-		{"uid_map", fmt.Sprintf("0 %d 1", os.Geteuid())},
-		{"gid_map", fmt.Sprintf("0 %d 1", os.Getegid())},
-	} {
-		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, w.file), []byte(w.text), 0); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func TestPlain(t *testing.T) {
 	got, status := output(t, Cmd{Env: []string{"A=b"}, Dir: "/proc"}, `echo "$A $PWD $0"; exit 7`)
 	if got != "b /proc sh\n" || status != 7 {
@@ -78,7 +64,7 @@ func TestNewNamespaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := Cmd{NewUser: true, NewMount: true, NewNet: true, Map: mapSelf, BecomeRoot: true}
+	cmd := Cmd{NewUser: true, NewMount: true, NewNet: true, Map: MapToRoot, BecomeRoot: true}
 	got, status := output(t, cmd, "id -u; id -g; readlink /proc/self/ns/net; mount -t tmpfs tmpfs /tmp && echo mounted")
 	lines := strings.Split(got, "\n")
 	if status != 0 || len(lines) < 4 || lines[0] != "0" || lines[1] != "0" || lines[2] == own || lines[3] != "mounted" {
