@@ -93,7 +93,7 @@ type Recorder struct {
 	order  []string // of denied
 	more   int      // denials that it had no room for
 	passed map[subject]map[uint16]bool
-	room   int // ports of targets that passed may still take
+	room   int // how many more ports passed may have; -1: some were left out
 }
 
 // subject is a target whose ports are collected for a policy.
@@ -106,7 +106,7 @@ type subject struct {
 
 // Bounds of what a Recorder remembers.
 const (
-	mostDenials = 20     // as many as are told apart at the end of COMMAND
+	mostDenials = 20     // as many as are listed at the end of COMMAND
 	mostPassed  = 10_000 // ports of targets
 )
 
@@ -190,7 +190,7 @@ type Denial struct {
 	Allow  string // the rule that would allow it; "" where a rule alone would not
 }
 
-// Denials returns what was denied first, in that order, and how often anything else was.
+// Denials returns the first targets that were denied, in order, and how often others were.
 func (w *Recorder) Denials() (list []Denial, more int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -364,7 +364,8 @@ func (x *inspector) toGuest(frame []byte) bool {
 	return true
 }
 
-// icmpError gives an error about a flow of datagrams, and the packet that it quotes, the address that the guest knows.
+// icmpError rewrites an ICMP error about a flow of datagrams, and the packet that it quotes, to the addresses that the
+// guest knows. It reports whether the error goes on.
 func (x *inspector) icmpError(p *packet) bool {
 	q, ok := p.quoted()
 	if !ok {
@@ -386,7 +387,7 @@ func (x *inspector) icmpError(p *packet) bool {
 		return false
 	}
 	seen := d.key.to.Addr()
-	from := x.gateway // of whoever else has sent it, the guest knows nothing
+	from := x.gateway // the guest knows no other router
 	if p.src() == q.dst() {
 		from = seen
 	}

@@ -57,8 +57,8 @@ func NewPolicy(set *egress.Set, mode egress.Mode, n subnet.Network, record func(
 // Bounds of a gateway's connections, of all together. A SYN beyond waits for its retransmission.
 const (
 	mostConns = 16384
-	// fdsOfConn is how many descriptors one takes: two sockets, and two pipes to splice through. As much as a third of
-	// that is left to everything else.
+	// fdsOfConn is how many descriptors one takes: two sockets, and two pipes to splice through. A third more is left to
+	// everything else.
 	fdsOfConn = 6
 	mostHeads = 8 << 20 // bytes of what guests sent first, while it is looked at
 )
@@ -94,8 +94,8 @@ func (p *Policy) flow(proto egress.Proto, to netip.AddrPort) (f egress.Flow, ref
 		if !p.Loopback {
 			return f, "it is the host's loopback, which only --allow-host-loopback opens"
 		}
-	case p.nobodys(a):
-		return f, nobodys
+	case p.isLocal(a):
+		return f, localAddr
 	case p.Mode == egress.Enforce && fakeNet.Contains(a):
 		f.Name, f.Addr = p.names.name(a), netip.Addr{}
 		if f.Name == "" {
@@ -107,10 +107,10 @@ func (p *Policy) flow(proto egress.Proto, to netip.AddrPort) (f egress.Flow, ref
 	return f, ""
 }
 
-const nobodys = "nobody has this address"
+const localAddr = "nobody has this address"
 
-// nobodys reports whether an address means something else in the gateway than on the host.
-func (p *Policy) nobodys(a netip.Addr) bool {
+// isLocal reports whether an address means something else in the gateway than on the host.
+func (p *Policy) isLocal(a netip.Addr) bool {
 	return a.IsLoopback() || a.IsUnspecified() || a.IsMulticast() || p.Network.CIDR().Contains(a) || HostNetwork().CIDR().Contains(a)
 }
 
@@ -289,7 +289,7 @@ func (p *Policy) datagrams(icmp bool, to netip.AddrPort) *datagramFlow {
 }
 
 // resolve returns an IPv4 address of a name that the rules allow, for slirp4netns to carry datagrams there. It is
-// invalid if the name has none; denied is the first that it has then.
+// invalid if the name has none. If the rules deny all of its addresses, denied is the first of them.
 func (p *Policy) resolve(f egress.Flow) (a netip.Addr, denied *addrDenied) {
 	ctx, cancel := context.WithTimeout(context.Background(), dnsTimeout)
 	defer cancel()
@@ -300,8 +300,8 @@ func (p *Policy) resolve(f egress.Flow) (a netip.Addr, denied *addrDenied) {
 	for _, a := range addrs {
 		f.Addr = a.Unmap()
 		v := p.Decide(f)
-		if v.Allowed && p.nobodys(f.Addr) {
-			v = egress.Verdict{Reason: nobodys}
+		if v.Allowed && p.isLocal(f.Addr) {
+			v = egress.Verdict{Reason: localAddr}
 		}
 		if v.Allowed {
 			return f.Addr, nil
@@ -393,7 +393,7 @@ func (p *Policy) passHead(check func(io.Reader) ([]byte, error)) func(io.Reader,
 		if err != nil {
 			return 0, err
 		}
-		n, _ := host.Write(head) // that it has failed shows in the other direction, too, and is no denial
+		n, _ := host.Write(head) // a failure shows in the other direction too, and is not a denial
 		return int64(n), nil
 	}
 }

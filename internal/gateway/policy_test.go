@@ -183,7 +183,7 @@ func TestRebinding(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1", "192.0.0.2", "192.0.0.3", "10.0.2.2", "10.0.2.3", "224.0.0.1", "0.0.0.0"} {
 		resolve(t, addr)
 		p, rec := testPolicy(t, egress.Enforce, "*:*/udp", "0.0.0.0/0:*/udp")
-		if p.datagrams(false, name(p)) != nil || rec.last().Verdict != egress.Denied || rec.last().Reason != nobodys {
+		if p.datagrams(false, name(p)) != nil || rec.last().Verdict != egress.Denied || rec.last().Reason != localAddr {
 			t.Errorf("%s: recorded %+v", addr, rec.last())
 		}
 	}
